@@ -1,0 +1,13 @@
+# Flags shared by all our targets.
+find_package(Threads REQUIRED)
+
+add_library(elan-sr-flags INTERFACE)
+target_link_libraries(elan-sr-flags INTERFACE Threads::Threads)
+target_compile_options(elan-sr-flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${ELANSR_WERROR}>>:-Werror>)
+if(ELANSR_SANITIZE)
+  target_compile_options(elan-sr-flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${ELANSR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all>)
+  target_link_options(elan-sr-flags INTERFACE -fsanitize=${ELANSR_SANITIZE})
+endif()

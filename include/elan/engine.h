@@ -1,0 +1,101 @@
+// Runs a model on pictures: whole where memory allows, in tiles beyond that.
+//
+//   elan::Engine engine(elan::Model::load("elan_light_x4.safetensors"));
+//   engine.upscale(elan::view_of(rgb, w, h), elan::view_of(big, 4 * w, 4 * h));
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "elan/error.h"
+#include "elan/export.h"
+#include "elan/image.h"
+#include "elan/model.h"
+#include "elan/precision.h"
+
+namespace elan {
+
+struct EngineOptions {
+  std::string device = "auto";         // auto, cpu, reference, cuda, cuda:N[,N...]
+  std::optional<Precision> precision;  // none: the device's default (cpu: fp32)
+  int threads = 0;                     // CPU threads; 0: every core this process may use
+  std::size_t max_memory = 0;  // bytes; 0: half of the smaller of physical memory and cgroup limit
+  int tile = 0;                // input pixels a side, a multiple of 16; 0: whole if it fits
+};
+
+struct RunOptions {
+  std::stop_token stop;                   // when set, the call throws Error (cancelled) soon
+  std::function<void(double)> progress;   // share done, 0..1, rising; called from any thread
+};
+
+// How a picture is cut. Origins and overlaps are multiples of 16 of the whole picture's grid.
+struct TilePlan {
+  int tile = 0;      // side of a tile without its overlap, input pixels; 0: the whole picture
+  int overlap = 0;   // input pixels around a tile that are computed and thrown away
+  int columns = 1;
+  int rows = 1;
+  std::size_t memory = 0;  // bytes the backend holds while it runs
+  [[nodiscard]] bool whole() const { return tile == 0; }
+};
+
+class Backend;
+class RowSource;
+
+// One engine may be used from several threads at once; pictures then share its worker threads.
+class ELAN_API Engine {
+ public:
+  // Throws Error: usage (unknown device or precision), model (the device cannot run this network),
+  // device (no such device).
+  explicit Engine(Model model, EngineOptions options = {});
+  ~Engine();
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+
+  // `out` must be scale times `in`, each way. Throws Error: input (sizes do not match, empty
+  // picture), device (out of memory even with the smallest tile), cancelled.
+  void upscale(const ConstImageView& in, const ImageView& out, const RunOptions& run = {});
+
+  // Several pictures of one size in one pass, where the device gains from that.
+  void upscale(std::span<const ConstImageView> in, std::span<const ImageView> out,
+               const RunOptions& run = {});
+
+  // Rows of the enlarged picture from top to bottom, computed as they are asked for, so that the
+  // whole output never needs to be held. `in` must outlive the source.
+  [[nodiscard]] std::unique_ptr<RowSource> stream(const ConstImageView& in, SampleType out_type,
+                                                  const RunOptions& run = {});
+
+  // What upscale() would do with a picture of this size while the caller holds `reserved` bytes
+  // for pictures. Pure: the same options give the same plan. Throws Error (device) when even the
+  // smallest tile exceeds the budget.
+  [[nodiscard]] TilePlan plan(int width, int height, std::size_t reserved = 0) const;
+
+  [[nodiscard]] const Model& model() const;
+  [[nodiscard]] const std::string& device() const;       // what was chosen, for example "cpu"
+  [[nodiscard]] const std::string& description() const;  // and how, "cpu (avx512, 2 threads)"
+  [[nodiscard]] Precision precision() const;
+  [[nodiscard]] std::size_t max_memory() const;             // bytes
+  [[nodiscard]] const std::vector<std::string>& warnings() const;  // of the choice made, if any
+  [[nodiscard]] Backend& backend() const;                   // for tools; not part of the stable API
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// See Engine::stream. Not for concurrent use.
+class ELAN_API RowSource {
+ public:
+  virtual ~RowSource() = default;
+  // Writes rows [y, y + out.height); y must not go back behind rows that were handed out before
+  // the current band of tiles.
+  virtual void read(int y, const ImageView& out) = 0;
+  [[nodiscard]] virtual const TilePlan& plan() const = 0;
+};
+
+}  // namespace elan

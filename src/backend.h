@@ -1,0 +1,77 @@
+// The one interface behind which a device runs the whole network. Not per operation: a backend is
+// free to fuse as it likes, and tells its stages by the canonical names of model/stages.h.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "elan/image.h"
+#include "elan/precision.h"
+
+namespace elan {
+
+struct Network;
+class ThreadPool;
+
+// A named intermediate of the padded picture (batch entry 0), planar [channels][height][width].
+// Exactly one of f32 and f64 is set; the memory is valid during the call only.
+struct StageView {
+  std::string_view name;
+  int channels = 0, height = 0, width = 0;
+  const float* f32 = nullptr;
+  const double* f64 = nullptr;
+
+  [[nodiscard]] std::size_t size() const {
+    return static_cast<std::size_t>(channels) * static_cast<std::size_t>(height) *
+           static_cast<std::size_t>(width);
+  }
+  [[nodiscard]] double at(std::size_t i) const { return f32 != nullptr ? f32[i] : f64[i]; }
+};
+
+using StageObserver = std::function<void(const StageView&)>;
+
+// Everything about one run that is not the picture. Members may be empty.
+struct RunContext {
+  std::stop_token stop;
+  std::function<void(double)> progress;  // 0..1
+  StageObserver observer;  // set: the backend may take a slower, unfused path
+};
+
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;
+
+  [[nodiscard]] virtual std::string description() const = 0;  // "cpu (avx512, 2 threads)"
+  [[nodiscard]] virtual Precision precision() const = 0;
+
+  // Names this backend can show to an observer, in order of computation.
+  [[nodiscard]] virtual std::vector<std::string> stages() const = 0;
+
+  // Bytes held during run() for `batch` pictures of this size, beyond the pictures themselves and
+  // the packed weights. Exact or an upper bound; monotone in each argument.
+  [[nodiscard]] virtual std::size_t memory_needed(int width, int height, int batch) const = 0;
+
+  // Pictures of one size and sample type in; out[i] is scale times in[i], of any sample type.
+  // Pads, computes, crops and rounds. Safe to call from several threads at once. Throws Error
+  // (cancelled, device); on return or throw no reference to the views is kept.
+  virtual void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
+                   const RunContext& context) = 0;
+};
+
+// Factories: one per backend. Throw Error (usage: precision it cannot do; model: a network it
+// cannot run; device).
+std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> network,
+                                                Precision precision);
+std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network,
+                                          Precision precision, std::shared_ptr<ThreadPool> pool);
+
+}  // namespace elan
