@@ -9,28 +9,24 @@
 #include <vector>
 
 #include "elan/model.h"
+#include "model/key_names.h"
 
 namespace elan {
 
-// One layout of keys a file may use; docs/weights.md describes them.
-enum class KeyLayout : std::uint8_t { published, low_memory, basicsr };
-
-std::string_view to_string(KeyLayout layout);  // "published", "low-memory", "basicsr"
-
 struct ModelDescription {
   std::string path;
-  std::uint64_t file_size = 0;   // bytes
-  std::size_t tensors = 0;       // in the file, ignored ones included
+  std::uint64_t file_size = 0;                // bytes
+  std::size_t tensors = 0;                    // in the file, ignored ones included
   std::map<std::string, std::size_t> dtypes;  // "F32" -> how many tensors have it
   KeyLayout layout = KeyLayout::published;
-  std::string prefix;            // wrapper in front of every key, "params." for example; or empty
+  std::string prefix;  // wrapper in front of every key, "params." for example; or empty
   std::map<std::string, std::string> metadata;
 
-  Architecture architecture;     // variant(), scale, channels, windows, value_range, ...
-  std::vector<double> mean;      // RGB on 0..255, subtracted and added again; empty: none
-  std::size_t parameters = 0;    // trained numbers
-  bool one_hot_shifts = true;    // false: only the reference runs it
-  double multiply_adds = 0;      // per input pixel
+  Architecture architecture;   // variant(), scale, channels, windows, value_range, ...
+  std::vector<double> mean;    // RGB on 0..255, subtracted and added again; empty: none
+  std::size_t parameters = 0;  // trained numbers
+  bool one_hot_shifts = true;  // false: only the reference runs it
+  double multiply_adds = 0;    // per input pixel
   std::string fingerprint;
 };
 
