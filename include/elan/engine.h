@@ -54,6 +54,8 @@ class ELAN_API Engine {
   // Throws Error: usage (unknown device or precision), model (the device cannot run this network),
   // device (no such device).
   explicit Engine(Model model, EngineOptions options = {});
+  // On a backend of the caller's own; options.device, precision and threads are ignored.
+  Engine(Model model, EngineOptions options, std::unique_ptr<Backend> backend);
   ~Engine();
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;

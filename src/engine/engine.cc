@@ -46,12 +46,15 @@ struct Engine::State {
   State(Model m, EngineOptions o) : model(std::move(m)), options(std::move(o)) {
     check_option(options.threads >= 0,
                  "threads: expected 0 or more, found " + std::to_string(options.threads));
-    check_option(options.tile >= 0 && options.tile % kTileGrid == 0 &&
-                     (options.tile == 0 || options.tile >= kSmallestTile),
-                 "tile: expected 0 or a multiple of " + std::to_string(kTileGrid) + " from " +
-                     std::to_string(kSmallestTile) + " on, found " + std::to_string(options.tile));
+    check_option(
+        options.tile == 0 || (options.tile % kTileGrid == 0 && options.tile >= kSmallestTile),
+        "tile: expected 0 or a multiple of " + std::to_string(kTileGrid) + " from " +
+            std::to_string(kSmallestTile) + " on, found " + std::to_string(options.tile));
     max_memory = options.max_memory != 0 ? options.max_memory : memory_limit() / 2;
-    device = open_device(model, options);
+  }
+
+  void use(Device opened) {
+    device = std::move(opened);
     active.assign(device.backends.size(), 0);
     description = device.backends.front()->description();
   }
@@ -245,7 +248,18 @@ class BandSource : public RowSource {
 };
 
 Engine::Engine(Model model, EngineOptions options)
-    : state_(std::make_unique<State>(std::move(model), std::move(options))) {}
+    : state_(std::make_unique<State>(std::move(model), std::move(options))) {
+  state_->use(open_device(state_->model, state_->options));
+}
+
+Engine::Engine(Model model, EngineOptions options, std::unique_ptr<Backend> backend)
+    : state_(std::make_unique<State>(std::move(model), std::move(options))) {
+  Device device;
+  device.name = "custom";
+  device.backends.push_back(std::move(backend));
+  state_->use(std::move(device));
+}
+
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
