@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Holds the direction of docs/architecture.md: which folder of src/ may include which, and that
-# libvips is seen by the picture code alone.
+# Holds the direction of docs/architecture.md: which folder of src/ may include which, that public
+# headers stand alone, and that libvips is seen by the picture code alone.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 declare -A allowed=(
@@ -32,6 +32,11 @@ while IFS=: read -r file line text; do
   [[ " ${allowed[$layer]:-} $layer " == *" $target "* ]] ||
     complain "$file:$line: $layer must not include $target (allowed: ${allowed[$layer]:-nothing})"
 done < <(grep -rnE '^ *# *include *"' src --include='*.cc' --include='*.h' --include='*.cu' --include='*.cuh')
+
+while IFS=: read -r file line text; do
+  [[ $text == *\"elan/* || $text =~ \<[a-z_]+\> ]] ||
+    complain "$file:$line: public headers include the standard library and each other, nothing else"
+done < <(grep -rnE '^ *# *include' include)
 
 while read -r file; do
   [[ $file == src/picture/*.cc || $file == tests/picture/* ]] ||
