@@ -2,10 +2,10 @@
 
 #include <fstream>
 #include <numeric>
-#include <sstream>
 #include <system_error>
 
 #include "elan/error.h"
+#include "elan/version.h"
 #include "model/network.h"
 #include "model/stages.h"
 #include "onnx/graph.h"
@@ -242,7 +242,7 @@ void Exporter::set_metadata(onnx::ModelProto& model) const {
     plugins.set_version(1);
   }
   model.set_producer_name("elan-sr");
-  model.set_producer_version(ELANSR_VERSION);
+  model.set_producer_version(std::string(version()));
   model.set_doc_string("Enlarges an RGB picture " + std::to_string(arch.scale) +
                        " times. input and output: planar RGB, float, 0..255.");
   const auto put = [&](const std::string& key, const std::string& value) {
