@@ -27,6 +27,11 @@ struct Calls {
   bool host_memory = false;     // as std::bad_alloc rather than Error
 };
 
+template <typename View>
+auto at(const View& v, int x, int y) {
+  return v.data + static_cast<std::size_t>(y) * v.row_bytes + static_cast<std::size_t>(x) * 3;
+}
+
 class NearestBackend : public Backend {
  public:
   explicit NearestBackend(Calls& calls) : calls_(calls) {}
@@ -60,10 +65,6 @@ class NearestBackend : public Backend {
   }
 
  private:
-  template <typename View>
-  static auto at(const View& v, int x, int y) {
-    return v.data + static_cast<std::size_t>(y) * v.row_bytes + static_cast<std::size_t>(x) * 3;
-  }
   Calls& calls_;
 };
 
