@@ -49,6 +49,10 @@ std::vector<std::uint8_t> taps_of(const std::vector<float>& mask) {
   return taps;
 }
 
+bool all_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
 class Reader {
  public:
   explicit Reader(const Safetensors& file) : file_(file), names_(canonical_keys(file)) {}
@@ -72,7 +76,7 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const std::string& message) const {
-    throw Error(ErrorKind::model, printable(file_.name()) + ": " + message);
+    throw Error(ErrorKind::model, file_.name() + ": " + message);
   }
 
   [[noreturn]] void fail(const std::string& canonical, const std::string& expected,
@@ -203,9 +207,11 @@ class Reader {
           }
         }
         const std::string base = gmsa_key(i, j);
-        add(base, {".project_inp.0.weight", ".project_inp.0.bias", ".project_inp.1.weight",
-                   ".project_inp.1.bias", ".project_inp.1.running_mean",
-                   ".project_inp.1.running_var", ".project_out.weight", ".project_out.bias"});
+        add(base, {".project_inp.0.weight", ".project_inp.0.bias", ".project_out.weight",
+                   ".project_out.bias"});
+        if (has_norms()) {
+          add(base + ".project_inp.1", {".weight", ".bias", ".running_mean", ".running_var"});
+        }
       }
     }
     return keys;
@@ -250,6 +256,13 @@ class Reader {
     const auto at = names_.file_key.lower_bound("sub_mean.");
     return (at != names_.file_key.end() && at->first.starts_with("sub_mean.")) ||
            has("add_mean.weight") || has("add_mean.bias");
+  }
+
+  // Without any batch norm in the file they are taken to be folded into the convolutions.
+  [[nodiscard]] bool has_norms() const {
+    return std::any_of(names_.file_key.begin(), names_.file_key.end(), [](const auto& key) {
+      return key.first.find(".project_inp.1.") != std::string::npos;
+    });
   }
 
   // Mean and value range. The range is what the metadata says; else 0..255 if the mean exceeds 1,
@@ -299,12 +312,15 @@ class Reader {
   }
 
   // A file whose inputs are 0..1 becomes one for 0..255: the head divides, the tail multiplies.
-  static void fold_range(Network& net) {
+  void fold_range(Network& net) const {
     const double factor = 255 / net.arch.value_range;
     if (factor == 1) return;
     for (float& w : net.head.weight) w = static_cast<float>(w / factor);
     for (float& w : net.tail.weight) w = static_cast<float>(w * factor);
     for (float& b : net.tail.bias) b = static_cast<float>(b * factor);
+    if (!all_finite(net.tail.weight) || !all_finite(net.tail.bias)) {
+      fail("tail.0", "values that stay finite when scaled to 0..255", "infinity");
+    }
   }
 
   [[nodiscard]] Conv3x3 read_conv3x3(const std::string& base, int in, int out) const {
@@ -362,22 +378,31 @@ class Reader {
     }
   }
 
+  void read_norm(const std::string& key, Gmsa& gmsa) const {
+    BatchNorm& norm = gmsa.norm;
+    const TensorShape channels = shape(gmsa.project_inp.out);
+    norm.weight = values(key + ".weight", channels);
+    norm.bias = values(key + ".bias", channels);
+    norm.mean = values(key + ".running_mean", channels);
+    norm.var = values(key + ".running_var", channels);
+    const auto negative =
+        std::find_if(norm.var.begin(), norm.var.end(), [](float v) { return v < 0; });
+    if (negative != norm.var.end()) {
+      fail(key + ".running_var", "variances of 0 or more",
+           std::to_string(*negative) + " at index " + std::to_string(negative - norm.var.begin()));
+    }
+    const Linear folded = gmsa.folded_project_inp();
+    if (!all_finite(folded.weight) || !all_finite(folded.bias)) {
+      fail(key + ".weight", "values that stay finite when folded into the convolution", "infinity");
+    }
+  }
+
   [[nodiscard]] Gmsa read_gmsa(const std::string& base, int channels, bool computes) const {
     Gmsa gmsa;
     gmsa.computes_attention = computes;
     const int projected = computes ? 2 * channels : channels;
     gmsa.project_inp = read_linear(base + ".project_inp.0", channels, projected);
-    const std::string norm = base + ".project_inp.1";
-    gmsa.norm.weight = values(norm + ".weight", shape(projected));
-    gmsa.norm.bias = values(norm + ".bias", shape(projected));
-    gmsa.norm.mean = values(norm + ".running_mean", shape(projected));
-    gmsa.norm.var = values(norm + ".running_var", shape(projected));
-    const auto& var = gmsa.norm.var;
-    const auto negative = std::find_if(var.begin(), var.end(), [](float v) { return v < 0; });
-    if (negative != var.end()) {
-      fail(norm + ".running_var", "variances of 0 or more",
-           std::to_string(*negative) + " at index " + std::to_string(negative - var.begin()));
-    }
+    if (has_norms()) read_norm(base + ".project_inp.1", gmsa);
     gmsa.project_out = read_linear(base + ".project_out", channels, channels);
     return gmsa;
   }

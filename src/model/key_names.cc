@@ -107,7 +107,7 @@ KeyNames canonical_keys(const Safetensors& file) {
     }
     const auto [at, fresh] = names.file_key.emplace(name, file_key);
     if (!fresh) {
-      throw Error(ErrorKind::model, printable(file.name()) + ": " + printable(file_key) +
+      throw Error(ErrorKind::model, file.name() + ": " + printable(file_key) +
                                         ": expected one key for a tensor, found also " +
                                         printable(at->second));
     }

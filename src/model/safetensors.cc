@@ -20,8 +20,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "values are stored little-endian");
 
+constexpr std::size_t kLongestPath = 4096;
+
 [[noreturn]] void fail(const std::string& name, const std::string& message) {
-  throw Error(ErrorKind::model, printable(name) + ": " + message);
+  throw Error(ErrorKind::model, name + ": " + message);
 }
 
 // What a file that is no safetensors file looks like, so that the message can say so.
@@ -53,16 +55,20 @@ std::optional<std::string> other_format(std::string_view head) {
 
 std::uint64_t header_length(const std::string& name, std::span<const std::byte> start,
                             std::uint64_t file_size) {
-  const std::string_view head(reinterpret_cast<const char*>(start.data()), start.size());
   if (file_size == 0) fail(name, "expected a safetensors file, found an empty file");
-  if (const auto other = other_format(head))
-    fail(name, "expected a safetensors file, found " + *other);
+  std::uint64_t length = 0;
+  if (file_size >= 8) std::memcpy(&length, start.data(), sizeof length);
+  // The length may look like the start of another format, but a header always starts so.
+  if (file_size <= 8 || start[8] != std::byte{'{'}) {
+    const std::string_view head(reinterpret_cast<const char*>(start.data()), start.size());
+    if (const auto other = other_format(head)) {
+      fail(name, "expected a safetensors file, found " + *other);
+    }
+  }
   if (file_size < 8) {
     fail(name, "expected a safetensors file of at least 8 bytes, found " +
                    std::to_string(file_size) + " bytes");
   }
-  std::uint64_t length = 0;
-  std::memcpy(&length, start.data(), sizeof length);
   if (length > Safetensors::kMaxHeader) {
     fail(name, "header length: expected at most " + std::to_string(Safetensors::kMaxHeader) +
                    " bytes, found " + std::to_string(length) + " (not a safetensors file?)");
@@ -104,7 +110,7 @@ void decode(std::span<const std::byte> bytes, std::vector<float>& values, Conver
 }  // namespace
 
 Safetensors Safetensors::read(const std::filesystem::path& path) {
-  const std::string name = path.string();
+  const std::string name = printable(path.string(), kLongestPath);
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (status.type() == std::filesystem::file_type::not_found) {
@@ -141,9 +147,9 @@ Safetensors Safetensors::read(const std::filesystem::path& path) {
   return file;
 }
 
-Safetensors Safetensors::parse(std::string name, std::span<const std::byte> bytes) {
+Safetensors Safetensors::parse(std::string_view name, std::span<const std::byte> bytes) {
   Safetensors file;
-  file.name_ = std::move(name);
+  file.name_ = printable(name, kLongestPath);
   file.file_size_ = bytes.size();
   const std::size_t started = std::min<std::size_t>(bytes.size(), 64);
   const std::uint64_t length = header_length(file.name_, bytes.first(started), bytes.size());
@@ -221,13 +227,12 @@ std::size_t element_count(const TensorShape& shape) {
   return count;
 }
 
-std::string printable(std::string_view text) {
-  constexpr std::size_t kLongest = 200;
-  std::string clean(text.substr(0, kLongest));
+std::string printable(std::string_view text, std::size_t longest) {
+  std::string clean(text.substr(0, longest));
   for (char& c : clean) {
     if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
   }
-  return text.size() > kLongest ? clean + "..." : clean;
+  return text.size() > longest ? clean + "..." : clean;
 }
 
 }  // namespace elan

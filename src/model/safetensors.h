@@ -15,6 +15,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace elan {
@@ -31,15 +32,15 @@ class Safetensors {
  public:
   using Entries = std::map<std::string, TensorEntry, std::less<>>;
 
-  static constexpr std::size_t kMaxHeader = 100'000'000;      // bytes; the format's own limit
+  static constexpr std::uint64_t kMaxHeader = 100'000'000;      // bytes; the format's own limit
   static constexpr std::uint64_t kMaxValues = 4'000'000'000;  // bytes; far beyond any ELAN
 
   static Safetensors read(const std::filesystem::path& path);
 
   // The same for a file that is already in memory; `name` stands for its path in messages.
-  static Safetensors parse(std::string name, std::span<const std::byte> file);
+  static Safetensors parse(std::string_view name, std::span<const std::byte> file);
 
-  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& name() const { return name_; }  // printable
   [[nodiscard]] const Entries& entries() const { return entries_; }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
   [[nodiscard]] std::uint64_t file_size() const { return file_size_; }  // bytes
@@ -68,7 +69,7 @@ std::string to_string(const TensorShape& shape);
 // The number of values; the caller made sure that it does not overflow.
 std::size_t element_count(const TensorShape& shape);
 
-// A path or key as it may stand in a one-line message: control characters replaced, cut when long.
-std::string printable(std::string_view text);
+// A key or path as it may stand in a one-line message: control characters replaced, cut when long.
+std::string printable(std::string_view text, std::size_t longest = 200);
 
 }  // namespace elan

@@ -271,7 +271,7 @@ SafetensorsHeader parse_safetensors_header(const std::string& name, std::string_
     if (!problem.empty()) problem = printable(key) + ": " + problem;
   }
   if (problem.empty()) problem = check_cover(header.entries, value_bytes);
-  if (!problem.empty()) throw Error(ErrorKind::model, printable(name) + ": " + problem);
+  if (!problem.empty()) throw Error(ErrorKind::model, name + ": " + problem);
   return header;
 }
 
