@@ -40,7 +40,7 @@ using StageObserver = std::function<void(const StageView&)>;
 struct RunContext {
   std::stop_token stop;
   std::function<void(double)> progress;  // 0..1
-  StageObserver observer;  // set: the backend may take a slower, unfused path
+  StageObserver observer;                // set: the backend may take a slower, unfused path
 };
 
 class Backend {

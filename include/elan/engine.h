@@ -30,21 +30,22 @@ struct EngineOptions {
 };
 
 struct RunOptions {
-  std::stop_token stop;                   // when set, the call throws Error (cancelled) soon
-  std::function<void(double)> progress;   // share done, 0..1, rising; called from any thread
+  std::stop_token stop;                  // when set, the call throws Error (cancelled) soon
+  std::function<void(double)> progress;  // share done, 0..1, rising; called from any thread
 };
 
-// How a picture is cut. Origins and overlaps are multiples of 16 of the whole picture's grid.
+// How a picture is cut, in input pixels. Origins and overlaps are multiples of 16 of the whole
+// picture's grid.
 struct TilePlan {
-  int tile = 0;      // side of a tile without its overlap, input pixels; 0: the whole picture
-  int overlap = 0;   // input pixels around a tile that are computed and thrown away
-  int columns = 1;
-  int rows = 1;
-  std::size_t memory = 0;  // bytes the backend holds while it runs
-  [[nodiscard]] bool whole() const { return tile == 0; }
+  int tile_width = 0, tile_height = 0;  // without overlap; the last column and row may be smaller
+  int columns = 1, rows = 1;
+  int overlap = 0;         // pixels around a tile that are computed and thrown away
+  std::size_t memory = 0;  // bytes held at most: backend, tile and, when streaming, band buffers
+  [[nodiscard]] bool whole() const { return columns == 1 && rows == 1; }
 };
 
 class Backend;
+class BandSource;
 class RowSource;
 
 // One engine may be used from several threads at once; pictures then share its worker threads.
@@ -53,12 +54,14 @@ class ELAN_API Engine {
   // Throws Error: usage (unknown device or precision), model (the device cannot run this network),
   // device (no such device).
   explicit Engine(Model model, EngineOptions options = {});
+  // On a backend of the caller's own; options.device, precision and threads are ignored.
+  Engine(Model model, EngineOptions options, std::unique_ptr<Backend> backend);
   ~Engine();
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
 
   // `out` must be scale times `in`, each way. Throws Error: input (sizes do not match, empty
-  // picture), device (out of memory even with the smallest tile), cancelled.
+  // picture), memory (even with the smallest tile), device, cancelled.
   void upscale(const ConstImageView& in, const ImageView& out, const RunOptions& run = {});
 
   // Several pictures of one size in one pass, where the device gains from that.
@@ -66,24 +69,27 @@ class ELAN_API Engine {
                const RunOptions& run = {});
 
   // Rows of the enlarged picture from top to bottom, computed as they are asked for, so that the
-  // whole output never needs to be held. `in` must outlive the source.
+  // whole output never needs to be held when it is computed in tiles. `in` and the engine must
+  // outlive the source. `reserved` as for plan().
   [[nodiscard]] std::unique_ptr<RowSource> stream(const ConstImageView& in, SampleType out_type,
-                                                  const RunOptions& run = {});
+                                                  const RunOptions& run = {},
+                                                  std::size_t reserved = 0);
 
-  // What upscale() would do with a picture of this size while the caller holds `reserved` bytes
-  // for pictures. Pure: the same options give the same plan. Throws Error (device) when even the
-  // smallest tile exceeds the budget.
+  // What upscale() and stream() do with a picture of this size while the caller holds `reserved`
+  // bytes (its pictures, an encoder). Pure: the same options give the same plan, whatever else is
+  // running. Throws Error (memory) when even the smallest tile exceeds max_memory().
   [[nodiscard]] TilePlan plan(int width, int height, std::size_t reserved = 0) const;
 
   [[nodiscard]] const Model& model() const;
   [[nodiscard]] const std::string& device() const;       // what was chosen, for example "cpu"
   [[nodiscard]] const std::string& description() const;  // and how, "cpu (avx512, 2 threads)"
   [[nodiscard]] Precision precision() const;
-  [[nodiscard]] std::size_t max_memory() const;             // bytes
-  [[nodiscard]] const std::vector<std::string>& warnings() const;  // of the choice made, if any
-  [[nodiscard]] Backend& backend() const;                   // for tools; not part of the stable API
+  [[nodiscard]] std::size_t max_memory() const;                    // bytes
+  [[nodiscard]] const std::vector<std::string>& warnings() const;  // about the choice of device
+  [[nodiscard]] Backend& backend() const;  // for tools; not part of the stable API
 
  private:
+  friend class BandSource;
   struct State;
   std::unique_ptr<State> state_;
 };
@@ -92,10 +98,10 @@ class ELAN_API Engine {
 class ELAN_API RowSource {
  public:
   virtual ~RowSource() = default;
-  // Writes rows [y, y + out.height); y must not go back behind rows that were handed out before
-  // the current band of tiles.
+  // Writes rows [y, y + out.height) of the enlarged picture; `out` has its full width and the
+  // sample type asked for. y may not go back behind the band of tiles that it is in. Throws as
+  // Engine::upscale.
   virtual void read(int y, const ImageView& out) = 0;
-  [[nodiscard]] virtual const TilePlan& plan() const = 0;
 };
 
 }  // namespace elan

@@ -12,7 +12,8 @@ enum class ErrorKind {
   input,      // a picture, path or size that cannot be processed
   usage,      // contradictory or invalid options
   model,      // a weights, plan, scales or engine file that cannot be used
-  device,     // no such device, driver trouble, out of memory after the smallest tile
+  device,     // no such device, driver trouble
+  memory,     // out of memory, of the host or the device; Engine retries with smaller tiles first
   cancelled,  // the caller's stop token was set
   internal,   // a bug of ours
 };

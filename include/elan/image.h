@@ -37,7 +37,8 @@ using ImageView = BasicImageView<std::byte>;
 struct ConstImageView : BasicImageView<const std::byte> {
   ConstImageView() = default;
   ConstImageView(const BasicImageView<const std::byte>& v) : BasicImageView(v) {}
-  ConstImageView(const ImageView& v) : BasicImageView{v.data, v.width, v.height, v.type, v.row_bytes} {}
+  ConstImageView(const ImageView& v)
+      : BasicImageView{v.data, v.width, v.height, v.type, v.row_bytes} {}
 };
 
 // Views of densely packed RGB samples.

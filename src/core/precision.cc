@@ -31,7 +31,8 @@ Precision parse_precision(std::string_view name) {
     if (text == name) return value;
     known += (known.empty() ? "" : ", ") + std::string(text);
   }
-  throw Error(ErrorKind::usage, "precision: expected one of " + known + "; found " + std::string(name));
+  throw Error(ErrorKind::usage,
+              "precision: expected one of " + known + "; found " + std::string(name));
 }
 
 }  // namespace elan

@@ -4,32 +4,40 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <exception>
-#include <fstream>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/cgroup.h"
+
 namespace elan {
 namespace {
 
-// The CPU quota of this process's cgroup in whole cores, rounded up; 0 when there is none.
+// The smallest CPU quota of this process's control groups in whole cores, rounded up; 0: none.
 int cgroup_quota() {
-  std::string quota;
-  double period = 0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> quota >> period) {
-    if (quota == "max" || period <= 0) return 0;
-    return static_cast<int>(std::max(1.0, (std::stod(quota) + period - 1) / period));
+  int cores = 0;
+  const auto add = [&](double quota, double period) {
+    if (quota <= 0 || period <= 0) return;
+    const int n = std::max(1, static_cast<int>(std::ceil(quota / period)));
+    cores = cores == 0 ? n : std::min(cores, n);
+  };
+  for (const std::string& text : cgroup_values("cpu.max", "cpu", "cpu.cfs_quota_us")) {
+    // "QUOTA PERIOD" or "max PERIOD" (v2), "QUOTA" or "-1" (v1, where the period is 100 ms unless
+    // somebody changed it).
+    std::istringstream in(text);
+    double quota = 0;
+    double period = 100'000;
+    if (in >> quota) {
+      in >> period;
+      add(quota, period == 0 ? 100'000 : period);
+    }
   }
-  double us = 0;
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (v1_quota >> us && v1_period >> period && us > 0 && period > 0) {
-    return static_cast<int>(std::max(1.0, (us + period - 1) / period));
-  }
-  return 0;
+  return cores;
 }
 
 }  // namespace
@@ -51,7 +59,7 @@ struct Job {
   void* fn = nullptr;
   std::size_t count = 0;
   std::atomic<std::size_t> next{0};
-  int users = 0;            // guarded by State::mutex: workers inside work()
+  int users = 0;             // guarded by State::mutex: workers inside work()
   std::exception_ptr error;  // guarded by State::mutex
   Job* following = nullptr;  // guarded by State::mutex
 };
@@ -120,7 +128,9 @@ ThreadPool::~ThreadPool() {
   for (std::thread& thread : state_->threads) thread.join();
 }
 
-int ThreadPool::size() const { return static_cast<int>(state_->threads.size()) + 1; }
+int ThreadPool::size() const {
+  return static_cast<int>(state_->threads.size()) + 1;
+}
 
 void ThreadPool::run(std::size_t count, Call call, void* fn) {
   if (count == 0) return;

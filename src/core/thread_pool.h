@@ -28,7 +28,8 @@ class ThreadPool {
   template <typename Body>
   void parallel_for(std::size_t count, Body&& body) {
     using Fn = std::remove_reference_t<Body>;
-    run(count, [](void* fn, std::size_t i, int worker) { (*static_cast<Fn*>(fn))(i, worker); },
+    run(
+        count, [](void* fn, std::size_t i, int worker) { (*static_cast<Fn*>(fn))(i, worker); },
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 

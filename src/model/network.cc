@@ -37,14 +37,20 @@ bool Network::one_hot_shifts() const {
 
 Model::Model(std::shared_ptr<const Network> network) : network_(std::move(network)) {}
 
-const Architecture& Model::architecture() const { return network_->arch; }
-const std::map<std::string, std::string>& Model::metadata() const { return network_->metadata; }
-const std::string& Model::fingerprint() const { return network_->fingerprint; }
+const Architecture& Model::architecture() const {
+  return network_->arch;
+}
+const std::map<std::string, std::string>& Model::metadata() const {
+  return network_->metadata;
+}
+const std::string& Model::fingerprint() const {
+  return network_->fingerprint;
+}
 
 std::size_t Model::parameters() const {
   const Network& n = *network_;
-  std::size_t count = n.head.weight.size() + n.head.bias.size() + n.tail.weight.size() +
-                      n.tail.bias.size();
+  std::size_t count =
+      n.head.weight.size() + n.head.bias.size() + n.tail.weight.size() + n.tail.bias.size();
   for (const Elab& elab : n.body) {
     for (const Lfe& lfe : elab.lfe) {
       for (const ShiftConv* conv : {&lfe.conv0, &lfe.conv1}) {

@@ -9,8 +9,12 @@ std::string name_of(int elab, const char* module, int pair) {
 
 }  // namespace
 
-std::string lfe_stage(int elab, int pair) { return name_of(elab, "lfe", pair); }
-std::string gmsa_stage(int elab, int pair) { return name_of(elab, "gmsa", pair); }
+std::string lfe_stage(int elab, int pair) {
+  return name_of(elab, "lfe", pair);
+}
+std::string gmsa_stage(int elab, int pair) {
+  return name_of(elab, "gmsa", pair);
+}
 
 std::vector<std::string> stage_names(const Architecture& arch) {
   std::vector<std::string> names{"head"};

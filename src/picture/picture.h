@@ -56,7 +56,7 @@ class Picture {
   Picture& operator=(Picture&&) noexcept;
   ~Picture();
 
-  [[nodiscard]] int width() const;   // pixels, after orientation
+  [[nodiscard]] int width() const;  // pixels, after orientation
   [[nodiscard]] int height() const;
   [[nodiscard]] SampleType type() const;  // u8 or u16
   [[nodiscard]] bool gray() const;        // stored as grey: written as grey again
@@ -83,8 +83,8 @@ struct SaveOptions {
   Format format = Format::png;
   std::optional<int> quality;  // 1..100; none: the format's default for enlargements
   bool lossless = false;
-  int width = 0, height = 0;   // written size in pixels when it differs from the computed one
-                               // (Lanczos3 down); 0: as computed
+  int width = 0, height = 0;  // written size in pixels when it differs from the computed one
+                              // (Lanczos3 down); 0: as computed
 };
 
 // Writes rows [y, y + out.height) of the enlarged picture (RGB, or alpha replicated to RGB), asked

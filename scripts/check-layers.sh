@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Holds the direction of docs/architecture.md: which folder of src/ may include which, that public
+# headers stand alone, and that libvips is seen by the picture code alone.
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+declare -A allowed=(
+  [core]=''
+  [model]='core'
+  [backend.h]='core'
+  [cpu]='core model backend.h'
+  [cuda]='core model backend.h'
+  [engine]='core model backend.h'
+  [quality]='core model backend.h engine'
+  [picture]='core'
+)
+
+status=0
+complain() {
+  echo "$1" >&2
+  status=1
+}
+
+while IFS=: read -r file line text; do
+  layer=${file#src/}
+  layer=${layer%%/*}
+  target=${text#*\"}
+  target=${target%%\"*}
+  [[ -v allowed[$layer] ]] || complain "$file: the folder has no place in the layers yet"
+  [[ $target == */* || $target == backend.h ]] || continue
+  [[ $target == elan/* ]] && continue
+  target=${target%%/*}
+  [[ " ${allowed[$layer]:-} $layer " == *" $target "* ]] ||
+    complain "$file:$line: $layer must not include $target (allowed: ${allowed[$layer]:-nothing})"
+done < <(grep -rnE '^ *# *include *"' src --include='*.cc' --include='*.h' --include='*.cu' --include='*.cuh')
+
+while IFS=: read -r file line text; do
+  [[ $text == *\"elan/* || $text =~ \<[a-z_]+\> ]] ||
+    complain "$file:$line: public headers include the standard library and each other, nothing else"
+done < <(grep -rnE '^ *# *include' include)
+
+while read -r file; do
+  [[ $file == src/picture/*.cc || $file == tests/picture/* ]] ||
+    complain "$file: only src/picture/*.cc may include libvips"
+done < <(grep -rlE '^ *# *include *[<"](vips/|glib)' src include cli tests examples)
+
+exit "$status"

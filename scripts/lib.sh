@@ -1,0 +1,99 @@
+# shellcheck shell=bash disable=SC2034
+# Sourced by the other scripts. Moves to the top of the tree and offers:
+#   install_packages NAME...   installs the Debian packages that are missing
+#   configure PRESET [-D...]   configures build/PRESET
+#   part NAME COMMAND...       runs a command and remembers how long it took
+#   print_parts                prints the minutes of each part
+#   count_tests FILE...        adds up JUnit files into "N passed, N failed"
+set -euo pipefail
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd -- "$root"
+
+jobs=${ELANSR_JOBS:-$(nproc)}
+
+build_packages=(g++ cmake ninja-build pkg-config libvips-dev libcli11-dev nlohmann-json3-dev)
+test_packages=(libgtest-dev binutils)
+format_packages=(clang-format-19)
+lint_packages=(shellcheck)
+tidy_packages=(clang-19 clang-tidy-19)
+fuzz_packages=(clang-19 libclang-rt-19-dev)
+
+say() { printf '\n== %s\n' "$*"; }
+
+as_root() {
+  if [[ $(id -u) == 0 ]]; then
+    "$@"
+  elif ! command -v sudo >/dev/null; then
+    echo "need root or sudo to run: $*" >&2
+    return 1
+  elif [[ -t 0 ]]; then
+    sudo "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+
+install_packages() {
+  local name missing=()
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    echo "not a Debian system: taking these as installed: $*"
+    return
+  fi
+  for name; do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null) == installed ]] ||
+      missing+=("$name")
+  done
+  ((${#missing[@]})) || return 0
+  say "Installing ${missing[*]}"
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q
+    -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+  as_root "${apt[@]}" update </dev/null
+  as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null
+}
+
+configure() {
+  local preset=$1 launcher=()
+  shift
+  command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  cmake --preset "$preset" "${launcher[@]}" "$@"
+}
+
+part_names=()
+part_seconds=()
+
+# The status is the command's; the time is remembered either way.
+part() {
+  local name=$1 start=$SECONDS status=0
+  shift
+  say "$name"
+  "$@" || status=$?
+  part_names+=("$name")
+  part_seconds+=($((SECONDS - start)))
+  return "$status"
+}
+
+print_parts() {
+  local i total=0
+  printf '\nMinutes per part:\n'
+  for i in "${!part_names[@]}"; do
+    total=$((total + part_seconds[i]))
+    printf '  %3d:%02d  %s\n' $((part_seconds[i] / 60)) $((part_seconds[i] % 60)) "${part_names[i]}"
+  done
+  printf '  %3d:%02d  together\n' $((total / 60)) $((total % 60))
+}
+
+# CTest writes one <testsuite tests= failures= disabled= skipped=> of which the last two did not run.
+count_tests() {
+  awk '
+    function number(key) {
+      return match($0, key "=\"[0-9]+\"") ? substr($0, RSTART + length(key) + 2, RLENGTH - length(key) - 3) : 0
+    }
+    /<testsuite / || suite { suite = 1 }
+    suite {
+      tests += number("tests"); failed += number("failures")
+      skipped += number("disabled") + number("skipped")
+      if (/>/) suite = 0
+    }
+    END { printf "%d passed, %d failed\n", tests - failed - skipped, failed }' "$@" </dev/null
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Builds with sanitizers and runs the tests: scripts/sanitize.sh [asan|tsan] [ctest arguments]
+#   asan  addresses, leaks and undefined behaviour; everything
+#   tsan  data races; the engine without picture files
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+preset=${1:-asan}
+shift || true
+case $preset in
+  asan) export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+        export UBSAN_OPTIONS=print_stacktrace=1 ;;
+  tsan) export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 ;;
+  *) echo "expected asan or tsan, found $preset" >&2; exit 2 ;;
+esac
+
+install_packages "${build_packages[@]}" "${test_packages[@]}"
+configure "$preset"
+cmake --build --preset "$preset" --parallel "$jobs"
+ctest --preset "$preset" --output-junit junit.xml "$@"

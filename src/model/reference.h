@@ -1,0 +1,49 @@
+// The readable forward pass: the network exactly as defined, in float or double, without tricks.
+// What every fast backend is compared with, and the device called "reference".
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/network.h"
+
+namespace elan {
+
+// A picture or feature map, planar [channels][height][width].
+template <typename T>
+struct Planar {
+  int channels = 0, height = 0, width = 0;
+  std::vector<T> values;
+
+  Planar() = default;
+  Planar(int c, int h, int w)
+      : channels(c), height(h), width(w), values(static_cast<std::size_t>(c) * h * w) {}
+
+  [[nodiscard]] std::size_t pixels() const { return static_cast<std::size_t>(height) * width; }
+  [[nodiscard]] T* plane(int c) { return values.data() + c * pixels(); }
+  [[nodiscard]] const T* plane(int c) const { return values.data() + c * pixels(); }
+  [[nodiscard]] T* row(int c, int y) { return plane(c) + static_cast<std::size_t>(y) * width; }
+  [[nodiscard]] const T* row(int c, int y) const {
+    return plane(c) + static_cast<std::size_t>(y) * width;
+  }
+};
+
+// Called after every stage with its canonical name (see stages.h); may throw to end the pass.
+template <typename T>
+using StageWatcher = std::function<void(const std::string& name, const Planar<T>& value)>;
+
+// `padded` is RGB, 0..255, each side a multiple of the largest window. Returns the enlarged
+// picture with the mean added, neither cropped nor rounded. T is float or double.
+template <typename T>
+Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch);
+
+// The side the picture is padded to: the next multiple of what every window divides.
+int padded_side(const Architecture& arch, int side);
+
+// Position of padded pixel i in a row of `size` pixels: reflection without repeating the edge, as
+// often as needed.
+int reflect(int i, int size);
+
+}  // namespace elan

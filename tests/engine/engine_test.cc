@@ -1,0 +1,249 @@
+// The engine's own work (tiles, streaming, retries, errors) on a backend that is easy to predict:
+// nearest-neighbour enlargement.
+#include "elan/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "model/network.h"
+
+namespace elan {
+namespace {
+
+constexpr int kScale = 2;
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+struct Calls {
+  std::atomic<int> runs{0};
+  std::atomic<int> largest{0};  // pixels
+  int memory_pixels = 1 << 30;  // larger pictures run out of memory
+  bool host_memory = false;     // as std::bad_alloc rather than Error
+};
+
+template <typename View>
+auto at(const View& v, int x, int y) {
+  return v.data + static_cast<std::size_t>(y) * v.row_bytes + static_cast<std::size_t>(x) * 3;
+}
+
+class NearestBackend : public Backend {
+ public:
+  explicit NearestBackend(Calls& calls) : calls_(calls) {}
+  [[nodiscard]] std::string description() const override { return "nearest"; }
+  [[nodiscard]] Precision precision() const override { return Precision::fp32; }
+  [[nodiscard]] std::vector<std::string> stages() const override { return {}; }
+  [[nodiscard]] std::size_t memory_needed(int width, int height, int batch) const override {
+    return static_cast<std::size_t>(width) * height * batch * 1000;
+  }
+  void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
+           const RunContext& context) override {
+    if (context.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+    ++calls_.runs;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      const int pixels = in[i].width * in[i].height;
+      calls_.largest = std::max(calls_.largest.load(), pixels);
+      if (pixels > calls_.memory_pixels) {
+        if (calls_.host_memory) throw std::bad_alloc();
+        throw Error(ErrorKind::memory, "device: out of memory");
+      }
+      for (int y = 0; y < out[i].height; ++y) {
+        for (int x = 0; x < out[i].width; ++x) {
+          std::memcpy(at(out[i], x, y), at(in[i], x / kScale, y / kScale), 3);
+        }
+      }
+    }
+    if (context.progress) {
+      context.progress(0.5);
+      context.progress(1);
+    }
+  }
+
+ private:
+  Calls& calls_;
+};
+
+struct Picture {
+  int width, height;
+  std::vector<std::uint8_t> rgb;
+  Picture(int w, int h) : width(w), height(h), rgb(static_cast<std::size_t>(w) * h * 3) {
+    std::uint32_t seed = 7;
+    for (auto& v : rgb) {
+      seed = seed * 1664525U + 1013904223U;
+      v = static_cast<std::uint8_t>(seed >> 24);
+    }
+  }
+  [[nodiscard]] ConstImageView view() const { return view_of(rgb.data(), width, height); }
+  [[nodiscard]] std::vector<std::uint8_t> enlarged() const {
+    std::vector<std::uint8_t> big;
+    for (int y = 0; y < height * kScale; ++y) {
+      for (int x = 0; x < width * kScale; ++x) {
+        const auto* p = &rgb[(static_cast<std::size_t>(y / kScale) * width + x / kScale) * 3];
+        big.insert(big.end(), p, p + 3);
+      }
+    }
+    return big;
+  }
+};
+
+Engine engine_on(Calls& calls, EngineOptions options = {}) {
+  auto network = std::make_shared<Network>();
+  network->arch.scale = kScale;
+  return {Model(network), options, std::make_unique<NearestBackend>(calls)};
+}
+
+std::vector<std::uint8_t> upscale(Engine& engine, const Picture& picture,
+                                  const RunOptions& run = {}) {
+  std::vector<std::uint8_t> out(picture.rgb.size() * kScale * kScale, 0xAA);
+  engine.upscale(picture.view(),
+                 view_of(out.data(), picture.width * kScale, picture.height * kScale), run);
+  return out;
+}
+
+TEST(Engine, RunsAPictureWholeWhenItFits) {
+  Calls calls;
+  Engine engine = engine_on(calls);
+  const Picture picture(301, 77);
+  EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+  EXPECT_EQ(calls.runs, 1);
+}
+
+TEST(Engine, PutsTilesTogether) {
+  Calls calls;
+  EngineOptions options;
+  options.tile = 64;
+  Engine engine = engine_on(calls, options);
+  const Picture picture(301, 77);
+  EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+  EXPECT_EQ(calls.runs, 5 * 2);
+  EXPECT_LE(calls.largest, 128 * 128);
+}
+
+TEST(Engine, KeepsToItsMemory) {
+  Calls calls;
+  EngineOptions options;
+  options.max_memory = (64 + 40) * kMiB;
+  Engine engine = engine_on(calls, options);
+  const Picture picture(400, 300);  // 120 MB whole
+  EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+  EXPECT_LE(static_cast<std::size_t>(calls.largest) * 1000, 40 * kMiB);
+  EXPECT_LE(engine.plan(400, 300).memory, 40 * kMiB);
+  // What the caller holds leaves less.
+  EXPECT_LE(engine.plan(400, 300, 15 * kMiB).memory, 25 * kMiB);
+}
+
+TEST(Engine, RetriesWithSmallerTilesWhenMemoryRunsOut) {
+  for (const bool host : {false, true}) {
+    Calls calls;
+    calls.memory_pixels = 160 * 160;
+    calls.host_memory = host;
+    Engine engine = engine_on(calls);
+    const Picture picture(500, 333);
+    EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+    // And while streaming, where rows already handed out must stay.
+    std::vector<std::uint8_t> out(picture.rgb.size() * kScale * kScale);
+    const auto rows = engine.stream(picture.view(), SampleType::u8);
+    const ImageView all = view_of(out.data(), 1000, 666);
+    for (int y = 0; y < 666; y += 37) rows->read(y, all.crop(0, y, 1000, std::min(37, 666 - y)));
+    EXPECT_EQ(out, picture.enlarged());
+  }
+}
+
+TEST(Engine, GivesUpAfterTheSmallestTile) {
+  Calls calls;
+  calls.memory_pixels = 10;
+  Engine engine = engine_on(calls);
+  try {
+    upscale(engine, Picture(500, 333));
+    FAIL() << "succeeded";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::memory);
+  }
+}
+
+TEST(Engine, ReportsRisingProgress) {
+  Calls calls;
+  EngineOptions options;
+  options.tile = 64;
+  Engine engine = engine_on(calls, options);
+  std::vector<double> seen;
+  RunOptions run;
+  run.progress = [&](double share) { seen.push_back(share); };
+  upscale(engine, Picture(200, 100), run);
+  EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+  ASSERT_EQ(seen.size(), 4U * 2U * 2U);
+  EXPECT_NEAR(seen.back(), 1, 1e-9);
+}
+
+TEST(Engine, StopsWhenAsked) {
+  Calls calls;
+  EngineOptions options;
+  options.tile = 64;
+  Engine engine = engine_on(calls, options);
+  std::stop_source stop;
+  RunOptions run;
+  run.stop = stop.get_token();
+  run.progress = [&](double share) {
+    if (share > 0.3) stop.request_stop();
+  };
+  try {
+    upscale(engine, Picture(200, 100), run);
+    FAIL() << "went on";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::cancelled);
+  }
+  EXPECT_LT(calls.runs, 8);
+}
+
+TEST(Engine, RunsABatchInOnePassWhenItFits) {
+  Calls calls;
+  EngineOptions options;
+  options.max_memory = (64 + 60) * kMiB;
+  Engine engine = engine_on(calls, options);
+  const Picture picture(100, 90);
+  std::vector<std::vector<std::uint8_t>> out(8, std::vector<std::uint8_t>(picture.rgb.size() * 4));
+  std::vector<ConstImageView> in(8, picture.view());
+  std::vector<ImageView> views;
+  for (auto& o : out) views.push_back(view_of(o.data(), 200, 180));
+  engine.upscale(std::span(in).first(4), std::span(views).first(4));
+  EXPECT_EQ(calls.runs, 1);
+  engine.upscale(in, views);  // 72 MB together: one by one
+  EXPECT_EQ(calls.runs, 1 + 8);
+  for (const auto& o : out) EXPECT_EQ(o, picture.enlarged());
+}
+
+TEST(Engine, RefusesWrongSizesAndOptions) {
+  Calls calls;
+  Engine engine = engine_on(calls);
+  const Picture picture(10, 10);
+  std::vector<std::uint8_t> out(10000);
+  EXPECT_THROW(engine.upscale(picture.view(), view_of(out.data(), 20, 21)), Error);
+  EXPECT_THROW(engine.upscale(ConstImageView(), view_of(out.data(), 0, 0)), Error);
+  for (const int tile : {-16, 7, 16, 100}) {
+    EngineOptions options;
+    options.tile = tile;
+    EXPECT_THROW(engine_on(calls, options), Error) << tile;
+  }
+}
+
+TEST(Engine, AnUnknownDeviceIsAUsageError) {
+  auto network = std::make_shared<Network>();
+  network->arch.scale = kScale;
+  EngineOptions options;
+  options.device = "abacus";
+  try {
+    const Engine engine(Model(network), options);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    EXPECT_NE(std::string(error.what()).find("abacus"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace elan
