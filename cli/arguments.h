@@ -1,0 +1,61 @@
+// Reading the command line: options that say what they expected, and the ones that every command
+// which runs a model shares.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "command.h"
+#include "elan/engine.h"
+
+namespace elan::cli {
+
+// Parses `arguments` (without the names of program and command) with the command's options and
+// runs its action. Prints help when asked to. Throws Error (usage) for everything the parser
+// objects to, and whatever the action throws.
+int run_command(const Command& command, std::vector<std::string> arguments);
+
+struct Range {
+  int least, most;
+};
+
+// Adds an option that takes one whole number; anything else throws Error (usage) that names the
+// option, the range and what was found.
+CLI::Option* add_number(CLI::App& app, const std::string& names, int& value, Range range,
+                        const std::string& help);
+
+// Adds an option that takes one string as it is: no lists, no escapes.
+CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value,
+                      const std::string& type, const std::string& help);
+
+// Adds an option that takes one or more file names as they are: brackets, commas and braces are
+// part of the name.
+CLI::Option* add_names(CLI::App& app, const std::string& names, std::vector<std::string>& value,
+                       const std::string& help);
+
+// "512M", "2G", "1500000" to bytes; throws Error (usage).
+std::size_t parse_memory(std::string_view option, std::string_view text);
+
+// Model, device and how to use it.
+struct EngineArguments {
+  std::string model;  // name or path; empty: the default
+  int scale = 0;      // 0: not given
+  std::string device = "auto";
+  std::string gpu;        // "0,1"; "-1"; empty: not given
+  std::string precision;  // empty: the device's default
+  std::string max_memory;
+  int threads = 0;
+  int tile = 0;
+};
+
+void add_engine_options(CLI::App& app, EngineArguments& arguments);
+
+// Throws Error (usage) for words that mean nothing and options that contradict each other.
+// `app` tells which options were given.
+EngineOptions engine_options(const CLI::App& app, const EngineArguments& arguments);
+
+}  // namespace elan::cli

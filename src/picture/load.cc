@@ -1,0 +1,198 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "elan/error.h"
+#include "picture/alpha.h"
+#include "picture/colour.h"
+#include "picture/metadata.h"
+#include "picture/picture_state.h"
+
+namespace elan::picture {
+namespace {
+
+[[noreturn]] void fail(const std::string& name, const std::string& what) {
+  throw Error(ErrorKind::input, name + ": " + what);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Descriptor open_input(const Input& input, const std::string& name) {
+  Descriptor fd(input.descriptor >= 0 ? ::fcntl(input.descriptor, F_DUPFD_CLOEXEC, 0)
+                                      : ::open(input.path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) fail(name, std::string("cannot be read: ") + std::strerror(errno));
+  struct stat status{};
+  if (::fstat(fd.get(), &status) == 0 && S_ISDIR(status.st_mode))
+    fail(name, "expected a picture, found a folder");
+  return fd;
+}
+
+vips::VSource open_source(const Descriptor& fd, const std::string& name) {
+  VipsSource* source = vips_source_new_from_descriptor(fd.get());
+  if (source == nullptr) fail(name, "cannot be read: " + take_vips_error());
+  return vips::VSource(source);
+}
+
+Format recognise(const vips::VSource& source, const std::string& name) {
+  const unsigned char* head = nullptr;
+  auto* raw = const_cast<unsigned char**>(&head);
+  const gint64 size = vips_source_sniff_at_most(source.get_source(), raw, kSniffBytes);
+  if (size < 0) fail(name, "cannot be read: " + take_vips_error());
+  if (size == 0) fail(name, "expected a picture, found an empty file");
+  const auto format = format_of_content({head, static_cast<std::size_t>(size)});
+  if (!format)
+    fail(name, "expected a picture in one of the formats " + readable_formats() +
+                   ", found something else");
+  if (!can_read(*format))
+    fail(name, "found a " + std::string(to_string(*format)) +
+                   " picture, which the libvips here cannot read");
+  return *format;
+}
+
+VImage open_image(const vips::VSource& source, Format format, VipsAccess access) {
+  VImage image;
+  VImage::call(traits(format).loader, VImage::option()
+                                          ->set("source", source)
+                                          ->set("out", &image)
+                                          ->set("access", access)
+                                          ->set("fail_on", VIPS_FAIL_ON_TRUNCATED));
+  return image;
+}
+
+int orientation_of(const VImage& image) {
+  return vips_image_get_orientation(image.get_image());
+}
+
+// Decoded bytes while loading: the samples as stored, and our planes made from them.
+std::size_t decoded_bytes(const VImage& header) {
+  const std::size_t pixels =
+      static_cast<std::size_t>(header.width()) * static_cast<std::size_t>(header.height());
+  const std::size_t sample = vips_format_sizeof(header.format());
+  const bool alpha = header.has_alpha();
+  const bool whole = alpha || orientation_of(header) > 1;
+  const std::size_t stored = whole ? static_cast<std::size_t>(header.bands()) * sample : 0;
+  const std::size_t fill = alpha ? sizeof(std::int32_t) : 0;
+  return pixels * (stored + 3 * sample * (alpha ? 2 : 1) + fill);
+}
+
+void check_size(const VImage& header, const LoadOptions& options, const std::string& name) {
+  const std::size_t needed = decoded_bytes(header);
+  if (options.max_memory == 0 || needed <= options.max_memory) return;
+  fail(name, "a picture of " + std::to_string(header.width()) + "x" +
+                 std::to_string(header.height()) + " pixels needs " + bytes_in_words(needed) +
+                 " to decode, more than the " + bytes_in_words(options.max_memory) + " allowed");
+}
+
+void note_pages(const VImage& header, std::vector<std::string>& warnings) {
+  if (header.get_typeof(VIPS_META_N_PAGES) == 0) return;
+  const int pages = header.get_int(VIPS_META_N_PAGES);
+  if (pages > 1)
+    warnings.push_back("only the first of its " + std::to_string(pages) + " pages is used");
+}
+
+int int_field(const VImage& image, const char* field, int otherwise) {
+  return image.get_typeof(field) == 0 ? otherwise : image.get_int(field);
+}
+
+// Stretches samples that do not use the full range of their type: PNM with any largest value,
+// 10- and 12-bit HEIF samples that arrive shifted up with zeros below.
+VImage to_full_range(const VImage& image, Format format, int significant_bits) {
+  const bool deep = image.format() == VIPS_FORMAT_USHORT;
+  const double full = deep ? 65535 : 255;
+  double found = full;
+  if (format == Format::pnm && int_field(image, "ppm-max-value", 0) > 1)
+    found = int_field(image, "ppm-max-value", 0);
+  else if ((format == Format::avif || format == Format::heic) && deep)
+    found = ((1 << significant_bits) - 1) << (16 - significant_bits);
+  if (found == full) return image;
+  return image.linear(full / found, 0.5).cast(image.format());  // the cast cuts; 0.5 rounds
+}
+
+int significant_bits_of(const VImage& image, Format format) {
+  if (image.format() != VIPS_FORMAT_USHORT) return 8;
+  return format == Format::avif || format == Format::heic ? int_field(image, "heif-bitdepth", 16)
+                                                          : 16;
+}
+
+Plane take_plane(const VImage& image) {
+  Plane plane;
+  void* data = image.write_to_memory(&plane.bytes);
+  plane.data = {static_cast<std::byte*>(data), g_free};
+  return plane;
+}
+
+VImage replicated(const VImage& band) {
+  return band.bandjoin(std::vector<VImage>{band, band});
+}
+
+bool is_opaque(const VImage& alpha) {
+  return alpha.min() >= (alpha.format() == VIPS_FORMAT_USHORT ? 65535 : 255);
+}
+
+void decode(Picture::State& state, VImage image, const std::string& name) {
+  image = to_full_range(image, state.format, state.significant_bits);
+  image = to_rgb_or_grey(image, name, state.warnings);
+  state.gray = is_grey(image);
+  state.type = image.format() == VIPS_FORMAT_USHORT ? SampleType::u16 : SampleType::u8;
+  state.metadata = keep_metadata(image);
+  const int colours = state.gray ? 1 : 3;
+  state.has_alpha = image.bands() > colours;
+  if (state.has_alpha) image = image.copy_memory();  // read three times below
+  const VImage colour = image.extract_band(0, VImage::option()->set("n", colours));
+  state.rgb = take_plane(state.gray ? replicated(colour) : colour);
+  if (!state.has_alpha) return;
+  const VImage alpha = image.extract_band(colours);
+  if (is_opaque(alpha)) return;
+  state.alpha = take_plane(replicated(alpha));
+  const ImageView rgb{state.rgb.data.get(), state.width, state.height, state.type,
+                      state.row_bytes()};
+  fill_transparent(rgb, ImageView{state.alpha.data.get(), state.width, state.height, state.type,
+                                  state.row_bytes()});
+}
+
+}  // namespace
+
+Picture load(const Input& input, const LoadOptions& options) {
+  const std::string name = quoted_name(input.path);
+  const Descriptor fd = open_input(input, name);
+  const vips::VSource source = open_source(fd, name);
+  auto state = std::make_unique<Picture::State>();
+  state->format = recognise(source, name);
+  try {
+    VImage image = open_image(source, state->format, VIPS_ACCESS_SEQUENTIAL);
+    check_samples(image, name);
+    check_size(image, options, name);
+    note_pages(image, state->warnings);
+    state->significant_bits = significant_bits_of(image, state->format);
+    // Turning needs rows in another order than the file has them.
+    if (orientation_of(image) > 1) image = image.copy_memory().autorot();
+    state->width = image.width();
+    state->height = image.height();
+    decode(*state, image, name);
+  } catch (const vips::VError&) {
+    fail(name, "expected a complete " + std::string(to_string(state->format)) +
+                   " picture, found a damaged or truncated one (" + take_vips_error() + ")");
+  } catch (const std::bad_alloc&) {
+    fail(name, "not enough memory to decode it");
+  }
+  return Picture(std::move(state));
+}
+
+}  // namespace elan::picture

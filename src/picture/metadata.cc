@@ -1,0 +1,90 @@
+#include "picture/metadata.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <string_view>
+
+namespace elan::picture {
+namespace {
+
+constexpr std::array<const char*, 7> kKept = {
+    VIPS_META_ICC_NAME, VIPS_META_EXIF_NAME, VIPS_META_XMP_NAME,       VIPS_META_IPTC_NAME,
+    "photoshop-data",   "image-description", VIPS_META_RESOLUTION_UNIT};
+
+// libvips' own density for files that state none (PNG, WebP and so on), pixels per mm.
+constexpr double kNoDensity = 1.0;
+constexpr double k72PerInch = 72 / 25.4;
+
+bool is_kept(std::string_view field) {
+  // ifd1 describes the thumbnail, which shows the picture before it was enlarged or turned.
+  if (field.starts_with("exif-ifd")) return !field.starts_with("exif-ifd1");
+  return field.starts_with("png-comment-") ||
+         std::find(kKept.begin(), kKept.end(), field) != kKept.end();
+}
+
+bool has(const VImage& image, const char* field) {
+  return image.get_typeof(field) != 0;
+}
+
+// XMP has a second copy of the orientation; a one-digit value can be corrected in place.
+void reset_xmp_orientation(VImage& image) {
+  std::size_t size = 0;
+  const auto* data = static_cast<const char*>(image.get_blob(VIPS_META_XMP_NAME, &size));
+  std::string text(data, size);
+  bool changed = false;
+  for (std::size_t at = text.find("tiff:Orientation"); at != std::string::npos;
+       at = text.find("tiff:Orientation", at + 1)) {
+    std::size_t digit =
+        text.find_first_not_of(" \t\r\n=\"'>", at + std::strlen("tiff:Orientation"));
+    if (digit == std::string::npos || text[digit] < '2' || text[digit] > '8') continue;
+    text[digit] = '1';
+    changed = true;
+  }
+  if (changed) vips_image_set_blob_copy(image.get_image(), VIPS_META_XMP_NAME, text.data(), size);
+}
+
+void copy_fields(const VImage& from, VImage& to) {
+  std::unique_ptr<char*, void (*)(char**)> fields(vips_image_get_fields(from.get_image()),
+                                                  g_strfreev);
+  for (char** field = fields.get(); *field != nullptr; ++field) {
+    if (!is_kept(*field)) continue;
+    GValue value = G_VALUE_INIT;
+    if (vips_image_get(from.get_image(), *field, &value) != 0) continue;
+    vips_image_set(to.get_image(), *field, &value);
+    g_value_unset(&value);
+  }
+}
+
+}  // namespace
+
+VImage keep_metadata(VImage image) {
+  double xres = image.xres(), yres = image.yres();
+  if (xres == kNoDensity && yres == kNoDensity) xres = yres = k72PerInch;
+  VImage kept = VImage::black(1, 1).copy(VImage::option()->set("xres", xres)->set("yres", yres));
+  copy_fields(image, kept);
+  if (has(kept, VIPS_META_EXIF_NAME)) kept.set(VIPS_META_ORIENTATION, 1);
+  if (has(kept, VIPS_META_XMP_NAME)) reset_xmp_orientation(kept);
+  return kept;
+}
+
+void put_metadata(VImage& image, const VImage& metadata) {
+  copy_fields(metadata, image);
+  if (has(metadata, VIPS_META_ORIENTATION)) image.set(VIPS_META_ORIENTATION, 1);
+}
+
+std::vector<std::string> dropped_by(const VImage& metadata, Format format) {
+  const FormatTraits& can = traits(format);
+  std::vector<std::string> dropped;
+  const auto check = [&](const char* field, bool kept, const char* name) {
+    if (!kept && has(metadata, field)) dropped.emplace_back(name);
+  };
+  check(VIPS_META_ICC_NAME, can.icc, "colour profile");
+  check(VIPS_META_EXIF_NAME, can.exif, "EXIF");
+  check(VIPS_META_XMP_NAME, can.xmp, "XMP");
+  check(VIPS_META_IPTC_NAME, can.iptc, "IPTC");
+  return dropped;
+}
+
+}  // namespace elan::picture
