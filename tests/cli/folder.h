@@ -17,12 +17,11 @@ namespace fs = std::filesystem;
 
 // A PPM picture of flowing colours.
 inline std::string ppm(int width = 8, int height = 8) {
-  std::string text =
-      "P6\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
+  std::string text = "P6\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
-      text += {static_cast<char>(x * 20), static_cast<char>(y * 20),
-               static_cast<char>(x * 5 + y * 9)};
+      text +=
+          {static_cast<char>(x * 20), static_cast<char>(y * 20), static_cast<char>(x * 5 + y * 9)};
     }
   }
   return text;
@@ -33,9 +32,8 @@ inline std::pair<int, int> ppm_size(const std::string& text) {
   int width = 0, height = 0, largest = 0, used = 0;
   if (std::sscanf(text.c_str(), "P6 %d %d %d%n", &width, &height, &largest, &used) != 3) return {};
   const auto pixels = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  return text.size() == static_cast<std::size_t>(used) + 1 + 3 * pixels
-             ? std::pair{width, height}
-             : std::pair{0, 0};
+  return text.size() == static_cast<std::size_t>(used) + 1 + 3 * pixels ? std::pair{width, height}
+                                                                        : std::pair{0, 0};
 }
 
 class Folder {
