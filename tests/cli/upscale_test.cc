@@ -149,10 +149,10 @@ TEST(Upscale, Pipes) {
   EXPECT_EQ(ppm_size(both.out), std::pair(16, 16));
   const Outcome in = in_folder(f, {"upscale", "-i", "-", "-o", "b.ppm", "-s", "2"}, ppm());
   EXPECT_EQ(in.status, 0) << in.err;
-  EXPECT_EQ(f.read("b.ppm"), both.out);
+  EXPECT_EQ(ppm_samples(f.read("b.ppm")), ppm_samples(both.out));
   const Outcome out = in_folder(f, {"upscale", "-i", "a.ppm", "-o", "-", "-f", "ppm", "-s", "2"});
   EXPECT_EQ(out.status, 0) << out.err;
-  EXPECT_EQ(out.out, both.out);
+  EXPECT_EQ(ppm_samples(out.out), ppm_samples(both.out));
   const Outcome bad = in_folder(f, {"upscale", "-i", "-", "-o", "-", "-f", "ppm"}, "rubbish");
   EXPECT_EQ(bad.status, 1);
   EXPECT_EQ(bad.out, "");
