@@ -52,5 +52,7 @@ struct Command {
 
 Action setup_upscale(CommandLine& line);
 Action setup_info(CommandLine& line);
+Action setup_bench(CommandLine& line);
+Action setup_eval(CommandLine& line);
 
 }  // namespace elan::cli

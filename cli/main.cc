@@ -21,6 +21,8 @@ namespace {
 
 constexpr std::array kCommands{
     Command{"upscale", "enlarge pictures", setup_upscale},
+    Command{"bench", "time a model, and compare with the machine's peak", setup_bench},
+    Command{"eval", "measure PSNR and SSIM on test sets", setup_eval},
     Command{"info", "describe a model, or list the shipped ones", setup_info},
 };
 

@@ -88,7 +88,8 @@ std::string message_line(std::string_view kind, std::string_view name, std::stri
                          bool for_terminal) {
   std::string line = "elan-sr: ";
   line += kind;
-  if (!name.empty() && text.find(name) == std::string_view::npos) {
+  const bool says_it = text.starts_with(name) && text.substr(name.size()).starts_with(':');
+  if (!name.empty() && !says_it) {
     line += name;
     line += ": ";
   }

@@ -17,7 +17,7 @@ std::string valid_utf8(std::string_view text);
 std::string printable(std::string_view text, bool for_terminal);
 
 // "elan-sr: NAME: TEXT" on stderr, in one write; the name is left out where it is empty or `text`
-// says it already.
+// begins with it.
 void print_error(std::string_view name, std::string_view text);
 
 // The same with "warning: " in front.

@@ -36,11 +36,20 @@ struct StageView {
 
 using StageObserver = std::function<void(const StageView&)>;
 
+// What one kind of operation took in a run, summed over its threads or launches.
+struct OperationTime {
+  std::string operation;  // for example "lfe", "attention"
+  double seconds = 0;
+  double flop = 0;   // useful floating-point operations
+  double bytes = 0;  // moved to and from main or device memory; 0: not known
+};
+
 // Everything about one run that is not the picture. Members may be empty.
 struct RunContext {
   std::stop_token stop;
   std::function<void(double)> progress;  // 0..1
   StageObserver observer;                // set: the backend may take a slower, unfused path
+  std::vector<OperationTime>* profile = nullptr;  // set: the backend times its operations into it
 };
 
 class Backend {
@@ -59,6 +68,10 @@ class Backend {
   // Bytes held during run() for `batch` pictures of this size, beyond the pictures themselves and
   // the packed weights. Exact or an upper bound; monotone in each argument.
   [[nodiscard]] virtual std::size_t memory_needed(int width, int height, int batch) const = 0;
+
+  // GFLOP/s that this backend's arithmetic reaches on this hardware, found by a short probe; 0
+  // where there is none.
+  [[nodiscard]] virtual double measure_peak() { return 0; }
 
   // Pictures of one size and sample type in; out[i] is scale times in[i], of any sample type.
   // Pads, computes, crops and rounds. Safe to call from several threads at once. Throws Error

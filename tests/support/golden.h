@@ -52,7 +52,7 @@ inline Golden load_golden(std::string_view name) {
   const auto file =
       Safetensors::read(std::string(ELANSR_TEST_DATA) + "/" + std::string(name) + ".safetensors");
   Golden golden;
-  golden.staged_size = "17x30";
+  golden.staged_size = file.metadata().at("stages");
   for (const auto& [key, tensor] : file.entries()) {
     if (key.starts_with("stage.")) golden.stages[key.substr(6)] = file.floats(key);
     if (!key.starts_with("input.")) continue;

@@ -1,0 +1,30 @@
+// What the commands that measure a model (bench, eval) share: one engine from the common options,
+// and how to say what ran.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+
+#include "arguments.h"
+#include "elan/engine.h"
+
+namespace elan::cli {
+
+struct LoadedEngine {
+  std::filesystem::path path;  // of the weights
+  Engine engine;
+};
+
+// The one model that -m and -s mean (the default scale is 4) on the device asked for; prints the
+// engine's warnings. Throws as choose_model, Model::load and Engine do.
+LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments);
+
+// {"model", "variant", "scale", "fingerprint", "device", "description", "precision", "version",
+// "commit"}: what a measurement was taken on.
+nlohmann::json describe_run(const LoadedEngine& loaded);
+
+// "elan_light_x4 on cpu (avx512, 2 threads), fp32"
+std::string title_of(const LoadedEngine& loaded);
+
+}  // namespace elan::cli

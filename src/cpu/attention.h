@@ -1,0 +1,209 @@
+// softmax(q q^T) v in the windows of a tile. Include inside the namespace of a translation unit,
+// after its Vec and codecs.
+//
+// A block is kRows rows of one vector of queries. Keys go by in chunks of at most 64: powers of
+// two of their scores are kept in L1, then multiplied with v. The exponent is taken relative to a
+// reference m that starts as |q|^2 (the score of the query with itself), so the sum is at least 1;
+// scores far above m are rare and then move it up.
+
+inline constexpr int kChunk = 64;          // keys
+inline constexpr float kMaxExponent = 60;  // 2^60 * 256 keys * v stays far inside FP32
+
+template <typename Codec, int W>
+struct WindowAttention {
+  using F = Vec::F;
+  using Op = typename Codec::Op;
+  static constexpr int R = Vec::kRows;
+  static constexpr int J = Vec::kKeys;
+  static constexpr int kPack = Codec::kPack;
+  static constexpr bool kNarrow = W < Vec::kLanes;  // several windows in one vector
+  static constexpr int kKeyRow = kTile / kPack;     // words in a row of keys of v
+  static constexpr int kBlock = R * Vec::kLanes;    // queries in a block
+
+  const AttentionTask& task;
+  int steps;
+  int x, y;          // first query of the block
+  int key_x, key_y;  // first key of its window (of the leftmost of its windows)
+  Word* powers;      // [kChunk / kPack][kBlock]
+  float* sums;       // [channels][kBlock]
+  F m[R], total[R];
+
+  // Word of key `first` (+ lane's window) in a row of words whose windows are `stride` wide.
+  static Op key(const Word* row, int first, Vec::Index index) {
+    if constexpr (kNarrow) {
+      return Codec::permute(Codec::load(row), index);
+    } else {
+      return Codec::broadcast(row + first);
+    }
+  }
+
+  void scores(int ky, int kx, F (&s)[J][R]) const {
+    const Word* queries = task.q + y * kTile + x;
+    const Word* keys = task.q + (key_y + ky) * kTile + (kNarrow ? x : key_x);
+    Vec::Index index[J];
+    for (int j = 0; j < J; ++j) index[j] = Vec::window_index(W, W, kx + j);
+#pragma GCC unroll 8
+    for (int j = 0; j < J; ++j) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) s[j][r] = Vec::sub(Vec::set1(0.0f), m[r]);
+    }
+    for (int step = 0; step < steps; ++step, queries += kTilePixels, keys += kTilePixels) {
+      Op q[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) q[r] = Codec::load(queries + r * kTile);
+#pragma GCC unroll 8
+      for (int j = 0; j < J; ++j) {
+        const Op k = key(keys, kx + j, index[j]);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) s[j][r] = Codec::mac(s[j][r], q[r], k);
+      }
+    }
+  }
+
+  // Adds the chunk's keys [first, last) of the window to the sums; powers start at `first`.
+  template <int C>
+  void add_values(int channel, int first, int last) const {
+    F sum[C][R];
+    float* out = sums + channel * kBlock;
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) sum[c][r] = Vec::load(out + c * kBlock + r * Vec::kLanes);
+    }
+    const Word* p = powers;
+    const Word* values = task.v + channel * (kTilePixels / kPack);
+    for (int n = first; n < last; n += kPack, p += kBlock) {
+      const int ky = n / W, kx = n % W;
+      const Word* row = values + (key_y + ky) * kKeyRow + (kNarrow ? x : key_x) / kPack;
+      const Vec::Index index = Vec::window_index(W, W / kPack, kx / kPack);
+      Op power[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) power[r] = Codec::load(p + r * Vec::kLanes);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) {
+        const Op v = key(row + c * (kTilePixels / kPack), kx / kPack, index);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[c][r] = Codec::mac(sum[c][r], power[r], v);
+      }
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) Vec::store(out + c * kBlock + r * Vec::kLanes, sum[c][r]);
+    }
+  }
+
+  void add_values(int first, int last) const {
+    int c = 0;
+    for (; c + 5 <= task.channels; c += 5) add_values<5>(c, first, last);
+    for (; c < task.channels; ++c) add_values<1>(c, first, last);
+  }
+
+  // Some score is far above its reference: moves the reference up and scales what was summed.
+  void raise(F (&s)[J][R]) {
+    for (int r = 0; r < R; ++r) {
+      F top = Vec::set1(0.0f);
+      for (int j = 0; j < J; ++j) top = Vec::max(top, s[j][r]);
+      const F down = Vec::sub(Vec::set1(0.0f), top);
+      const F factor = Vec::exp2(down);
+      m[r] = Vec::add(m[r], top);
+      total[r] = Vec::mul(total[r], factor);
+      for (int j = 0; j < J; ++j) s[j][r] = Vec::add(s[j][r], down);
+      for (int c = 0; c < task.channels; ++c) {
+        float* p = sums + c * kBlock + r * Vec::kLanes;
+        Vec::store(p, Vec::mul(Vec::load(p), factor));
+      }
+    }
+  }
+
+  void run() {
+    const Word* queries = task.q + y * kTile + x;
+    for (int r = 0; r < R; ++r) m[r] = total[r] = Vec::set1(0.0f);
+    for (int step = 0; step < steps; ++step, queries += kTilePixels) {
+      for (int r = 0; r < R; ++r) {
+        const Op q = Codec::load(queries + r * kTile);
+        m[r] = Codec::mac(m[r], q, q);
+      }
+    }
+    for (int i = 0; i < task.channels * kBlock; i += Vec::kLanes) {
+      Vec::store(sums + i, Vec::set1(0.0f));
+    }
+
+    int first = 0;  // of the keys whose powers are not yet multiplied
+    for (int n = 0; n < W * W; n += J) {
+      F s[J][R];
+      scores(n / W, n % W, s);
+      F top = s[0][0];
+#pragma GCC unroll 8
+      for (int j = 0; j < J; ++j) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) top = Vec::max(top, s[j][r]);
+      }
+      if (__builtin_expect(Vec::any_above(top, kMaxExponent), 0)) {
+        add_values(first, n);
+        first = n;
+        raise(s);
+      }
+      Word* p = powers + (n - first) / kPack * kBlock;
+#pragma GCC unroll 8
+      for (int j = 0; j < J; j += kPack) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          const F a = Vec::exp2(s[j][r]);
+          total[r] = Vec::add(total[r], a);
+          F b = a;
+          if constexpr (kPack == 2) {
+            b = Vec::exp2(s[j + kPack - 1][r]);
+            total[r] = Vec::add(total[r], b);
+          }
+          Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b);
+        }
+      }
+      if (n + J - first == kChunk || n + J == W * W) {
+        add_values(first, n + J);
+        first = n + J;
+      }
+    }
+
+    for (int r = 0; r < R; ++r) {
+      const F inverse = Vec::div(Vec::set1(1.0f), total[r]);
+      for (int c = 0; c < task.channels; c += kPack) {
+        const F a = Vec::mul(Vec::load(sums + c * kBlock + r * Vec::kLanes), inverse);
+        F b = a;
+        if constexpr (kPack == 2) {
+          b = Vec::set1(0.0f);
+          if (c + 1 < task.channels) {
+            b = Vec::mul(Vec::load(sums + (c + 1) * kBlock + r * Vec::kLanes), inverse);
+          }
+        }
+        Codec::store(task.out + c / kPack * kTilePixels + (y + r) * kTile + x, a, b);
+      }
+    }
+  }
+
+  static void tile(const AttentionTask& task) {
+    for (int y = 0; y < kTile; y += R) {
+      for (int x = 0; x < kTile; x += Vec::kLanes) {
+        WindowAttention block{
+            task,         (task.channels + kPack - 1) / kPack, x,  y, x / W * W, y / W * W,
+            task.scratch, task.scratch + kChunk * kBlock,      {}, {}};
+        block.run();
+      }
+    }
+  }
+};
+
+template <typename Codec>
+void attention(const AttentionTask& task) {
+  switch (task.window) {
+    case 4:
+      WindowAttention<Codec, 4>::tile(task);
+      break;
+    case 8:
+      WindowAttention<Codec, 8>::tile(task);
+      break;
+    default:
+      WindowAttention<Codec, 16>::tile(task);
+      break;
+  }
+}

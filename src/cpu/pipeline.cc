@@ -1,0 +1,430 @@
+#include "cpu/pipeline.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "model/reference.h"
+
+namespace elan::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::size_t round_up(std::size_t n) {
+  return (n + 15) / 16 * 16;
+}
+
+std::size_t x_words(const PackedNetwork& n) {
+  return static_cast<std::size_t>(n.arch.channels) * kTilePixels;
+}
+std::size_t group_words(const PackedNetwork& n) {
+  return static_cast<std::size_t>(n.group_steps) * kTilePixels;
+}
+std::size_t v_words(const PackedNetwork& n) {
+  return x_words(n) / n.pack;
+}
+
+template <typename T>
+void read_row(const std::byte* row, const std::int32_t* columns, int count, float scale,
+              const float* mean, float* out) {
+  const T* samples = reinterpret_cast<const T*>(row);
+  for (int channel = 0; channel < 3; ++channel, out += kHaloPlane) {
+    for (int i = 0; i < count; ++i) {
+      out[i] = static_cast<float>(samples[3 * columns[i] + channel]) * scale - mean[channel];
+    }
+  }
+}
+
+}  // namespace
+
+// Adds the time since the last call to a part; does nothing if the run is not profiled.
+class Pipeline::Stopwatch {
+ public:
+  Stopwatch(bool on, PartSeconds& seconds) : on_(on), seconds_(seconds) {
+    if (on_) last_ = Clock::now();
+  }
+  void lap(Part part) {
+    if (!on_) return;
+    const Clock::time_point now = Clock::now();
+    seconds_[static_cast<std::size_t>(part)] += std::chrono::duration<double>(now - last_).count();
+    last_ = now;
+  }
+
+ private:
+  bool on_;
+  PartSeconds& seconds_;
+  Clock::time_point last_;
+};
+
+Workspace::Scratch::Scratch(const PackedNetwork& n) {
+  const auto place = [&](std::size_t& at, std::size_t words) {
+    at = size;
+    size += round_up(words);
+  };
+  const int pixels = std::max(n.halo_steps, n.arch.channels);  // the tail's halo is FP32
+  const std::size_t q_size = 3 * group_words(n);
+  place(halo,
+        std::max<std::size_t>(static_cast<std::size_t>(pixels) * kHaloPlane, q_size + v_words(n)));
+  q = halo;
+  v = halo + q_size;
+  place(hidden,
+        std::max({static_cast<std::size_t>(n.hidden_rows) / n.pack * kTilePixels,
+                  3 * group_words(n), static_cast<std::size_t>(n.tail.outs) * kTilePixels}));
+  place(packed, static_cast<std::size_t>(n.arch.channels + 1) * kTilePixels);
+  place(attention, attention_scratch(n.group));
+  place(picture, std::max<std::size_t>(3 * kHaloPlane, shuffle_scratch(n.arch.scale)));
+}
+
+Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threads) {
+  const std::size_t tiles = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+  const bool shifted = std::any_of(n.pairs.begin(), n.pairs.end(),
+                                   [](const PackedPair& pair) { return pair.shifted; });
+  x = tiles * x_words(n);
+  q = shifted || n.keeps_q ? tiles * 3 * group_words(n) : 0;
+  v = shifted ? tiles * v_words(n) : 0;
+  scratch = static_cast<std::size_t>(threads) * Scratch(n).size;
+}
+
+std::size_t Workspace::bytes(const PackedNetwork& network, int rows, int columns, int threads) {
+  const Sizes s(network, rows, columns, threads);
+  const std::size_t tasks = (network.pairs.size() * 3 + 3) * static_cast<std::size_t>(rows);
+  return (2 * s.x + s.q + s.v + s.scratch) * sizeof(float) + tasks * (sizeof(Task) + 8) +
+         static_cast<std::size_t>(rows + columns) * kTile * sizeof(std::int32_t);
+}
+
+void Workspace::prepare(const PackedNetwork& network, int rows, int columns, int threads) {
+  const Sizes s(network, rows, columns, threads);
+  for (Buffer<float>& x : x_) x.reserve(s.x);
+  q_.reserve(s.q);
+  v_.reserve(s.v);
+  scratch_.reserve(s.scratch);
+  if (schedule_.rows != rows || schedule_.columns != columns) {
+    schedule_ = make_schedule(network, rows, columns);
+  }
+  seconds_.assign(static_cast<std::size_t>(threads), PartSeconds{});
+}
+
+Pipeline::Pipeline(const PackedNetwork& network, const Kernels& values, const Kernels& operands,
+                   Workspace& workspace, const ConstImageView& in, const ImageView& out,
+                   bool profile)
+    : network_(network),
+      values_(values),
+      operands_(operands),
+      workspace_(workspace),
+      layout_(network),
+      in_(in),
+      out_(out),
+      profile_(profile),
+      rows_(workspace.schedule_.rows),
+      columns_(workspace.schedule_.columns) {
+  workspace.columns_of_.resize(static_cast<std::size_t>(columns_) * kTile);
+  workspace.rows_of_.resize(static_cast<std::size_t>(rows_) * kTile);
+  for (int i = 0; i < columns_ * kTile; ++i) workspace.columns_of_[i] = reflect(i, in.width);
+  for (int i = 0; i < rows_ * kTile; ++i) workspace.rows_of_[i] = reflect(i, in.height);
+}
+
+int Pipeline::tile_at(int row, int column) const {
+  return (row + rows_) % rows_ * columns_ + (column + columns_) % columns_;
+}
+
+float* Pipeline::x(std::size_t pairs, int tile) const {
+  return workspace_.x_[pairs % 2].data() + static_cast<std::size_t>(tile) * x_words(network_);
+}
+
+Word* Pipeline::q(int tile) const {
+  return workspace_.q_.data() + static_cast<std::size_t>(tile) * 3 * group_words(network_);
+}
+
+Word* Pipeline::v(int tile) const {
+  return workspace_.v_.data() + static_cast<std::size_t>(tile) * v_words(network_);
+}
+
+// The attention's output of a shifted pair replaces the pair's input.
+Word* Pipeline::rolled_output(int pair, int tile) const {
+  return x(static_cast<std::size_t>(pair), tile);
+}
+
+void Pipeline::run_tile(const Task& task, int column, int thread) {
+  float* scratch = workspace_.scratch_.data() + static_cast<std::size_t>(thread) * layout_.size;
+  Stopwatch watch(profile_, workspace_.seconds_[static_cast<std::size_t>(thread)]);
+  switch (task.step) {
+    case Step::head:
+      return head(task.row, column, scratch, false, watch);
+    case Step::fused:
+      return fused(task.pair, task.row, column, scratch, watch);
+    case Step::lfe_project:
+      return lfe_project(task.pair, task.row, column, scratch, watch);
+    case Step::attention:
+      return attention(task.pair, task.row, column, scratch, watch);
+    case Step::project_out:
+      return project_out(task.pair, task.row, column, scratch, watch);
+    case Step::add_head:
+      return head(task.row, column, scratch, true, watch);
+    case Step::tail:
+      return tail(task.row, column, scratch, watch);
+  }
+}
+
+void Pipeline::head(int row, int column, float* scratch, bool add, Stopwatch& watch) {
+  float* picture = scratch + layout_.picture;
+  std::fill_n(picture, 3 * kHaloPlane, 0.0f);
+  const int first = std::max(0, column * kTile - 1);
+  const int last = std::min(columns_ * kTile, (column + 1) * kTile + 1);
+  const std::int32_t* columns = workspace_.columns_of_.data() + first;
+  for (int y = -1; y <= kTile; ++y) {
+    const int from = row * kTile + y;
+    if (from < 0 || from >= rows_ * kTile) continue;
+    const std::byte* line =
+        in_.data + static_cast<std::size_t>(workspace_.rows_of_[from]) * in_.row_bytes;
+    float* out = picture + kHaloOrigin + y * kHaloStride + first - column * kTile;
+    const float* mean = network_.mean.data();
+    switch (in_.type) {
+      case SampleType::u8:
+        read_row<std::uint8_t>(line, columns, last - first, 1.0f, mean, out);
+        break;
+      case SampleType::u16:
+        read_row<std::uint16_t>(line, columns, last - first, 1.0f / 257, mean, out);
+        break;
+      case SampleType::f32:
+        read_row<float>(line, columns, last - first, 1.0f, mean, out);
+        break;
+    }
+  }
+  ProductTask product;
+  product.weights = &network_.head;
+  product.in = picture + kHaloOrigin;
+  product.in_stride = kHaloStride;
+  product.store = add ? Store::residual : Store::values;
+  product.values = x(add ? network_.pairs.size() : 0, tile_at(row, column));
+  product.residual = product.values;
+  values_.product(product);
+  watch.lap(Part::head);
+}
+
+void Pipeline::neighbours(std::size_t pairs, int row, int column, HaloTask& task) const {
+  for (int i = 0; i < 9; ++i) {
+    const int r = row + i / 3 - 1, c = column + i % 3 - 1;
+    const bool inside = r >= 0 && r < rows_ && c >= 0 && c < columns_;
+    task.x[i] = inside ? x(pairs, r * columns_ + c) : nullptr;
+  }
+}
+
+const Word* Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const PackedLfe& lfe = network_.pairs[pair].lfe;
+  const std::size_t pairs = static_cast<std::size_t>(pair);
+  const int tile = tile_at(row, column);
+
+  HaloTask halo;
+  neighbours(pairs, row, column, halo);
+  halo.channels = lfe.channels.data();
+  halo.steps = lfe.halo_steps;
+  halo.out = scratch + layout_.halo;
+  operands_.halo(halo);
+  watch.lap(Part::moves);
+
+  ProductTask product;
+  for (const HiddenGroup& group : lfe.hidden) {
+    Word* out = scratch + layout_.hidden + group.first_row / network_.pack * kTilePixels;
+    product.weights = &group.conv0;
+    product.in = halo.out + kHaloOrigin + group.dy * kHaloStride + group.dx;
+    product.in_stride = kHaloStride;
+    product.store = Store::operand_relu;
+    product.operand = out;
+    operands_.product(product);
+    // conv1 sees zeros outside the picture.
+    const int planes = group.conv0.outs / network_.pack;
+    const bool no_row = row + group.dy < 0 || (row + 1) * kTile + group.dy > rows_ * kTile;
+    const bool no_column =
+        column + group.dx < 0 || (column + 1) * kTile + group.dx > columns_ * kTile;
+    const bool edge_row = group.dy != 0 && no_row;
+    const bool edge_column = group.dx != 0 && no_column;
+    for (int plane = 0; (edge_row || edge_column) && plane < planes; ++plane) {
+      Word* p = out + plane * kTilePixels;
+      if (edge_row) std::fill_n(p + (group.dy < 0 ? 0 : kTilePixels - kTile), kTile, 0.0f);
+      for (int y = 0; edge_column && y < kTile; ++y) {
+        p[y * kTile + (group.dx < 0 ? 0 : kTile - 1)] = 0.0f;
+      }
+    }
+  }
+  watch.lap(Part::conv0);
+
+  product.weights = &lfe.conv1;
+  product.in = scratch + layout_.hidden;
+  product.in_stride = kTile;
+  product.store = Store::residual;
+  product.residual = x(pairs, tile);
+  product.values = x(pairs + 1, tile);
+  product.operand = operands_.values_are_words ? nullptr : scratch + layout_.packed;
+  operands_.product(product);
+  watch.lap(Part::conv1);
+  return operands_.values_are_words ? product.values : product.operand;
+}
+
+void Pipeline::fused(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const PackedPair& weights = network_.pairs[pair];
+  const int tile = tile_at(row, column);
+  const Word* in = lfe(pair, row, column, scratch, watch);
+
+  Word* queries = network_.keeps_q ? q(tile) : scratch + layout_.q;
+  Word* values = scratch + layout_.v;
+  ProductTask product;
+  product.in = in;
+  if (weights.computes_attention) {
+    product.weights = &weights.q;
+    product.store = Store::operand;
+    product.operand = queries;
+    operands_.product(product);
+  }
+  product.weights = &weights.v;
+  product.store = Store::keys;
+  product.operand = values;
+  operands_.product(product);
+  watch.lap(Part::project_inp);
+
+  Word* out = scratch + layout_.hidden;
+  for (int g = 0; g < 3; ++g) {
+    AttentionTask task;
+    task.q = queries + g * group_words(network_);
+    task.v = values + g * v_words(network_) / 3;
+    task.out = out + g * group_words(network_);
+    task.channels = network_.group;
+    task.window = network_.arch.windows[g];
+    task.scratch = scratch + layout_.attention;
+    operands_.attention(task);
+  }
+  watch.lap(Part::attention);
+
+  product.weights = &weights.project_out;
+  product.in = out;
+  product.store = Store::residual;
+  product.values = x(static_cast<std::size_t>(pair) + 1, tile);
+  product.residual = product.values;
+  product.operand = nullptr;
+  operands_.product(product);
+  watch.lap(Part::project_out);
+}
+
+void Pipeline::lfe_project(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const PackedPair& weights = network_.pairs[pair];
+  const int tile = tile_at(row, column);
+  ProductTask product;
+  product.in = lfe(pair, row, column, scratch, watch);
+  if (weights.computes_attention) {
+    product.weights = &weights.q;
+    product.store = Store::operand;
+    product.operand = q(tile);
+    operands_.product(product);
+  }
+  product.weights = &weights.v;
+  product.store = Store::keys;
+  product.operand = v(tile);
+  operands_.product(product);
+  watch.lap(Part::project_inp);
+}
+
+void Pipeline::attention(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const int from[4] = {tile_at(row, column), tile_at(row, column + 1), tile_at(row + 1, column),
+                       tile_at(row + 1, column + 1)};
+  for (int g = 0; g < 3; ++g) {
+    RollTask roll;
+    roll.roll = network_.arch.windows[g] / 2;
+    roll.planes = network_.group_steps;
+    roll.out = scratch + layout_.q;
+    for (int i = 0; i < 4; ++i) roll.from[i] = q(from[i]) + g * group_words(network_);
+    operands_.roll(roll);
+    roll.planes = network_.group;
+    roll.pixels_per_word = network_.pack;
+    roll.out = scratch + layout_.v;
+    for (int i = 0; i < 4; ++i) roll.from[i] = v(from[i]) + g * v_words(network_) / 3;
+    operands_.roll(roll);
+    watch.lap(Part::moves);
+
+    AttentionTask task;
+    task.q = scratch + layout_.q;
+    task.v = scratch + layout_.v;
+    task.out = rolled_output(pair, from[0]) + g * group_words(network_);
+    task.channels = network_.group;
+    task.window = network_.arch.windows[g];
+    task.scratch = scratch + layout_.attention;
+    operands_.attention(task);
+    watch.lap(Part::attention);
+  }
+}
+
+void Pipeline::project_out(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const int from[4] = {tile_at(row - 1, column - 1), tile_at(row - 1, column),
+                       tile_at(row, column - 1), tile_at(row, column)};
+  Word* in = scratch + layout_.hidden;
+  for (int g = 0; g < 3; ++g) {
+    RollTask roll;
+    roll.roll = kTile - network_.arch.windows[g] / 2;
+    roll.planes = network_.group_steps;
+    roll.out = in + g * group_words(network_);
+    for (int i = 0; i < 4; ++i) {
+      roll.from[i] = rolled_output(pair, from[i]) + g * group_words(network_);
+    }
+    operands_.roll(roll);
+  }
+  watch.lap(Part::moves);
+  ProductTask product;
+  product.weights = &network_.pairs[pair].project_out;
+  product.in = in;
+  product.store = Store::residual;
+  product.values = x(static_cast<std::size_t>(pair) + 1, tile_at(row, column));
+  product.residual = product.values;
+  operands_.product(product);
+  watch.lap(Part::project_out);
+}
+
+void Pipeline::tail(int row, int column, float* scratch, Stopwatch& watch) {
+  // Tiles of pure padding give no output.
+  const int scale = network_.arch.scale;
+  const int left = column * kTile * scale, top = row * kTile * scale;
+  const int width = std::min(kTile * scale, out_.width - left);
+  const int height = std::min(kTile * scale, out_.height - top);
+  if (width <= 0 || height <= 0) return;
+
+  HaloTask halo;
+  neighbours(network_.pairs.size(), row, column, halo);
+  halo.channels = network_.channel_order.data();
+  halo.steps = network_.arch.channels;
+  halo.out = scratch + layout_.halo;
+  values_.halo(halo);
+
+  ProductTask product;
+  product.weights = &network_.tail;
+  product.in = halo.out + kHaloOrigin;
+  product.in_stride = kHaloStride;
+  product.store = Store::values;
+  product.values = scratch + layout_.hidden;
+  values_.product(product);
+
+  ShuffleTask shuffle;
+  shuffle.y = product.values;
+  shuffle.scale = scale;
+  shuffle.mean = network_.mean.data();
+  shuffle.out = out_.crop(left, top, width, height);
+  shuffle.scratch = scratch + layout_.picture;
+  values_.shuffle(shuffle);
+  watch.lap(Part::tail);
+}
+
+void Pipeline::copy_x(std::size_t pairs, float* planar) const {
+  for (int c = 0; c < network_.arch.channels; ++c) {
+    for (int y = 0; y < rows_ * kTile; ++y) {
+      for (int column = 0; column < columns_; ++column, planar += kTile) {
+        std::memcpy(planar,
+                    x(pairs, y / kTile * columns_ + column) + c * kTilePixels + y % kTile * kTile,
+                    kTile * sizeof(float));
+      }
+    }
+  }
+}
+
+void Pipeline::add_seconds(PartSeconds& total) const {
+  for (const PartSeconds& seconds : workspace_.seconds_) {
+    for (std::size_t i = 0; i < total.size(); ++i) total[i] += seconds[i];
+  }
+}
+
+}  // namespace elan::cpu

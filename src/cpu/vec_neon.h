@@ -1,0 +1,38 @@
+// Vectors of 4 floats on AArch64.
+struct Vec {
+  using F = float32x4_t;
+  using Index = int;  // no window is narrower than a vector
+  static constexpr int kLanes = 4;
+  static constexpr int kRows = 4;
+  static constexpr int kKeys = 4;
+
+  static F load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, F a) { vst1q_f32(p, a); }
+  static F set1(float a) { return vdupq_n_f32(a); }
+  static F add(F a, F b) { return vaddq_f32(a, b); }
+  static F sub(F a, F b) { return vsubq_f32(a, b); }
+  static F mul(F a, F b) { return vmulq_f32(a, b); }
+  static F div(F a, F b) { return vdivq_f32(a, b); }
+  static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+  static F max(F a, F b) { return vmaxq_f32(a, b); }
+  static bool any_above(F a, float limit) { return vmaxvq_f32(a) > limit; }
+
+  static Index window_index(int, int, int) { return 0; }
+  static F permute(F a, Index) { return a; }
+
+  // 2^a for a <= 126, relative error below 2e-7; anything below -125 gives about 2^-125.
+  static F exp2(F a) {
+    const F magic = set1(12582912.0f);  // ulp 1: rounds to integers
+    a = max(a, set1(-125.0f));
+    const F n = add(a, magic);
+    const F r = sub(a, sub(n, magic));
+    F p = fma(set1(1.535336188e-4f), r, set1(1.339887440e-3f));
+    p = fma(p, r, set1(9.618437357e-3f));
+    p = fma(p, r, set1(5.550332548e-2f));
+    p = fma(p, r, set1(2.402264791e-1f));
+    p = fma(p, r, set1(6.931472028e-1f));
+    p = fma(p, r, set1(1.0f));
+    return vreinterpretq_f32_s32(
+        vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(n), 23)));
+  }
+};

@@ -1,0 +1,65 @@
+// Plain C++ for any machine: vectors of 4 floats that a compiler may or may not keep in registers.
+struct Vec {
+  struct F {
+    float v[4];
+  };
+  using Index = int;  // no window is narrower than a vector
+  static constexpr int kLanes = 4;
+  static constexpr int kRows = 2;
+  static constexpr int kKeys = 2;
+
+  template <typename Fn>
+  static F each(Fn&& fn) {
+    return {{fn(0), fn(1), fn(2), fn(3)}};
+  }
+  static F load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static void store(float* p, F a) {
+    for (int i = 0; i < 4; ++i) p[i] = a.v[i];
+  }
+  static F set1(float a) { return {{a, a, a, a}}; }
+  static F add(F a, F b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static F sub(F a, F b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static F mul(F a, F b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  static F div(F a, F b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+  }
+  static F fma(F a, F b, F c) {
+    return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+  }
+  static F max(F a, F b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static bool any_above(F a, float limit) {
+    return a.v[0] > limit || a.v[1] > limit || a.v[2] > limit || a.v[3] > limit;
+  }
+
+  static Index window_index(int, int, int) { return 0; }
+  static F permute(F a, Index) { return a; }
+
+  // 2^a for a <= 126, relative error below 2e-7; anything below -125 gives about 2^-125.
+  static F exp2(F a) {
+    return each([&](int i) {
+      const float x = a.v[i] > -125.0f ? a.v[i] : -125.0f;
+      const int n = static_cast<int>(x + 256.5f) - 256;
+      const float r = x - static_cast<float>(n);
+      float p = 1.535336188e-4f;
+      for (const float c : {1.339887440e-3f, 9.618437357e-3f, 5.550332548e-2f, 2.402264791e-1f,
+                            6.931472028e-1f, 1.0f}) {
+        p = p * r + c;
+      }
+      std::int32_t bits;
+      __builtin_memcpy(&bits, &p, 4);
+      bits += n * (1 << 23);
+      __builtin_memcpy(&p, &bits, 4);
+      return p;
+    });
+  }
+};

@@ -1,0 +1,83 @@
+// A folder that lives as long as a test, and tiny pictures to put into it.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <string>
+
+namespace elan::test {
+
+namespace fs = std::filesystem;
+
+// A PPM picture of flowing colours.
+inline std::string ppm(int width = 8, int height = 8) {
+  std::string text =
+      "P6\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      text += {static_cast<char>(x * 20), static_cast<char>(y * 20),
+               static_cast<char>(x * 5 + y * 9)};
+    }
+  }
+  return text;
+}
+
+// Width and height of a PPM; {0, 0} when it is none or holds other than that many pixels.
+inline std::pair<int, int> ppm_size(const std::string& text) {
+  int width = 0, height = 0, largest = 0, used = 0;
+  if (std::sscanf(text.c_str(), "P6 %d %d %d%n", &width, &height, &largest, &used) != 3) return {};
+  const auto pixels = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
+  return text.size() == static_cast<std::size_t>(used) + 1 + 3 * pixels
+             ? std::pair{width, height}
+             : std::pair{0, 0};
+}
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "elan-cli-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = name;
+    fs::permissions(path_, fs::perms(0755));
+  }
+  ~Folder() {
+    std::error_code error;
+    fs::remove_all(path_, error);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  [[nodiscard]] std::string operator/(const std::string& name) const {
+    return (path_ / name).string();
+  }
+  [[nodiscard]] std::string str() const { return path_.string(); }
+
+  std::string write(const std::string& name, const std::string& content) const {
+    fs::create_directories((path_ / name).parent_path());
+    std::ofstream(path_ / name, std::ios::binary) << content;
+    return *this / name;
+  }
+  [[nodiscard]] std::string read(const std::string& name) const {
+    std::ifstream in(path_ / name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  // Files below, relative, temporary and hidden ones too.
+  [[nodiscard]] std::set<std::string> files() const {
+    std::set<std::string> names;
+    for (const auto& entry : fs::recursive_directory_iterator(path_)) {
+      if (!entry.is_directory()) names.insert(fs::relative(entry.path(), path_).string());
+    }
+    return names;
+  }
+
+ private:
+  fs::path path_;
+};
+
+}  // namespace elan::test
