@@ -1,4 +1,5 @@
-"""ELAN in PyTorch, straight from the tensors of a weights file in the published key layout.
+"""ELAN in PyTorch, straight from the tensors of a weights file in the published key layout, or in
+its low-memory variant.
 
     net = Elan(load_file("models/elan_light_x4.safetensors"))
     y = net(x)  # [N, 3, H, W] RGB on net.value_range -> [N, 3, s*H, s*W], neither rounded nor clamped
@@ -19,7 +20,8 @@ class Elan:
         self.scale = round((self.t["tail.0.weight"].shape[0] / 3) ** 0.5)
         self.elabs = 1 + max(int(k.split(".")[1]) for k in self.t if k.startswith("body."))
         self.pairs = sum(k.startswith("body.0.") and k.endswith(".project_out.bias") for k in self.t)
-        hidden = self.t["body.0.modules_lfe.lfe_0.conv0.shift_conv.conv1x1.weight"].shape[0]
+        conv0 = "body.0.modules_lfe.lfe_0.conv0.shift_conv"
+        hidden = self.t[conv0 + (".b" if conv0 + ".b" in self.t else ".conv1x1.bias")].shape[0]
         self.expand = hidden // self.channels
         self.mean = -self.t["sub_mean.bias"] if "sub_mean.bias" in self.t else None
         if value_range is None:
@@ -32,10 +34,12 @@ class Elan:
         return {(36, 180, 1, 2): "full", (24, 60, 2, 2): "light"}.get(shape, "custom")
 
     def conv(self, x, key, **options):
-        return F.conv2d(x, self.t[key + ".weight"], self.t.get(key + ".bias"), **options)
+        return F.conv2d(x, self.t[key + ".weight"], self.t[key + ".bias"], **options)
 
     def shift_conv(self, x, key):
-        x = self.conv(x, key, padding=1, groups=x.shape[1])
+        if key + ".m" in self.t:  # the low-memory variant
+            return F.conv2d(x, self.t[key + ".w"] * self.t[key + ".m"], self.t[key + ".b"], padding=1)
+        x = F.conv2d(x, self.t[key + ".weight"], padding=1, groups=x.shape[1])
         return self.conv(x, key + ".conv1x1")
 
     def lfe(self, x, key):

@@ -7,6 +7,7 @@
 #include "backend.h"
 #include "core/thread_pool.h"
 #include "cpu/isa.h"
+#include "cpu/peak.h"
 #include "cpu/pipeline.h"
 #include "elan/error.h"
 #include "model/stages.h"
@@ -157,19 +158,23 @@ class CpuBackend : public Backend {
     return Workspace::bytes(network_, tiles(height), tiles(width), pool_->size());
   }
 
+  [[nodiscard]] double measure_peak() override { return measure_peak_gflops(operands_, *pool_); }
+
   void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
            const RunContext& context) override {
     Lease slot(*this);
     for (std::size_t i = 0; i < in.size(); ++i) {
       const double share = 1.0 / static_cast<double>(in.size());
       slot->prepare(network_, tiles(in[i].height), tiles(in[i].width), pool_->size());
-      Pipeline pipeline(network_, values_, operands_, slot->workspace, in[i], out[i], false);
+      Pipeline pipeline(network_, values_, operands_, slot->workspace, in[i], out[i],
+                        context.profile != nullptr);
       Runner runner(*slot, pipeline, *pool_, context, share * static_cast<double>(i), share);
       if (context.observer && i == 0) {
         run_observed(*slot, pipeline, runner, in[i], context.observer);
       } else {
         runner.run(0, static_cast<int>(slot->workspace.schedule().tasks.size()));
       }
+      if (context.profile != nullptr) pipeline.add_times(*context.profile);
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "cpu/buffer.h"
 #include "cpu/kernels_isa.h"
 
 namespace elan::cpu {

@@ -18,13 +18,13 @@ using Word = float;
 
 // A matrix in the order in which product() reads it: blocks of `block` outputs (the last may be
 // smaller), in each the steps in order, in each step one word per output of the block.
-struct PackedMatrix {
+struct Matrix {
   int outs = 0;
   int steps = 0;
   int block = 0;
-  Buffer<Word> words;            // [outs / block][steps][block]
-  Buffer<float> bias;            // [outs]
-  Buffer<std::int32_t> offsets;  // [steps] words from a pixel to its operand of that step
+  const Word* words = nullptr;            // [outs / block][steps][block]
+  const float* bias = nullptr;            // [outs]
+  const std::int32_t* offsets = nullptr;  // [steps] words from a pixel to its operand of that step
 };
 
 enum class Store : std::uint8_t {
@@ -37,7 +37,7 @@ enum class Store : std::uint8_t {
 
 // y = weights * in + bias for the 256 pixels of a tile.
 struct ProductTask {
-  const PackedMatrix* weights = nullptr;
+  const Matrix* weights = nullptr;
   const Word* in = nullptr;  // operand of pixel (0, 0) at step offset 0
   int in_stride = kTile;     // words from one row of pixels to the next: kTile or kHaloStride
   Store store = Store::values;

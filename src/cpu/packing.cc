@@ -56,11 +56,14 @@ PackedMatrix pack_matrix(const Source& source, const std::vector<int>& rows,
   m.outs = static_cast<int>(rows.size());
   m.steps = static_cast<int>(offsets.size());
   m.block = block_size(m.outs, pack);
-  m.words.reserve(rows.size() * offsets.size());
-  m.bias.reserve(rows.size());
-  m.offsets.reserve(offsets.size());
-  std::copy(offsets.begin(), offsets.end(), m.offsets.data());
-  Word* out = m.words.data();
+  m.word_memory.reserve(rows.size() * offsets.size());
+  m.words = m.word_memory.data();
+  m.bias_memory.reserve(rows.size());
+  m.bias = m.bias_memory.data();
+  m.offset_memory.reserve(offsets.size());
+  m.offsets = m.offset_memory.data();
+  std::copy(offsets.begin(), offsets.end(), m.offset_memory.data());
+  Word* out = m.word_memory.data();
   for (int first = 0; first < m.outs; first += m.block) {
     const int last = std::min(m.outs, first + m.block);
     for (int step = 0; step < m.steps; ++step) {
@@ -78,7 +81,7 @@ PackedMatrix pack_matrix(const Source& source, const std::vector<int>& rows,
     }
   }
   for (int r = 0; r < m.outs; ++r) {
-    m.bias[r] = rows[r] == kNone ? 0.0f : source.bias[rows[r]] * source.scale;
+    m.bias_memory[r] = rows[r] == kNone ? 0.0f : source.bias[rows[r]] * source.scale;
   }
   return m;
 }

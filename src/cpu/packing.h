@@ -3,10 +3,18 @@
 
 #include <vector>
 
+#include "cpu/buffer.h"
 #include "cpu/kernels.h"
 #include "model/network.h"
 
 namespace elan::cpu {
+
+// A matrix with the memory it lies in.
+struct PackedMatrix : Matrix {
+  Buffer<Word> word_memory;
+  Buffer<float> bias_memory;
+  Buffer<std::int32_t> offset_memory;
+};
 
 // The hidden channels of an LFE that conv1 reads at one neighbour (dy, dx). They are computed for
 // the tile moved by (dy, dx), so that conv1 finds them in place.

@@ -421,9 +421,32 @@ void Pipeline::copy_x(std::size_t pairs, float* planar) const {
   }
 }
 
-void Pipeline::add_seconds(PartSeconds& total) const {
-  for (const PartSeconds& seconds : workspace_.seconds_) {
-    for (std::size_t i = 0; i < total.size(); ++i) total[i] += seconds[i];
+void Pipeline::add_times(std::vector<OperationTime>& profile) const {
+  static constexpr const char* kNames[kParts] = {"head",      "conv0",       "conv1", "project_inp",
+                                                 "attention", "project_out", "tail",  "moves"};
+  double flop[kParts] = {};
+  const auto add = [&](Part part, double multiply_adds) {
+    flop[static_cast<std::size_t>(part)] += 2.0 * kTilePixels * rows_ * columns_ * multiply_adds;
+  };
+  const double c = network_.arch.channels;
+  add(Part::head, 27 * c);
+  add(Part::tail, 9 * c * network_.tail.outs);
+  for (const PackedPair& pair : network_.pairs) {
+    add(Part::conv0, c * c * network_.arch.expand);
+    add(Part::conv1, c * c * network_.arch.expand);
+    add(Part::project_inp, c * c * (pair.computes_attention ? 2 : 1));
+    add(Part::project_out, c * c);
+    for (const int window : network_.arch.windows) {
+      add(Part::attention, c / 3 * window * window * (pair.computes_attention ? 2 : 1));
+    }
+  }
+  for (int part = 0; part < kParts; ++part) {
+    auto entry = std::find_if(profile.begin(), profile.end(), [&](const OperationTime& time) {
+      return time.operation == kNames[part];
+    });
+    if (entry == profile.end()) entry = profile.insert(entry, {kNames[part], 0, 0, 0});
+    entry->flop += flop[part];
+    for (const PartSeconds& seconds : workspace_.seconds_) entry->seconds += seconds[part];
   }
 }
 

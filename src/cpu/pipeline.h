@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend.h"
 #include "cpu/packing.h"
 #include "cpu/schedule.h"
 
@@ -81,8 +82,8 @@ class Pipeline {
   // x after `pairs` pairs, planar [channels][height][width] of the padded picture.
   void copy_x(std::size_t pairs, float* planar) const;
 
-  // Adds what the threads measured, if the pipeline profiles.
-  void add_seconds(PartSeconds& total) const;
+  // Adds what the threads measured, if the pipeline profiles, to the entries of the same name.
+  void add_times(std::vector<OperationTime>& profile) const;
 
  private:
   class Stopwatch;

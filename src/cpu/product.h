@@ -83,19 +83,19 @@ inline void store_block(const ProductTask& task, int row, int pixel, Vec::F (&y)
 
 template <typename Codec, int O, int Stride>
 inline void product_block(const ProductTask& task, const Word* weights, int row, int y, int x) {
-  const PackedMatrix& m = *task.weights;
+  const Matrix& m = *task.weights;
   Vec::F sum[O][Vec::kRows];
-  multiply_block<Codec, O, Stride>(weights, task.in + y * Stride + x, m.offsets.data(), m.steps,
-                                   m.bias.data() + row, sum);
+  multiply_block<Codec, O, Stride>(weights, task.in + y * Stride + x, m.offsets, m.steps,
+                                   m.bias + row, sum);
   store_block<Codec, O>(task, row, y * kTile + x, sum);
 }
 
 template <typename Codec, int Stride>
 void product_strided(const ProductTask& task) {
-  const PackedMatrix& m = *task.weights;
+  const Matrix& m = *task.weights;
   for (int y = 0; y < kTile; y += Vec::kRows) {
     for (int x = 0; x < kTile; x += Vec::kLanes) {
-      const Word* weights = m.words.data();
+      const Word* weights = m.words;
       for (int row = 0; row < m.outs;) {
         const int outs = m.outs - row < m.block ? m.outs - row : m.block;
         switch (outs) {

@@ -7,8 +7,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace elan::cuda {
+
+// What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
+enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32 };
+constexpr int operand_bytes(Operand o) { return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4; }
+constexpr int operand_planes(Operand o) { return o == Operand::fp32 ? 2 : 1; }
+// Words of 8 k x 8 columns of weights that one lane holds.
+constexpr int weight_words(Operand o) { return operand_bytes(o) / 2; }
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
 // tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
@@ -42,7 +50,7 @@ constexpr int part_size(int n, int parts, int i) {
 }
 constexpr int part_begin(int n, int parts, int i) { return i * part_size(n, parts, 0); }
 
-// Words of a unit of weights held by one lane: 1 for 16-bit operands, 2 for the others.
+// `words` is weight_words() of the operand.
 constexpr int slab_bytes(int units, int tiles, int words) {
   return (units * tiles * words + 3) / 4 * 512;
 }
@@ -86,6 +94,17 @@ constexpr int tile_pitch(const ChannelLayout& l, int plane_bytes) {
   const int bytes = 8 * l.units * plane_bytes;
   if (plane_bytes == 2) return bytes / 16 % 2 == 1 ? bytes : bytes + 16;
   return bytes % 64 == 32 ? bytes : (bytes + 32);
+}
+
+// One plane of a tile; a tile has operand_planes() of them.
+constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_y, int plane_bytes) {
+  return (tile_pixels(blocks_x, blocks_y) * tile_pitch(l, plane_bytes) + 127) / 128 * 128;
+}
+
+constexpr int kTailStages = 2;
+constexpr int gmsa_stages(const ChannelLayout& l) { return l.out_slabs > 1 ? 2 : 0; }
+constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
+  return 2 * 16 * static_cast<int>(group_bytes(l, bytes));
 }
 
 }  // namespace elan::cuda

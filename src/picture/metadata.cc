@@ -9,9 +9,9 @@
 namespace elan::picture {
 namespace {
 
-constexpr std::array<const char*, 7> kKept = {
-    VIPS_META_ICC_NAME, VIPS_META_EXIF_NAME, VIPS_META_XMP_NAME,       VIPS_META_IPTC_NAME,
-    "photoshop-data",   "image-description", VIPS_META_RESOLUTION_UNIT};
+constexpr std::array<const char*, 6> kKept = {VIPS_META_ICC_NAME,  VIPS_META_EXIF_NAME,
+                                              VIPS_META_XMP_NAME,  VIPS_META_IPTC_NAME,
+                                              "image-description", VIPS_META_RESOLUTION_UNIT};
 
 // libvips' own density for files that state none (PNG, WebP and so on), pixels per mm.
 constexpr double kNoDensity = 1.0;
@@ -80,7 +80,6 @@ std::vector<std::string> dropped_by(const VImage& metadata, Format format) {
   const auto check = [&](const char* field, bool kept, const char* name) {
     if (!kept && has(metadata, field)) dropped.emplace_back(name);
   };
-  check(VIPS_META_ICC_NAME, can.icc, "colour profile");
   check(VIPS_META_EXIF_NAME, can.exif, "EXIF");
   check(VIPS_META_XMP_NAME, can.xmp, "XMP");
   check(VIPS_META_IPTC_NAME, can.iptc, "IPTC");

@@ -15,7 +15,7 @@ VImage keep_metadata(VImage image);
 // Gives `image` what keep_metadata kept.
 void put_metadata(VImage& image, const VImage& metadata);
 
-// "EXIF", "XMP": what `metadata` holds and `format` cannot.
+// "EXIF", "XMP": what `metadata` holds and `format` cannot. Profiles are applied, not dropped.
 std::vector<std::string> dropped_by(const VImage& metadata, Format format);
 
 }  // namespace elan::picture

@@ -9,7 +9,9 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <string>
+#include <utility>
 
 namespace elan::test {
 
@@ -17,25 +19,38 @@ namespace fs = std::filesystem;
 
 // A PPM picture of flowing colours.
 inline std::string ppm(int width = 8, int height = 8) {
-  std::string text =
-      "P6\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
+  std::string text = "P6\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
-      text += {static_cast<char>(x * 20), static_cast<char>(y * 20),
-               static_cast<char>(x * 5 + y * 9)};
+      text +=
+          {static_cast<char>(x * 20), static_cast<char>(y * 20), static_cast<char>(x * 5 + y * 9)};
     }
   }
   return text;
 }
 
+// The samples of a PPM without its header, which may hold a comment (the time of writing).
+inline std::string ppm_samples(const std::string& text) {
+  std::istringstream in(text);
+  std::string line;
+  for (int lines = 0; lines < 3 && std::getline(in, line);) {
+    if (!line.starts_with('#')) ++lines;
+  }
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 // Width and height of a PPM; {0, 0} when it is none or holds other than that many pixels.
 inline std::pair<int, int> ppm_size(const std::string& text) {
-  int width = 0, height = 0, largest = 0, used = 0;
-  if (std::sscanf(text.c_str(), "P6 %d %d %d%n", &width, &height, &largest, &used) != 3) return {};
+  std::istringstream in(text);
+  std::string line;
+  while (std::getline(in, line) && (line == "P6" || line.starts_with('#'))) {
+  }
+  int width = 0, height = 0;
+  if (!text.starts_with("P6\n") || std::sscanf(line.c_str(), "%d %d", &width, &height) != 2) {
+    return {};
+  }
   const auto pixels = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  return text.size() == static_cast<std::size_t>(used) + 1 + 3 * pixels
-             ? std::pair{width, height}
-             : std::pair{0, 0};
+  return ppm_samples(text).size() == 3 * pixels ? std::pair{width, height} : std::pair{0, 0};
 }
 
 class Folder {

@@ -17,11 +17,11 @@ struct Outcome {
 };
 
 struct RunSettings {
-  std::string input;                     // what standard input holds
-  std::string folder;                    // working directory; empty: ours
-  std::vector<std::string> environment;  // "NAME=value", or "NAME" to unset
-  bool as_nobody = false;                // without root's right to read and write everything
-  long file_size_limit = 0;              // bytes a written file may have; 0: any
+  std::string input = {};                     // what standard input holds
+  std::string folder = {};                    // working directory; empty: ours
+  std::vector<std::string> environment = {};  // "NAME=value", or "NAME" to unset
+  bool as_nobody = false;                     // without root's right to read and write everything
+  long file_size_limit = 0;                   // bytes a written file may have; 0: any
 };
 
 // Models are taken from the source tree unless the environment says otherwise.

@@ -35,9 +35,9 @@ TEST_P(Signals, StopTheRun) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, Signals, testing::Values(SIGINT, SIGTERM, SIGHUP),
-                         [](const auto& info) {
-                           return info.param == SIGINT    ? "Interrupt"
-                                  : info.param == SIGTERM ? "Terminate"
+                         [](const auto& test) {
+                           return test.param == SIGINT    ? "Interrupt"
+                                  : test.param == SIGTERM ? "Terminate"
                                                           : "HangUp";
                          });
 
@@ -49,8 +49,9 @@ TEST(Signals, ASecondOneEndsARunThatWaitsForInput) {
                   {.folder = f.str()});
   EXPECT_NE(running.next_error_line().find("\"start\""), std::string::npos);
   running.signal(SIGTERM);
-  running.signal(SIGTERM);
-  EXPECT_EQ(running.finish().status, 128 + SIGTERM);
+  running.signal(SIGINT);  // may well be the first to arrive
+  const int status = running.finish().status;
+  EXPECT_TRUE(status == 128 + SIGTERM || status == 128 + SIGINT) << status;
   EXPECT_EQ(f.files(), (std::set<std::string>{"pipe.ppm"}));
 }
 

@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadUsage{"NoModelAtAll", {"-m", "not_a_model.safetensors"}, 3, "not_a_model.safetensors"},
         BadUsage{"PictureAsModel", {"-m", "./a.ppm"}, 3, "a.ppm"},
         BadUsage{"MemoryTooSmall", {"--max-memory", "10M"}, 4, "--max-memory"}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(Usage, OutputsThatMeanNothingAreRefused) {
   const Folder folder;
@@ -135,8 +135,8 @@ TEST(Usage, EveryCommandHasHelp) {
   }
   while (std::getline(lines, line) && line.starts_with("  ")) {
     const std::string name = line.substr(2, line.find(' ', 2) - 2);
-    for (const auto& words : std::vector<std::vector<std::string>>{
-             {name, "--help"}, {name, "-h"}, {"help", name}}) {
+    for (const auto& words :
+         std::vector<std::vector<std::string>>{{name, "--help"}, {name, "-h"}, {"help", name}}) {
       const Outcome o = run_command(words);
       EXPECT_EQ(o.status, 0) << name;
       EXPECT_NE(o.out.find("--help"), std::string::npos) << name;

@@ -117,14 +117,6 @@ __device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to) {
   for (int n = 0; n < U; ++n) to[n] = K::encode(a.out[n]);
 }
 
-template <typename K, int C>
-constexpr int kGmsaWindowBytes = static_cast<int>(2 * 16 * group_bytes(layout_of(C), K::kWords));
-template <typename K, int C>
-constexpr int kGmsaStages = layout_of(C).out_slabs > 1 ? 2 : 0;
-template <typename K, int C>
-constexpr int kGmsaRingBytes = (layout_of(C).out_slabs > 1 ? 2 : 1) *
-                               out_slab_bytes(layout_of(C), K::kWords / 2);
-
 template <typename K, int C, bool Staged>
 __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
     const __grid_constant__ GmsaArgs p) {
@@ -167,8 +159,8 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
     }
     cp_async_commit();
   }
-  SlabRing<kSlab, kSlab> ring(shared + (Staged ? kGmsaWindowBytes<K, C> : 0), p.weights,
-                              L.out_slabs, L.out_slabs, kGmsaStages<K, C>, thread, 256);
+  SlabRing<kSlab, kSlab> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
+                              L.out_slabs, L.out_slabs, gmsa_stages(L), thread, 256);
 
   UnitA o[kAll];
   const std::size_t own = block_at(by, bx);
@@ -281,15 +273,10 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
 }
 
 template <typename K, int C>
-constexpr std::size_t gmsa_shared(bool staged) {
-  return (staged ? kGmsaWindowBytes<K, C> : 0) + kGmsaRingBytes<K, C>;
-}
-
-template <typename K, int C>
 void launch_gmsa_channels(const GmsaArgs& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch);
-  const std::size_t shared = gmsa_shared<K, C>(a.staged);
-  if (a.staged) {
+  const auto shared = static_cast<std::size_t>(a.shape.shared_bytes);
+  if (a.shape.staged) {
     gmsa_kernel<K, C, true><<<blocks, 256, shared, stream>>>(a);
   } else {
     gmsa_kernel<K, C, false><<<blocks, 256, shared, stream>>>(a);

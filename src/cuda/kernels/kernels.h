@@ -8,18 +8,9 @@
 #include <cstdint>
 
 #include "cuda/layout.h"
+#include "cuda/plan.h"
 
 namespace elan::cuda {
-
-// What the operands of a product are; accumulation is always FP32.
-enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32 };
-constexpr int operand_bytes(Operand o) { return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4; }
-constexpr int operand_words(Operand o) { return operand_bytes(o) / 2; }  // of a unit of weights, a lane
-
-// The padded picture (multiples of 16) and the batch.
-struct Grid {
-  int width = 0, height = 0, batch = 0;
-};
 
 // Samples as in elan/image.h: 0 u8, 1 u16, 2 f32.
 struct HeadArgs {
@@ -52,10 +43,7 @@ struct LfeArgs {
   signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
   bool has_q = true;
   Grid grid;
-  // How: set by the plan.
-  int stages = 2;         // slabs in shared memory; 0: all of them, loaded once
-  int blocks = 0;         // thread blocks
-  int tile_y = 2;         // tile of 4 x tile_y blocks of 4 x 4 pixels
+  LfeShape shape;
 };
 
 // x = y + project_out(attention(q, v)).
@@ -69,8 +57,7 @@ struct GmsaArgs {
   float unscale = 1;
   bool shifted = false;
   Grid grid;
-  bool staged = true;  // keep the largest window's q and v in shared memory
-  int tile_y = 2;
+  GmsaShape shape;
 };
 
 // The last convolution with everything after it.
@@ -86,18 +73,14 @@ struct TailArgs {
   int output_width = 0, output_height = 0;  // after the crop
   unsigned* not_finite = nullptr;           // set to 1 if any result is
   Grid grid;
-  int tile_y = 2;
+  TailShape shape;
 };
 
-// Shared memory of one thread block in bytes.
-std::size_t lfe_shared_bytes(int channels, Operand operand, const LfeArgs& args);
-std::size_t gmsa_shared_bytes(int channels, Operand operand, bool staged);
-std::size_t tail_shared_bytes(int channels, Operand operand, int scale, int tile_y);
-
 // One per operand, each compiled on its own.
-#define ELAN_DECLARE(NAME)                                                        \
-  void launch_lfe_##NAME(int channels, const LfeArgs& args, cudaStream_t stream); \
-  void launch_gmsa_##NAME(int channels, const GmsaArgs& args, cudaStream_t stream);
+#define ELAN_DECLARE(NAME)                                                          \
+  void launch_lfe_##NAME(int channels, const LfeArgs& args, cudaStream_t stream);   \
+  void launch_gmsa_##NAME(int channels, const GmsaArgs& args, cudaStream_t stream); \
+  void prepare_##NAME();
 ELAN_DECLARE(fp16)
 ELAN_DECLARE(bf16)
 ELAN_DECLARE(tf32)
@@ -108,7 +91,8 @@ void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t
 void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream_t stream);
 void launch_tail(int channels, Operand operand, const TailArgs& args, cudaStream_t stream);
 
-// Raises the limits on shared memory; once per device.
+// Raises the limits on shared memory of the current device; before the first launch on it.
+void prepare_tail(int most_shared);
 void prepare_kernels();
 
 }  // namespace elan::cuda

@@ -70,7 +70,7 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
   if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
   const int conv_slabs = p.groups * (L.conv0_parts + L.conv1_parts);
   Ring ring(shared + T::kBytes, p.weights, conv_slabs,
-            conv_slabs + kQSlabs * (p.has_q ? 2 : 1), p.stages, thread, T::kThreads);
+            conv_slabs + kQSlabs * (p.has_q ? 2 : 1), p.shape.stages, thread, T::kThreads);
   __syncthreads();
 
   int index = static_cast<int>(blockIdx.x);
@@ -249,28 +249,17 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
 }
 
 template <typename K, int C, int WY>
-constexpr std::size_t lfe_shared(int groups, bool has_q, int stages) {
-  constexpr ChannelLayout L = layout_of(C);
-  constexpr int kW = K::kWords / 2;
-  const int conv = conv_slab_bytes(L, kW), project = project_slab_bytes(L, kW);
-  const int ring = stages > 0 ? stages * (conv > project ? conv : project)
-                              : groups * (L.conv0_parts + L.conv1_parts) * conv +
-                                    project_slabs(L) * (has_q ? 2 : 1) * project;
-  return static_cast<std::size_t>(PictureTile<K, C, 4, WY>::kBytes) + ring;
-}
-
-template <typename K, int C, int WY>
 void launch_lfe_tile(const LfeArgs& a, cudaStream_t stream) {
-  const std::size_t shared = lfe_shared<K, C, WY>(a.groups, a.has_q, a.stages);
-  lfe_kernel<K, C, 4, WY><<<a.blocks, 128 * WY, shared, stream>>>(a);
+  lfe_kernel<K, C, 4, WY><<<static_cast<unsigned>(a.shape.blocks), 128 * WY,
+                            static_cast<std::size_t>(a.shape.shared_bytes), stream>>>(a);
 }
 
 template <typename K>
 void launch_lfe_as(int channels, const LfeArgs& a, cudaStream_t stream) {
   if (channels == 180) {
-    a.tile_y == 2 ? launch_lfe_tile<K, 180, 2>(a, stream) : launch_lfe_tile<K, 180, 1>(a, stream);
+    a.shape.tile_y == 2 ? launch_lfe_tile<K, 180, 2>(a, stream) : launch_lfe_tile<K, 180, 1>(a, stream);
   } else {
-    a.tile_y == 2 ? launch_lfe_tile<K, 60, 2>(a, stream) : launch_lfe_tile<K, 60, 1>(a, stream);
+    a.shape.tile_y == 2 ? launch_lfe_tile<K, 60, 2>(a, stream) : launch_lfe_tile<K, 60, 1>(a, stream);
   }
 }
 

@@ -6,8 +6,6 @@
 namespace elan::cuda {
 namespace {
 
-constexpr int kStages = 2;
-
 template <typename K, int C, int N, int WY>
 __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ TailArgs p) {
   using T = PictureTile<K, C, 4, WY>;
@@ -21,7 +19,7 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   const int wx = warp % 4, wy = warp / 4;
   const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
-  SlabRing<kSlab, kSlab> ring(shared + T::kBytes, p.weights, 9, 9, kStages, thread, T::kThreads);
+  SlabRing<kSlab, kSlab> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages, thread, T::kThreads);
   __syncthreads();
   const TileOrigin o = tile_origin<4, WY>(static_cast<int>(blockIdx.x), p.grid);
   load_tile<K, T>(0, shared, p.x, o, p.grid, taps, thread);
@@ -84,11 +82,6 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   }
 }
 
-template <typename K, int C, int N, int WY>
-constexpr std::size_t shared_bytes() {
-  return PictureTile<K, C, 4, WY>::kBytes + kStages * tail_slab_bytes(layout_of(C), N, K::kWords / 2);
-}
-
 // Calls f.template operator()<K, C, N, WY>().
 template <typename K, int C, int WY, typename F>
 void with_tiles(int scale, F f) {
@@ -121,32 +114,24 @@ void with_kernel(int channels, Operand operand, int scale, int tile_y, F f) {
 
 }  // namespace
 
-std::size_t tail_shared_bytes(int channels, Operand operand, int scale, int tile_y) {
-  std::size_t bytes = 0;
-  with_kernel(channels, operand, scale, tile_y,
-              [&]<typename K, int C, int N, int WY>() { bytes = shared_bytes<K, C, N, WY>(); });
-  return bytes;
-}
-
 void launch_tail(int channels, Operand operand, const TailArgs& a, cudaStream_t stream) {
-  with_kernel(channels, operand, a.scale, a.tile_y, [&]<typename K, int C, int N, int WY>() {
+  with_kernel(channels, operand, a.scale, a.shape.tile_y, [&]<typename K, int C, int N, int WY>() {
     const int tiles = a.grid.width / 16 * (a.grid.height / (4 * WY)) * a.grid.batch;
     tail_kernel<K, C, N, WY>
-        <<<static_cast<unsigned>(tiles), 128 * WY, shared_bytes<K, C, N, WY>(), stream>>>(a);
+        <<<static_cast<unsigned>(tiles), 128 * WY,
+           static_cast<std::size_t>(a.shape.shared_bytes), stream>>>(a);
   });
 }
 
-void prepare_tail(int most) {
+void prepare_tail(int most_shared) {
   for (const Operand operand : {Operand::fp16, Operand::fp32}) {
     for (const int channels : {60, 180}) {
       for (const int scale : {2, 3, 4}) {
         for (const int tile_y : {1, 2}) {
           with_kernel(channels, operand, scale, tile_y, [&]<typename K, int C, int N, int WY>() {
-            const auto bytes = static_cast<int>(shared_bytes<K, C, N, WY>());
-            if (bytes <= most) {
-              cudaFuncSetAttribute(reinterpret_cast<const void*>(&tail_kernel<K, C, N, WY>),
-                                   cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-            }
+            // 256 bytes are static.
+            cudaFuncSetAttribute(reinterpret_cast<const void*>(&tail_kernel<K, C, N, WY>),
+                                 cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared - 256);
           });
         }
       }

@@ -11,7 +11,7 @@ struct PictureTile {
   static constexpr ChannelLayout kLayout = layout_of(C);
   static constexpr int kRow = tile_row_pixels(WX);
   static constexpr int kPitch = tile_pitch(kLayout, K::kTileBytes / K::kPlanes);
-  static constexpr int kPlane = (tile_pixels(WX, WY) * kPitch + 127) / 128 * 128;
+  static constexpr int kPlane = tile_plane_bytes(kLayout, WX, WY, K::kTileBytes / K::kPlanes);
   static constexpr int kBytes = kPlane * K::kPlanes;
   static constexpr int kChunks = 2 * kLayout.units;  // of 4 channels
   static constexpr int kWidth = 4 * WX + 2, kHeight = 4 * WY + 2;
