@@ -14,6 +14,6 @@ bool encoder_seeks(Format format);
 
 // Encodes `image` (8 or 16 bits, as `format` takes it) into `file`. `bits`: significant bits of
 // the samples, for formats between 8 and 16. Throws vips::VError.
-void encode(const VImage& image, const SaveOptions& options, int bits, OutputFile& file);
+void encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file);
 
 }  // namespace elan::picture
