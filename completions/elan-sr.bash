@@ -1,11 +1,14 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale info help'
+  local commands='upscale bench eval info help'
   local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
     --lossless --width --height -x --tta --skip-existing --overwrite --progress -v --verbose -h --help"
+  local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
+    --profile --json -h --help"
+  local eval="$engine --data --pictures --json -h --help"
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
@@ -18,9 +21,11 @@ _elan_sr() {
 
   # Options without a command are those of upscale.
   local command=${COMP_WORDS[1]} options=$upscale
-  if [[ $command == info ]]; then
-    options=$info
-  fi
+  case $command in
+    bench) options=$bench ;;
+    eval) options=$eval ;;
+    info) options=$info ;;
+  esac
 
   case $previous in
     -m | --model)
@@ -31,8 +36,9 @@ _elan_sr() {
     -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
     --progress) words='auto json none' ;;
-    -i | --input | -o | --output) return ;;
-    -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height)
+    -i | --input | -o | --output | --data) return ;;
+    -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
+      --size | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
       return
       ;;
     *)

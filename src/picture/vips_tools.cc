@@ -29,7 +29,7 @@ std::size_t utf8_length(std::string_view text) {
 
 void initialise(int threads) {
   static std::once_flag once;
-  std::call_once(once, [threads] {
+  std::call_once(once, [] {
     // libvips reports oddities of files and missing plugins on stderr; ours to print is nothing.
     g_log_set_handler("VIPS", static_cast<GLogLevelFlags>(G_LOG_LEVEL_MASK & ~G_LOG_FLAG_FATAL),
                       drop_message, nullptr);
