@@ -52,7 +52,7 @@ _elan_sr() {
         words=$commands
       elif [[ $command == help ]]; then
         words=${commands% help}
-      elif [[ $command == info || ($command == export && COMP_CWORD -eq 2) ]]; then
+      elif [[ $command == info || ($command == export && $COMP_CWORD == 2) ]]; then
         words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
       fi
       ;;
