@@ -39,6 +39,14 @@ constexpr ChannelLayout layout_of(int channels) {
 
 constexpr bool has_layout(int channels) { return channels == 60 || channels == 180; }
 
+// The stream channel in column `column` of a product whose columns are the stream: two neighbouring
+// tiles share 16 channels in such a way that a lane holds 4 channels in a row, 16 bytes.
+constexpr int column_channel(const ChannelLayout& l, int column) {
+  const int tile = column / 8, j = column % 8;
+  if (tile / 2 * 2 + 1 >= l.units) return column;
+  return tile / 2 * 16 + j / 2 * 4 + tile % 2 * 2 + j % 2;
+}
+
 constexpr int kWindowGroups = 3;
 constexpr int kMaxHiddenGroups = 24;
 constexpr int kMaxChunks = 48;  // of 4 stream channels

@@ -75,7 +75,7 @@ void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const Hid
       return in < 0 || out < 0 ? 0.F : scale0 * lfe.conv0.weight[out * lfe.conv0.in + in];
     };
     const MatrixFn conv1 = [&](int k, int column) {
-      const int in = channels[k], out = c.order[column];
+      const int in = channels[k], out = c.order[column_channel(l, column)];
       return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
     };
     for (int i = 0; i < l.conv0_parts; ++i, at += bytes) {
@@ -122,7 +122,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
     };
     const MatrixFn value = [&](int k, int column) {
-      const int in = c.order[k], out = row(column);
+      const int in = c.order[column_channel(l, k)], out = row(column);
       return in < 0 || out < 0 ? 0.F : scale * project.weight[out * project.in + in];
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
@@ -138,8 +138,10 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const int out = hidden.channels[i];
     return out < 0 ? 0.F : lfe.conv0.bias[out];
   });
-  p.bias1 = packer.floats(
-      stride, [&](int i) { return c.order[i] < 0 ? 0.F : lfe.conv1.bias[c.order[i]]; });
+  p.bias1 = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : lfe.conv1.bias[out];
+  });
   return p;
 }
 
@@ -150,7 +152,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
-    const int out = column < stride ? c.order[column] : -1;
+    const int out = column < stride ? c.order[column_channel(l, column)] : -1;
     return in < 0 || out < 0 ? 0.F : scale * project_out.weight[out * project_out.in + in];
   };
   PackedOut p;
@@ -160,8 +162,10 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
     pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes), c.operand, 0,
               units, s * l.out_tiles, l.out_tiles, value);
   }
-  p.bias = packer.floats(
-      stride, [&](int i) { return c.order[i] < 0 ? 0.F : project_out.bias[c.order[i]]; });
+  p.bias = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : project_out.bias[out];
+  });
   return p;
 }
 

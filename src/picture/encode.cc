@@ -82,16 +82,30 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   return option;
 }
 
+void check_heif(const OutputFile& file) {
+  const vips::VSource source(vips_source_new_from_descriptor(file.descriptor()));
+  VImage image;
+  try {
+    VImage::call("heifload_source", VImage::option()->set("source", source)->set("out", &image));
+  } catch (const vips::VError&) {
+    vips_error_clear();
+    vips_error("heif", "the encoder refuses pictures of this size");
+    throw;
+  }
+}
+
 }  // namespace
 
-bool encoder_seeks(Format format) {
-  return format == Format::tiff;
+bool needs_file(Format format) {
+  return format == Format::tiff || format == Format::avif || format == Format::heic;
 }
 
 void encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file) {
   const vips::VTarget target = target_of(file);
   VImage::call(traits(save.format).saver,
                options_of(image, save, bits)->set("in", image)->set("target", target));
+  // libvips does not hear of it when the encoder behind libheif refuses a picture.
+  if (save.format == Format::avif || save.format == Format::heic) check_heif(file);
 }
 
 }  // namespace elan::picture

@@ -59,7 +59,7 @@ void copy_fields(const VImage& from, VImage& to) {
 
 }  // namespace
 
-VImage keep_metadata(VImage image) {
+VImage keep_metadata(const VImage& image) {
   double xres = image.xres(), yres = image.yres();
   if (xres == kNoDensity && yres == kNoDensity) xres = yres = k72PerInch;
   VImage kept = VImage::black(1, 1).copy(VImage::option()->set("xres", xres)->set("yres", yres));
@@ -69,8 +69,10 @@ VImage keep_metadata(VImage image) {
   return kept;
 }
 
-void put_metadata(VImage& image, const VImage& metadata) {
+void put_metadata(VImage& image, const VImage& metadata, Format format) {
   copy_fields(metadata, image);
+  // libvips would write the block of a JPEG into a TIFF, where it means something else.
+  if (!traits(format).iptc && has(image, VIPS_META_IPTC_NAME)) image.remove(VIPS_META_IPTC_NAME);
   if (has(metadata, VIPS_META_ORIENTATION)) image.set(VIPS_META_ORIENTATION, 1);
 }
 

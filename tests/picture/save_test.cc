@@ -147,9 +147,20 @@ TEST_F(Save, LimitsAreReached) {
                                            {Format::jxl, 1000000}, {Format::tiff, 1000000}};
   for (const auto& [format, limit] : limits) {
     const fs::path out = file("out." + std::string(extension_of(format)));
-    save(picture, black, {}, limit, 16, {out}, {.format = format});
+    save(picture, black, {}, limit, 64, {out}, {.format = format});
     EXPECT_EQ(load({out}, {}).width(), limit) << to_string(format);
   }
+}
+
+// libheif writes an empty file and libvips calls it a success when x265 refuses a picture.
+TEST_F(Save, AnEncoderThatRefusesIsNoticed) {
+  const Picture picture = picture_of(gradient(512, 1, 3), file("in.png"));
+  const std::string text = error_of(ErrorKind::input, [&] {
+    save(picture, nearest(picture.rgb(), 16), {}, 8192, 16, {file("out.heic")},
+         {.format = Format::heic});
+  });
+  EXPECT_NE(text.find("the encoder refuses"), std::string::npos) << text;
+  EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
 }
 
 TEST_F(Save, DeepSamplesAreRoundedWhereTheFormatHasNone) {
