@@ -8,6 +8,7 @@
 #include <iostream>
 #include <limits>
 #include <memory>
+#include <sstream>
 
 namespace elan::cli {
 namespace {
@@ -63,12 +64,43 @@ std::string device_of_gpu_list(const std::string& list) {
   return "cuda:" + list;
 }
 
-// CLI11's own wording names the option first, which is what we want; only its habit of spreading
-// over several lines is not.
-std::string one_line(std::string text) {
+// The parser's complaints about how often an option was given, in our words; the others name the
+// option as we would.
+std::string in_our_words(const CLI::ParseError& error) {
+  std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+  const std::string option = text.substr(0, text.find(": "));
+  if (error.get_name() != "ArgumentMismatch") return text;
+  if (text.ends_with("missing")) return option + ": expected a value, found none";
+  return option + ": expected once, found more than once";
 }
+
+// Breaks descriptions into lines.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(kColumn); }
+
+  std::string make_option_desc(const CLI::Option* option) const override {
+    std::istringstream words(option->get_description());
+    std::string text, word;
+    std::size_t column = 0;
+    while (words >> word) {
+      if (column != 0 && column + 1 + word.size() > kWidth - kColumn) {
+        text += '\n';
+        column = 0;
+      } else if (column != 0) {
+        text += ' ';
+        ++column;
+      }
+      text += word;
+      column += word.size();
+    }
+    return text;
+  }
+
+ private:
+  static constexpr std::size_t kColumn = 28, kWidth = 92;
+};
 
 }  // namespace
 
@@ -196,7 +228,7 @@ int run_command(const Command& command, std::vector<std::string> arguments) {
   CLI::App app(command.help, full_name);
   app.set_help_flag("-h,--help", "print this and exit");
   app.allow_extras();
-  app.get_formatter()->column_width(34);
+  app.formatter(std::make_shared<HelpFormatter>());
   CommandLine line{app, {}, false};
   const Action action = command.setup(line);
 
@@ -213,7 +245,7 @@ int run_command(const Command& command, std::vector<std::string> arguments) {
     std::cout << app.help();
     return kDone;
   } catch (const CLI::ParseError& error) {
-    usage(one_line(error.what()) + " (see " + full_name + " --help)");
+    usage(in_our_words(error) + " (see " + full_name + " --help)");
   }
   for (const std::string& extra : app.remaining()) {
     if (extra.size() > 1 && extra.front() == '-') {

@@ -54,5 +54,6 @@ Action setup_upscale(CommandLine& line);
 Action setup_info(CommandLine& line);
 Action setup_bench(CommandLine& line);
 Action setup_eval(CommandLine& line);
+Action setup_export(CommandLine& line);
 
 }  // namespace elan::cli

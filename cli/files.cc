@@ -84,6 +84,11 @@ class Planner {
     bool dropped = false;
   };
 
+  struct Entered {
+    FileId id;
+    fs::path resolved;
+  };
+
   void check_request() {
     const FileRequest& r = request_;
     if (r.inputs.empty()) usage("--input is required: give a picture, a folder or -");
@@ -97,6 +102,7 @@ class Planner {
       if (input.empty()) usage("--input: expected a name, found an empty one");
     }
     const Found out = look_at(r.output);
+    if (out.folder()) output_id_ = out.id;
     const bool many =
         r.inputs.size() > 1 || (r.inputs.front() != "-" && look_at(r.inputs.front()).folder());
     plan_.to_folder = many || out.folder() || r.output.ends_with('/');
@@ -181,10 +187,18 @@ class Planner {
   // Adds the pictures in `folder`; `relative` is its place below the input.
   void walk(const fs::path& folder, const fs::path& relative) {
     const FileId id = look_at(folder).id;
-    const auto above = std::find_if(entered_.begin(), entered_.end(),
-                                    [&](const auto& entry) { return entry.first == id; });
+    if (output_id_ == id) {
+      error(folder.string(),
+            "is the output folder, too: expected one outside, since -r would take "
+            "outputs for inputs");
+      return;
+    }
+    const fs::path self = resolved(folder);
+    const auto above = std::find_if(entered_.begin(), entered_.end(), [&](const auto& entry) {
+      return entry.id == id || is_in_or_at(entry.resolved, self);
+    });
     if (above != entered_.end()) {
-      error(folder.string(), "is a link back to " + above->second.string() + ": a loop");
+      error(folder.string(), "is a link back to " + self.string() + ", which contains it: a loop");
       return;
     }
     std::vector<fs::path> names;
@@ -198,7 +212,7 @@ class Planner {
       return;
     }
     std::sort(names.begin(), names.end());
-    entered_.emplace_back(id, folder);
+    entered_.push_back({id, self});
     int folders = 0;
     for (const fs::path& name : names) {
       if (name.native().front() == '.') continue;
@@ -228,12 +242,12 @@ class Planner {
     Candidate c;
     c.job.input = std::move(input);
     if (request_.output == "-") {
-      c.job.format = *request_.format;
+      c.job.format = request_.format.value();
       c.job.output = {"standard output", STDOUT_FILENO};
     } else if (!plan_.to_folder) {
       const auto named =
           picture::format_of_extension(fs::path(request_.output).extension().string());
-      c.job.format = request_.format ? *request_.format : *named;
+      c.job.format = request_.format ? *request_.format : named.value();
       c.job.output = {fs::path(request_.output), -1};
     } else {
       const auto named = picture::format_of_extension(relative.extension().string());
@@ -357,7 +371,8 @@ class Planner {
   const FileRequest& request_;
   FilePlan plan_;
   std::vector<Candidate> candidates_;
-  std::vector<std::pair<FileId, fs::path>> entered_;  // the folders walk() is in
+  std::vector<Entered> entered_;     // the folders walk() is in, outermost first
+  std::optional<FileId> output_id_;  // of the output folder if it exists
 };
 
 }  // namespace

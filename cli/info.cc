@@ -84,8 +84,10 @@ void print_text(const ModelDescription& d) {
 }
 
 int list_models(bool json) {
+  const std::vector<ShippedModel> models = shipped_models();
+  if (models.empty()) choose_model("", 0);  // says where they were expected
   Json list = Json::array();
-  for (const ShippedModel& m : shipped_models()) {
+  for (const ShippedModel& m : models) {
     list.push_back({{"name", m.family + "_x" + std::to_string(m.scale)},
                     {"scale", m.scale},
                     {"file", valid_utf8(m.path.string())}});
@@ -95,7 +97,8 @@ int list_models(bool json) {
     return kDone;
   }
   for (const Json& m : list) {
-    std::cout << m["name"].get<std::string>() << "  "
+    const std::string name = m["name"].get<std::string>();
+    std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ')
               << printable(m["file"].get<std::string>(), true) << "\n";
   }
   return kDone;

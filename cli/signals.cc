@@ -38,7 +38,7 @@ void wake() {
 extern "C" void on_signal(int signal) {
   const int saved = errno;
   int none = 0;
-  if (!first_signal.compare_exchange_strong(none, signal)) leave(signal);
+  if (!first_signal.compare_exchange_strong(none, signal)) leave(none);
   wake();
   errno = saved;
 }

@@ -20,4 +20,8 @@ set_target_properties(elan-sr PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${ELANSR_SOVERSION}
   LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/exports.map)
 target_link_options(elan-sr PRIVATE
-  LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map)
+  LINKER:--version-script=${PROJECT_SOURCE_DIR}/cmake/exports.map LINKER:--no-undefined)
+if(ELANSR_SANITIZE MATCHES "address|thread")
+  # clang leaves the sanitizer's runtime to the program, so these libraries have undefined symbols.
+  target_link_options(elan-sr PRIVATE LINKER:-z,undefs)
+endif()

@@ -1,0 +1,64 @@
+# Completion of elan-sr for bash.
+
+_elan_sr() {
+  local commands='upscale bench eval export info help'
+  local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
+    --max-memory --threads'
+  local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
+    --lossless --width --height -x --tta --skip-existing --overwrite --progress -v --verbose -h --help"
+  local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
+    --profile --json -h --help"
+  local eval="$engine --data --pictures --json -h --help"
+  local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
+  local info='-m --model --json -h --help'
+
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
+  # bash hands over --progress=auto as three words.
+  if [[ $current == = ]]; then
+    current=
+  elif [[ $previous == = ]]; then
+    previous=${COMP_WORDS[COMP_CWORD - 2]}
+  fi
+
+  # Options without a command are those of upscale.
+  local command=${COMP_WORDS[1]} options=$upscale
+  case $command in
+    bench) options=$bench ;;
+    eval) options=$eval ;;
+    export) options=$export ;;
+    info) options=$info ;;
+  esac
+
+  case $previous in
+    -m | --model)
+      words="light full $(elan-sr info 2>/dev/null | sed 's/ .*//')"
+      ;;
+    -s | --scale) words='2 3 4' ;;
+    -d | --device) words='auto cpu reference cuda tensorrt' ;;
+    -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
+    -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
+    --padding) words='inside outside' ;;
+    --progress) words='auto json none' ;;
+    -i | --input | -o | --output | --data) return ;;
+    -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
+      --size | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
+      return
+      ;;
+    *)
+      if [[ $current == -* ]]; then
+        words=$options
+        ((COMP_CWORD == 1)) && words+=' --version'
+      elif ((COMP_CWORD == 1)); then
+        words=$commands
+      elif [[ $command == help ]]; then
+        words=${commands% help}
+      elif [[ $command == info || ($command == export && $COMP_CWORD == 2) ]]; then
+        words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
+      fi
+      ;;
+  esac
+  # Nothing to offer leaves file names, which bash completes by itself.
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+
+complete -o bashdefault -o default -F _elan_sr elan-sr

@@ -5,11 +5,11 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages "${build_packages[@]}"
 configure release -DELANSR_CUDA="${ELANSR_CUDA:-AUTO}"
-cmake --build --preset release --parallel "$jobs" --target elan-sr-command
+cmake --build --preset release --parallel "$jobs" --target elan-sr-program
 
 mkdir -p out/bench
 for model in models/*.safetensors; do
   name=$(basename "$model" .safetensors)
   say "$name"
-  build/release/bin/elan-sr bench -m "$model" --json "$@" | tee "out/bench/$name.json"
+  build/release/cli/elan-sr bench -m "$model" --json "$@" | tee "out/bench/$name.json"
 done

@@ -80,8 +80,30 @@ int orientation_of(const VImage& image) {
   return vips_image_get_orientation(image.get_image());
 }
 
-// Decoded bytes while loading: the samples as stored, and our planes made from them.
-std::size_t decoded_bytes(const VImage& header) {
+int int_field(const VImage& image, const char* field, int otherwise) {
+  return image.get_typeof(field) == 0 ? otherwise : image.get_int(field);
+}
+
+// Bytes a pixel that the decoder holds for the whole picture while it decodes.
+std::size_t decoder_bytes(const VImage& header, Format format) {
+  const auto bands = static_cast<std::size_t>(header.bands());
+  switch (format) {
+    case Format::png:
+      return int_field(header, "interlaced", 0) != 0 ? bands * vips_format_sizeof(header.format())
+                                                     : 0;
+    case Format::jpeg:
+      return int_field(header, "interlaced", 0) != 0 ? bands * sizeof(std::int16_t) : 0;
+    case Format::tiff:
+    case Format::pnm:
+      return 0;
+    default:
+      return 4 * vips_format_sizeof(header.format());
+  }
+}
+
+// Bytes at the same time while loading: the decoder's, the samples as stored where they are needed
+// in another order than the file's or more than once, and our planes made from them.
+std::size_t decoded_bytes(const VImage& header, Format format) {
   const std::size_t pixels =
       static_cast<std::size_t>(header.width()) * static_cast<std::size_t>(header.height());
   const std::size_t sample = vips_format_sizeof(header.format());
@@ -89,11 +111,13 @@ std::size_t decoded_bytes(const VImage& header) {
   const bool whole = alpha || orientation_of(header) > 1;
   const std::size_t stored = whole ? static_cast<std::size_t>(header.bands()) * sample : 0;
   const std::size_t fill = alpha ? sizeof(std::int32_t) : 0;
-  return pixels * (stored + 3 * sample * (alpha ? 2 : 1) + fill);
+  const std::size_t planes = 3 * sample * (alpha ? 2 : 1);
+  return pixels * (decoder_bytes(header, format) + stored + planes + fill);
 }
 
-void check_size(const VImage& header, const LoadOptions& options, const std::string& name) {
-  const std::size_t needed = decoded_bytes(header);
+void check_size(const VImage& header, Format format, const LoadOptions& options,
+                const std::string& name) {
+  const std::size_t needed = decoded_bytes(header, format);
   if (options.max_memory == 0 || needed <= options.max_memory) return;
   fail(name, "a picture of " + std::to_string(header.width()) + "x" +
                  std::to_string(header.height()) + " pixels needs " + bytes_in_words(needed) +
@@ -105,10 +129,6 @@ void note_pages(const VImage& header, std::vector<std::string>& warnings) {
   const int pages = header.get_int(VIPS_META_N_PAGES);
   if (pages > 1)
     warnings.push_back("only the first of its " + std::to_string(pages) + " pages is used");
-}
-
-int int_field(const VImage& image, const char* field, int otherwise) {
-  return image.get_typeof(field) == 0 ? otherwise : image.get_int(field);
 }
 
 // Stretches samples that do not use the full range of their type: PNM with any largest value,
@@ -139,7 +159,7 @@ Plane take_plane(const VImage& image) {
 }
 
 VImage replicated(const VImage& band) {
-  return band.bandjoin(std::vector<VImage>{band, band});
+  return VImage::bandjoin({band, band, band});
 }
 
 bool is_opaque(const VImage& alpha) {
@@ -151,6 +171,12 @@ void decode(Picture::State& state, VImage image, const std::string& name) {
   image = to_rgb_or_grey(image, name, state.warnings);
   state.gray = is_grey(image);
   state.type = image.format() == VIPS_FORMAT_USHORT ? SampleType::u16 : SampleType::u8;
+  if (state.format == Format::tiff && image.get_typeof(VIPS_META_IPTC_NAME) != 0) {
+    // libvips 8.14 takes the number of words for the number of bytes.
+    image = image.copy();
+    image.remove(VIPS_META_IPTC_NAME);
+    state.warnings.emplace_back("metadata dropped: IPTC (cannot be read from TIFF here)");
+  }
   state.metadata = keep_metadata(image);
   const int colours = state.gray ? 1 : 3;
   state.has_alpha = image.bands() > colours;
@@ -178,7 +204,7 @@ Picture load(const Input& input, const LoadOptions& options) {
   try {
     VImage image = open_image(source, state->format, VIPS_ACCESS_SEQUENTIAL);
     check_samples(image, name);
-    check_size(image, options, name);
+    check_size(image, state->format, options, name);
     note_pages(image, state->warnings);
     state->significant_bits = significant_bits_of(image, state->format);
     // Turning needs rows in another order than the file has them.
@@ -187,8 +213,9 @@ Picture load(const Input& input, const LoadOptions& options) {
     state->height = image.height();
     decode(*state, image, name);
   } catch (const vips::VError&) {
-    fail(name, "expected a complete " + std::string(to_string(state->format)) +
-                   " picture, found a damaged or truncated one (" + take_vips_error() + ")");
+    fail(name, "expected a " + std::string(to_string(state->format)) +
+                   " picture, found one that is damaged, truncated or of an unsupported kind (" +
+                   take_vips_error() + ")");
   } catch (const std::bad_alloc&) {
     fail(name, "not enough memory to decode it");
   }

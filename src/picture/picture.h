@@ -81,14 +81,14 @@ Picture load(const Input& input, const LoadOptions& options);
 
 struct SaveOptions {
   Format format = Format::png;
-  std::optional<int> quality;  // 1..100; none: the format's default for enlargements
+  std::optional<int> quality = {};  // 1..100; none: the format's default for enlargements
   bool lossless = false;
-  int width = 0, height = 0;  // written size in pixels when it differs from the computed one
-                              // (Lanczos3 down); 0: as computed
+  int width = 0, height = 0;  // written size in pixels when it is smaller than the computed one
+                              // (Lanczos3); one of them 0: keeps the proportions; both: as computed
 };
 
 // Writes rows [y, y + out.height) of the enlarged picture (RGB, or alpha replicated to RGB), asked
-// for from top to bottom. From any one thread at a time.
+// for from top to bottom, in the type of the picture (u8 or u16). From any one thread at a time.
 using RowReader = std::function<void(int y, const ImageView& out)>;
 
 // Where bytes go. Writing to a path goes through a temporary name beside it that is renamed when

@@ -44,12 +44,13 @@ int band_rows(int width, int height, std::size_t pixel_bytes) {
 class RowImage {
  public:
   RowImage(const Picture& picture, const RowReader& rgb, const RowReader& alpha, int width,
-           int height, std::stop_token stop)
+           int height, Format format, std::stop_token stop)
       : state_(picture.state()),
         rgb_(rgb),
         alpha_(alpha),
         width_(width),
         height_(height),
+        format_(format),
         colours_(state_.gray ? 1 : 3),
         bands_(colours_ + (state_.has_alpha ? 1 : 0)),
         stop_(std::move(stop)) {
@@ -67,7 +68,7 @@ class RowImage {
                                ? (deep ? VIPS_INTERPRETATION_GREY16 : VIPS_INTERPRETATION_B_W)
                                : (deep ? VIPS_INTERPRETATION_RGB16 : VIPS_INTERPRETATION_sRGB),
                            state_.metadata.xres(), state_.metadata.yres());
-    put_metadata(out, state_.metadata);
+    put_metadata(out, state_.metadata, format_);
     vips_image_set_int(raw, VIPS_META_SEQUENTIAL, 1);
     if (vips_image_pipelinev(raw, VIPS_DEMAND_STYLE_THINSTRIP, nullptr) != 0 ||
         vips_image_generate(raw, nullptr, &RowImage::generate, nullptr, this, nullptr) != 0)
@@ -96,6 +97,7 @@ class RowImage {
 
   bool fill(VipsRegion* region) noexcept {
     try {
+      if (error_) return false;  // libvips may ask again after a failure
       if (stop_.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled while writing");
       const VipsRect& area = region->valid;
       if (area.top != next_row_ || area.left != 0 || area.width != width_)
@@ -117,23 +119,30 @@ class RowImage {
   template <typename T>
   void fill_rows(VipsRegion* region) {
     const VipsRect& area = region->valid;
+    if (bands_ == 3) {  // as the readers give them
+      rgb_(area.top, ImageView{reinterpret_cast<std::byte*>(VIPS_REGION_ADDR(region, 0, area.top)),
+                               width_, area.height, state_.type,
+                               static_cast<std::size_t>(VIPS_REGION_LSKIP(region))});
+      return;
+    }
     const std::size_t row_samples = static_cast<std::size_t>(width_) * 3;
     std::vector<T> rows(row_samples * static_cast<std::size_t>(area.height));
     const ImageView view{reinterpret_cast<std::byte*>(rows.data()), width_, area.height,
                          state_.type, row_samples * sizeof(T)};
+    const auto read_row = [&](int y) {
+      return rows.data() + static_cast<std::size_t>(y) * row_samples;
+    };
     const auto out_row = [&](int y) {
       return reinterpret_cast<T*>(VIPS_REGION_ADDR(region, 0, area.top + y));
     };
     rgb_(area.top, view);
-    for (int y = 0; y < area.height; ++y)
-      put_colours(rows.data() + static_cast<std::size_t>(y) * row_samples, out_row(y));
+    for (int y = 0; y < area.height; ++y) put_colours(read_row(y), out_row(y));
     if (!state_.has_alpha) return;
     if (limits_) alpha_(area.top, view);
     std::vector<T> line(static_cast<std::size_t>(width_), static_cast<T>(~T{0}));
     for (int y = 0; y < area.height; ++y) {
       if (limits_) {
-        for (std::size_t x = 0; x < line.size(); ++x)
-          line[x] = mean(rows.data() + static_cast<std::size_t>(y) * row_samples + 3 * x);
+        for (std::size_t x = 0; x < line.size(); ++x) line[x] = mean(read_row(y) + 3 * x);
         limits_->apply(area.top + y, line.data());
       }
       T* out = out_row(y) + colours_;
@@ -162,6 +171,7 @@ class RowImage {
   const RowReader& rgb_;
   const RowReader& alpha_;
   int width_, height_;
+  Format format_;
   int colours_, bands_;
   std::stop_token stop_;
   std::optional<AlphaLimits> limits_;
@@ -192,9 +202,27 @@ VImage resized(const VImage& image, Size size) {
   return rounded(small.unpremultiply(max_alpha()), image.format());
 }
 
-// What `format` cannot hold: transparency, deep samples.
+// A profile that cannot go along has to be applied.
+bool needs_srgb(const VImage& metadata, bool grey, Format format) {
+  const FormatTraits& can = traits(format);
+  return metadata.get_typeof(VIPS_META_ICC_NAME) != 0 && (!can.icc || (grey && !can.grey));
+}
+
+VImage in_srgb(const VImage& image, bool keep_grey) {
+  const int depth = image.format() == VIPS_FORMAT_USHORT ? 16 : 8;
+  const VImage rgb =
+      image.icc_transform("srgb", VImage::option()->set("embedded", true)->set("depth", depth));
+  if (image.bands() >= 3 || !keep_grey) return rgb;
+  // Neutral: the three bands are one.
+  const VImage grey =
+      rgb.extract_band(1).copy(VImage::option()->set("interpretation", image.interpretation()));
+  return image.bands() == 1 ? grey : grey.bandjoin(rgb.extract_band(3));
+}
+
+// What `format` cannot hold: transparency, deep samples, a profile.
 VImage fitted(VImage image, Format format) {
   const FormatTraits& can = traits(format);
+  if (needs_srgb(image, image.bands() < 3, format)) image = in_srgb(image, can.grey);
   if (image.has_alpha() && !can.alpha)
     image = rounded(
         image.flatten(
@@ -218,7 +246,12 @@ std::vector<std::string> warnings_of(const Picture& picture, const SaveOptions& 
   if (picture.type() == SampleType::u16 && !can.deep)
     warnings.push_back("16-bit samples reduced to 8: " + name + " has no more");
   if (options.format == Format::gif)
-    warnings.emplace_back("reduced to at most 256 colours: GIF has no more");
+    warnings.push_back("reduced to at most 256 colours" +
+                       std::string(picture.alpha() ? ", transparency to all or nothing" : "") +
+                       ": GIF has no more");
+  if (needs_srgb(picture.state().metadata, picture.gray(), options.format))
+    warnings.push_back("converted from its own colour profile to sRGB: " + name +
+                       " cannot hold that profile");
   if (options.quality && !can.lossy)
     warnings.push_back("the quality has no effect: " + name + " is lossless");
   const auto dropped = dropped_by(picture.state().metadata, options.format);
@@ -280,8 +313,8 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
   check_output(picture, width, height, options);
   if (picture.alpha() && !alpha)
     throw Error(ErrorKind::internal, "a picture with alpha is saved without rows of alpha");
-  OutputFile file(output, encoder_seeks(options.format));
-  RowImage rows(picture, rgb, alpha, width, height, std::move(stop));
+  OutputFile file(output, needs_file(options.format));
+  RowImage rows(picture, rgb, alpha, width, height, options.format, stop);
   try {
     const VImage image = resized(rows.image(), written_size(width, height, options));
     encode(fitted(image, options.format), options, picture.state().significant_bits, file);
@@ -292,6 +325,7 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
     throw Error(ErrorKind::input, quoted_name(output.path) + ": cannot be encoded as " +
                                       std::string(to_string(options.format)) + " (" + detail + ")");
   }
+  if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled while writing");
   file.finish();
   return warnings_of(picture, options);
 }

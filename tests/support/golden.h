@@ -48,11 +48,10 @@ inline std::string model_path(std::string_view name) {
   return std::string(ELANSR_MODELS) + "/" + std::string(name) + ".safetensors";
 }
 
-inline Golden load_golden(std::string_view name) {
-  const auto file =
-      Safetensors::read(std::string(ELANSR_TEST_DATA) + "/" + std::string(name) + ".safetensors");
+inline Golden load_golden_file(const std::string& path) {
+  const auto file = Safetensors::read(path);
   Golden golden;
-  golden.staged_size = "17x30";
+  golden.staged_size = file.metadata().at("stages");
   for (const auto& [key, tensor] : file.entries()) {
     if (key.starts_with("stage.")) golden.stages[key.substr(6)] = file.floats(key);
     if (!key.starts_with("input.")) continue;
@@ -65,6 +64,10 @@ inline Golden load_golden(std::string_view name) {
     golden.cases.push_back(std::move(c));
   }
   return golden;
+}
+
+inline Golden load_golden(std::string_view name) {
+  return load_golden_file(std::string(ELANSR_TEST_DATA) + "/" + std::string(name) + ".safetensors");
 }
 
 // One picture through a backend, float output [height][width][3], not rounded.

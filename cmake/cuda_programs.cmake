@@ -1,0 +1,10 @@
+# Check and bench of the CUDA backend: only the engine is needed, no GoogleTest, no picture files.
+foreach(program gpu-check cuda-bench)
+  add_executable(${program})
+  target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(${program} PRIVATE elan-sr-internal elan-sr-flags)
+  target_compile_definitions(${program} PRIVATE
+    ELANSR_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data" ELANSR_MODELS="${PROJECT_SOURCE_DIR}/models")
+endforeach()
+target_sources(gpu-check PRIVATE tests/cuda/gpu_check.cc)
+target_sources(cuda-bench PRIVATE bench/cuda_bench.cc)

@@ -1,0 +1,5 @@
+#include "cuda/kernels/instantiate.cuh"
+
+namespace elan::cuda {
+ELAN_INSTANTIATE(fp16, CodecFp16)
+}  // namespace elan::cuda

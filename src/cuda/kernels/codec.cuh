@@ -1,0 +1,410 @@
+// Operand codecs: how numbers travel through the tensor cores.
+//
+// Every kernel of this backend is written once, over these pieces, and the precision is a template
+// argument. A *unit* is the operand of 8 consecutive k: lane l of a warp (g = l / 4, t = l % 4) holds
+// the values of k = 2t and 2t + 1. That is also what a lane holds of an 8-column accumulator tile,
+// so the result of one product is encoded in place as the operand of the next.
+//
+//   accumulator tile  16 x 8   float c[4]: (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
+//   UnitA             16 x 8k  kWords words for rows g and g + 8
+//   UnitB              8k x 8  kWords / 2 words for column g; half h of a UnitA (row g + 8h) is the
+//                              UnitB of the transposed matrix
+//
+// With tf32 the instruction wants k = t and t + 4 in a lane; summing over k in another order is
+// harmless as long as both operands agree, and here they all do.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace elan::cuda {
+
+struct UnitB1 { std::uint32_t r[1]; };
+struct UnitB2 { std::uint32_t r[2]; };
+struct UnitA2 { std::uint32_t r[2]; };
+struct UnitA4 { std::uint32_t r[4]; };
+
+__device__ __forceinline__ std::uint32_t pack_half(float a, float b) {
+  std::uint32_t r;
+  asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
+  return r;
+}
+
+__device__ __forceinline__ std::uint32_t pack_bf16(float a, float b) {
+  std::uint32_t r;
+  asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
+  return r;
+}
+
+__device__ __forceinline__ std::uint32_t to_tf32(float a) {
+  std::uint32_t r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(a));
+  return r;
+}
+
+// hi and lo words of two numbers as sums of two FP16 terms: 22 bits, at least 3e-8 absolute.
+__device__ __forceinline__ void split_half(float a, float b, std::uint32_t& hi, std::uint32_t& lo) {
+  hi = pack_half(a, b);
+  const float2 back = __half22float2(*reinterpret_cast<const __half2*>(&hi));
+  lo = pack_half(a - back.x, b - back.y);
+}
+
+// NaN stays NaN: a plain maximum would hide an overflow.
+__device__ __forceinline__ float relu(float v) {
+  float r;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+#define ELAN_MMA_16816(NAME, TYPE)                                                              \
+  __device__ __forceinline__ void NAME(float (&c)[4], std::uint32_t a0, std::uint32_t a1,       \
+                                       std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,    \
+                                       std::uint32_t b1) {                                      \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE                                  \
+        ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                            \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                        \
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                \
+  }
+#define ELAN_MMA_1688(NAME, TYPE)                                                               \
+  __device__ __forceinline__ void NAME(float (&c)[4], std::uint32_t a0, std::uint32_t a1,       \
+                                       std::uint32_t b0) {                                      \
+    asm("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE                                   \
+        ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"                                     \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                        \
+        : "r"(a0), "r"(a1), "r"(b0));                                                           \
+  }
+ELAN_MMA_16816(mma16_f16, "f16")
+ELAN_MMA_1688(mma8_f16, "f16")
+ELAN_MMA_16816(mma16_bf16, "bf16")
+ELAN_MMA_1688(mma8_bf16, "bf16")
+#undef ELAN_MMA_16816
+#undef ELAN_MMA_1688
+
+__device__ __forceinline__ void mma8_tf32(float (&c)[4], const UnitA4& a, const UnitB2& b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+}
+
+__device__ __forceinline__ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+__device__ __forceinline__ void ldmatrix2(std::uint32_t (&r)[2], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(address));
+}
+
+// Transposes 8 x 8 16-bit numbers of a warp.
+__device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
+  std::uint32_t r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+  return r;
+}
+
+// A codec has:
+//   UnitA, UnitB, kWords (of a UnitA)
+//   encode(c) -> UnitA of an accumulator tile
+//   half_of(unit, h) -> UnitB
+//   transpose(unit): of 16 tokens x 8 channels, so that half h is the UnitB of tokens 8h..
+//   mma8(c, A, B), mma16(c, A0, A1, B0, B1)
+//   a picture tile in shared memory: kTileBytes per number over all planes,
+//     store4(row, plane_bytes, channel, values), Rows (per-lane addresses) and
+//     load_pair / load_one (UnitA of channels 8u.. from it)
+
+// 16-bit operands; F16 picks fp16 or bf16.
+template <bool F16>
+struct Codec16 {
+  using UnitA = UnitA2;
+  using UnitB = UnitB1;
+  static constexpr int kWords = 2;
+  static constexpr int kTileBytes = 2;
+  static constexpr int kPlanes = 1;
+
+  static __device__ __forceinline__ std::uint32_t pack(float a, float b) {
+    return F16 ? pack_half(a, b) : pack_bf16(a, b);
+  }
+  static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
+    return {{pack(c[0], c[1]), pack(c[2], c[3])}};
+  }
+  static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) { return {{a.r[h]}}; }
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+    a = {{transpose16(a.r[0]), transpose16(a.r[1])}};
+  }
+  static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
+    if constexpr (F16) {
+      mma8_f16(c, a.r[0], a.r[1], b.r[0]);
+    } else {
+      mma8_bf16(c, a.r[0], a.r[1], b.r[0]);
+    }
+  }
+  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                               const UnitB& b0, const UnitB& b1) {
+    if constexpr (F16) {
+      mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);
+    } else {
+      mma16_bf16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);
+    }
+  }
+
+  static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
+    *reinterpret_cast<uint2*>(row + channel * 2) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));
+  }
+  // `row_of(i)`: byte offset in the tile of row i of the warp's 16.
+  template <typename RowOf>
+  static __device__ __forceinline__ std::uint32_t lane_base(int lane, RowOf row_of) {
+    return row_of(lane & 15) + (lane >> 4) * 16;
+  }
+  static __device__ __forceinline__ void load_pair(UnitA& a0, UnitA& a1, std::uint32_t tile,
+                                                   std::uint32_t base, int, int u) {
+    std::uint32_t r[4];
+    ldmatrix4(r, tile + base + u * 16);
+    a0 = {{r[0], r[1]}};
+    a1 = {{r[2], r[3]}};
+  }
+  static __device__ __forceinline__ void load_one(UnitA& a, std::uint32_t tile, std::uint32_t base,
+                                                  int, int u) {
+    std::uint32_t r[2];
+    ldmatrix2(r, tile + base + u * 16);
+    a = {{r[0], r[1]}};
+  }
+};
+
+struct CodecFp16 : Codec16<true> {};
+struct CodecBf16 : Codec16<false> {};
+
+// Each number as the sum of two FP16 terms, three products: as exact as FP32 within FP16's range.
+struct CodecFp32 {
+  using UnitA = UnitA4;  // hi rows g, hi rows g + 8, lo rows g, lo rows g + 8
+  using UnitB = UnitB2;  // hi, lo
+  static constexpr int kWords = 4;
+  static constexpr int kTileBytes = 4;
+  static constexpr int kPlanes = 2;
+
+  static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
+    UnitA u;
+    split_half(c[0], c[1], u.r[0], u.r[2]);
+    split_half(c[2], c[3], u.r[1], u.r[3]);
+    return u;
+  }
+  static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
+    return {{a.r[h], a.r[h + 2]}};
+  }
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+    a = {{transpose16(a.r[0]), transpose16(a.r[1]), transpose16(a.r[2]), transpose16(a.r[3])}};
+  }
+  static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
+    mma8_f16(c, a.r[0], a.r[1], b.r[1]);
+    mma8_f16(c, a.r[2], a.r[3], b.r[0]);
+    mma8_f16(c, a.r[0], a.r[1], b.r[0]);
+  }
+  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                               const UnitB& b0, const UnitB& b1) {
+    mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[1], b1.r[1]);
+    mma16_f16(c, a0.r[2], a0.r[3], a1.r[2], a1.r[3], b0.r[0], b1.r[0]);
+    mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);
+  }
+
+  static __device__ __forceinline__ void store4(char* row, int plane, int channel, float4 v) {
+    uint2 hi, lo;
+    split_half(v.x, v.y, hi.x, lo.x);
+    split_half(v.z, v.w, hi.y, lo.y);
+    *reinterpret_cast<uint2*>(row + channel * 2) = hi;
+    *reinterpret_cast<uint2*>(row + plane + channel * 2) = lo;
+  }
+  template <typename RowOf>
+  static __device__ __forceinline__ std::uint32_t lane_base(int lane, RowOf row_of) {
+    return row_of(lane & 15) + (lane >> 4) * 16;
+  }
+  static __device__ __forceinline__ void load_pair(UnitA& a0, UnitA& a1, std::uint32_t tile,
+                                                   std::uint32_t base, int plane, int u) {
+    std::uint32_t h[4], l[4];
+    ldmatrix4(h, tile + base + u * 16);
+    ldmatrix4(l, tile + plane + base + u * 16);
+    a0 = {{h[0], h[1], l[0], l[1]}};
+    a1 = {{h[2], h[3], l[2], l[3]}};
+  }
+  static __device__ __forceinline__ void load_one(UnitA& a, std::uint32_t tile, std::uint32_t base,
+                                                  int plane, int u) {
+    std::uint32_t h[2], l[2];
+    ldmatrix2(h, tile + base + u * 16);
+    ldmatrix2(l, tile + plane + base + u * 16);
+    a = {{h[0], h[1], l[0], l[1]}};
+  }
+};
+
+struct CodecTf32 {
+  using UnitA = UnitA4;  // (g, 2t) (g+8, 2t) (g, 2t+1) (g+8, 2t+1)
+  using UnitB = UnitB2;  // k = 2t, 2t + 1
+  static constexpr int kWords = 4;
+  static constexpr int kTileBytes = 4;
+  static constexpr int kPlanes = 1;
+
+  static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
+    return {{to_tf32(c[0]), to_tf32(c[2]), to_tf32(c[1]), to_tf32(c[3])}};
+  }
+  static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
+    return {{a.r[h], a.r[h + 2]}};
+  }
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {  // low and high halves on their own
+      const std::uint32_t low = transpose16(__byte_perm(a.r[h], a.r[h + 2], 0x5410));
+      const std::uint32_t high = transpose16(__byte_perm(a.r[h], a.r[h + 2], 0x7632));
+      a.r[h] = __byte_perm(low, high, 0x5410);
+      a.r[h + 2] = __byte_perm(low, high, 0x7632);
+    }
+  }
+  static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
+    mma8_tf32(c, a, b);
+  }
+  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                               const UnitB& b0, const UnitB& b1) {
+    mma8_tf32(c, a0, b0);
+    mma8_tf32(c, a1, b1);
+  }
+
+  static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
+    *reinterpret_cast<uint4*>(row + channel * 4) =
+        make_uint4(to_tf32(v.x), to_tf32(v.y), to_tf32(v.z), to_tf32(v.w));
+  }
+  // Lanes read pairs of neighbours in rows g and g + 8, which lie two picture rows apart.
+  template <typename RowOf>
+  static __device__ __forceinline__ std::uint32_t lane_base(int lane, RowOf row_of) {
+    return row_of(lane >> 2) + (lane & 3) * 8;
+  }
+  static __device__ __forceinline__ void load_one(UnitA& a, std::uint32_t tile, std::uint32_t base,
+                                                  int far_row, int u) {
+    const std::uint32_t p = tile + base + u * 32;
+    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a.r[0]), "=r"(a.r[2]) : "r"(p));
+    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a.r[1]), "=r"(a.r[3]) : "r"(p + far_row));
+  }
+  static __device__ __forceinline__ void load_pair(UnitA& a0, UnitA& a1, std::uint32_t tile,
+                                                   std::uint32_t base, int far_row, int u) {
+    load_one(a0, tile, base, far_row, u);
+    load_one(a1, tile, base, far_row, u + 1);
+  }
+};
+
+// Words of packed weights in the order in which the unrolled loop around it asks for them; lane l
+// reads its 16 bytes of every 512.
+struct WordStream {
+  const uint4* p;
+  uint4 q;
+  int i;
+  __device__ __forceinline__ explicit WordStream(const char* slab, int lane)
+      : p(reinterpret_cast<const uint4*>(slab) + lane), i(0) {}
+  __device__ __forceinline__ std::uint32_t next() {
+    const int k = i & 3;
+    if (k == 0) q = p[(i >> 2) * 32];
+    ++i;
+    return k == 0 ? q.x : k == 1 ? q.y : k == 2 ? q.z : q.w;
+  }
+  template <typename K>
+  __device__ __forceinline__ typename K::UnitB unit() {
+    typename K::UnitB b;
+#pragma unroll
+    for (int w = 0; w < K::kWords / 2; ++w) b.r[w] = next();
+    return b;
+  }
+};
+
+// acc[n] += A (16 x 8*Units) * slab (8*Units x 8*N). `pair(u, a0, a1)` and `one(u, a)` give A.
+template <typename K, int N, int Units, typename Pair, typename One>
+__device__ __forceinline__ void multiply(float (&acc)[N][4], const char* slab, int lane, Pair pair,
+                                         One one) {
+  WordStream s(slab, lane);
+#pragma unroll
+  for (int u = 0; u + 1 < Units; u += 2) {
+    typename K::UnitA a0, a1;
+    pair(u, a0, a1);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const auto b0 = s.template unit<K>();
+      const auto b1 = s.template unit<K>();
+      K::mma16(acc[n], a0, a1, b0, b1);
+    }
+  }
+  if constexpr (Units % 2 == 1) {
+    typename K::UnitA a;
+    one(Units - 1, a);
+#pragma unroll
+    for (int n = 0; n < N; ++n) K::mma8(acc[n], a, s.template unit<K>());
+  }
+}
+
+// Units in global or shared memory: 16-bit ones in pairs of 16 bytes a lane. Paired: words of two
+// neighbouring units side by side, as operands over both of them want it.
+template <typename K, int Units, bool Paired>
+__device__ __forceinline__ void load_units(typename K::UnitA (&u)[Units], const char* p, int lane) {
+  if constexpr (K::kWords == 4) {
+#pragma unroll
+    for (int i = 0; i < Units; ++i) {
+      const uint4 v = reinterpret_cast<const uint4*>(p)[i * 32 + lane];
+      u[i] = {{v.x, v.y, v.z, v.w}};
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i + 1 < Units; i += 2) {
+      const uint4 v = reinterpret_cast<const uint4*>(p)[i / 2 * 32 + lane];
+      u[i] = {{v.x, Paired ? v.z : v.y}};
+      u[i + 1] = {{Paired ? v.y : v.z, v.w}};
+    }
+    if constexpr (Units % 2 == 1) {
+      const uint2 v = reinterpret_cast<const uint2*>(p)[(Units - 1) * 32 + lane];
+      u[Units - 1] = {{v.x, v.y}};
+    }
+  }
+}
+
+template <typename K, int Units, bool Paired>
+__device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p, int lane) {
+  if constexpr (K::kWords == 4) {
+#pragma unroll
+    for (int i = 0; i < Units; ++i) {
+      reinterpret_cast<uint4*>(p)[i * 32 + lane] =
+          make_uint4(u[i].r[0], u[i].r[1], u[i].r[2], u[i].r[3]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i + 1 < Units; i += 2) {
+      const auto &a = u[i], &b = u[i + 1];
+      reinterpret_cast<uint4*>(p)[i / 2 * 32 + lane] =
+          Paired ? make_uint4(a.r[0], b.r[0], a.r[1], b.r[1])
+                 : make_uint4(a.r[0], a.r[1], b.r[0], b.r[1]);
+    }
+    if constexpr (Units % 2 == 1) {
+      reinterpret_cast<uint2*>(p)[(Units - 1) * 32 + lane] =
+          make_uint2(u[Units - 1].r[0], u[Units - 1].r[1]);
+    }
+  }
+}
+
+__device__ __forceinline__ void cp_async16(void* shared, const void* global) {
+  const auto s = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
+}
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;"); }
+template <int Left>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
+
+// All threads of the block copy `Bytes`, a multiple of 16.
+template <int Bytes, int Threads>
+__device__ __forceinline__ void copy_async(char* shared, const char* global, int thread) {
+#pragma unroll
+  for (int i = 0; i < Bytes; i += Threads * 16) {
+    if (i + Threads * 16 <= Bytes || i + thread * 16 < Bytes) {
+      cp_async16(shared + i + thread * 16, global + i + thread * 16);
+    }
+  }
+}
+
+}  // namespace elan::cuda

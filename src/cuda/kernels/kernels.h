@@ -1,0 +1,98 @@
+// The kernels' launch functions: one struct of arguments and one function for each fused operation.
+// Nothing here waits for the device or checks for errors; cudaGetLastError() tells.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/layout.h"
+#include "cuda/plan.h"
+
+namespace elan::cuda {
+
+// Samples as in elan/image.h: 0 u8, 1 u16, 2 f32.
+struct HeadArgs {
+  const void* input = nullptr;  // [batch][input_height][input_width][3], dense
+  int sample = 0;
+  int input_width = 0, input_height = 0;
+  float mean[3] = {};
+  const float* weights = nullptr;  // [27 = 9 taps x 3 colours][stride]
+  const float* bias = nullptr;     // [stride]
+  float* x = nullptr;              // [pixel][stride]
+  bool accumulate = false;         // x += head instead of x = head
+  Grid grid;
+  int channels = 0;
+};
+void launch_head(const HeadArgs& args, cudaStream_t stream);
+
+// y = x + LFE(x); q, v = project_inp(y).
+struct LfeArgs {
+  const float* x = nullptr;
+  float* y = nullptr;
+  char* q = nullptr;
+  char* v = nullptr;
+  const char* weights = nullptr;       // conv slabs, then project slabs
+  const float* bias0 = nullptr;        // [groups][8 * hidden_tiles]
+  const float* bias1 = nullptr;        // [stride]
+  const float* bias_project = nullptr; // q (if any), then v: [3][8 * group_units]
+  float unscale0 = 1, unscale1 = 1, unscale_project = 1;  // of packed weights
+  int groups = 0;
+  signed char hidden_y[kMaxHiddenGroups] = {}, hidden_x[kMaxHiddenGroups] = {};
+  signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
+  bool has_q = true;
+  Grid grid;
+  LfeShape shape;
+};
+
+// x = y + project_out(attention(q, v)).
+struct GmsaArgs {
+  const float* y = nullptr;
+  float* x = nullptr;
+  const char* q = nullptr;
+  const char* v = nullptr;
+  const char* weights = nullptr;
+  const float* bias = nullptr;  // [stride]
+  float unscale = 1;
+  bool shifted = false;
+  Grid grid;
+  GmsaShape shape;
+};
+
+// The last convolution with everything after it.
+struct TailArgs {
+  const float* x = nullptr;
+  const char* weights = nullptr;  // 9 slabs
+  const float* bias = nullptr;    // [8 * tiles]
+  float unscale = 1;
+  float mean[3] = {};
+  void* output = nullptr;  // [batch][output_height][output_width][3]
+  int sample = 0;
+  int scale = 0;
+  int output_width = 0, output_height = 0;  // after the crop
+  unsigned* not_finite = nullptr;           // set to 1 if any result is
+  Grid grid;
+  TailShape shape;
+};
+
+// One per operand, each compiled on its own.
+#define ELAN_DECLARE(NAME)                                                          \
+  void launch_lfe_##NAME(int channels, const LfeArgs& args, cudaStream_t stream);   \
+  void launch_gmsa_##NAME(int channels, const GmsaArgs& args, cudaStream_t stream); \
+  void prepare_##NAME();
+ELAN_DECLARE(fp16)
+ELAN_DECLARE(bf16)
+ELAN_DECLARE(tf32)
+ELAN_DECLARE(fp32)
+#undef ELAN_DECLARE
+
+void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream_t stream);
+void launch_tail(int channels, Operand operand, const TailArgs& args, cudaStream_t stream);
+
+// Raises the limits on shared memory of the current device; before the first launch on it.
+void prepare_tail(int most_shared);
+void prepare_kernels();
+
+}  // namespace elan::cuda

@@ -1,0 +1,118 @@
+// How numbers lie in device memory: constants shared by the packing on the host and the kernels.
+//
+// A picture is computed in blocks of 4 x 4 pixels: the 16 rows of one matrix product, token
+// r = 4 * (y % 4) + x % 4. The stream x is FP32, [pixel][stride] with channels sorted by the tap of
+// the LFE's first shift. q and v are kept by block as the operands that the attention reads:
+// [block][window group][unit][lane][words], a unit being 16 tokens x 8 channels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace elan::cuda {
+
+// What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
+enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32 };
+constexpr int operand_bytes(Operand o) { return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4; }
+constexpr int operand_planes(Operand o) { return o == Operand::fp32 ? 2 : 1; }
+// Words of 8 k x 8 columns of weights that one lane holds.
+constexpr int weight_words(Operand o) { return operand_bytes(o) / 2; }
+
+// A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
+// tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
+struct ChannelLayout {
+  int channels;       // of the network
+  int units;          // of 8 channels in the stream; stride = 8 * units
+  int hidden_tiles;   // tiles of hidden channels that are computed together; all have one tap
+  int conv0_parts;    // slabs of conv0 in such a group (k is cut) ...
+  int conv1_parts;    // ... and of conv1 (columns are cut)
+  int project_tiles;  // tiles in a slab of project_inp
+  int group_units;    // of one window group's q (or v), padded
+  int out_tiles;      // tiles in a slab of project_out
+  int out_slabs;
+};
+
+constexpr ChannelLayout layout_of(int channels) {
+  return channels == 180 ? ChannelLayout{180, 23, 9, 2, 2, 4, 8, 4, 6}
+                         : ChannelLayout{60, 8, 3, 1, 1, 9, 3, 8, 1};
+}
+
+constexpr bool has_layout(int channels) { return channels == 60 || channels == 180; }
+
+// The stream channel in column `column` of a product whose columns are the stream: two neighbouring
+// tiles share 16 channels in such a way that a lane holds 4 channels in a row, 16 bytes.
+constexpr int column_channel(const ChannelLayout& l, int column) {
+  const int tile = column / 8, j = column % 8;
+  if (tile / 2 * 2 + 1 >= l.units) return column;
+  return tile / 2 * 16 + j / 2 * 4 + tile % 2 * 2 + j % 2;
+}
+
+constexpr int kWindowGroups = 3;
+constexpr int kMaxHiddenGroups = 24;
+constexpr int kMaxChunks = 48;  // of 4 stream channels
+
+// Part `i` of `parts` of n: the first ones are rounded up to even, so that pairs stay together.
+constexpr int part_size(int n, int parts, int i) {
+  const int first = parts == 1 ? n : (n / parts + 1) / 2 * 2;
+  return i + 1 < parts ? first : n - first * (parts - 1);
+}
+constexpr int part_begin(int n, int parts, int i) { return i * part_size(n, parts, 0); }
+
+// `words` is weight_words() of the operand.
+constexpr int slab_bytes(int units, int tiles, int words) {
+  return (units * tiles * words + 3) / 4 * 512;
+}
+
+// Bytes of one conv slab of an LFE (all are padded to the largest) and of one project_inp slab.
+constexpr int conv_slab_bytes(const ChannelLayout& l, int words) {
+  const int a = slab_bytes(part_size(l.units, l.conv0_parts, 0), l.hidden_tiles, words);
+  const int b = slab_bytes(l.hidden_tiles, part_size(l.units, l.conv1_parts, 0), words);
+  return a > b ? a : b;
+}
+constexpr int project_slab_bytes(const ChannelLayout& l, int words) {
+  return slab_bytes(l.units, l.project_tiles, words);
+}
+constexpr int project_slabs(const ChannelLayout& l) {  // of q; as many of v
+  return kWindowGroups * l.group_units / l.project_tiles;
+}
+constexpr int out_slab_bytes(const ChannelLayout& l, int words) {
+  return slab_bytes(kWindowGroups * l.group_units, l.out_tiles, words);
+}
+constexpr int tail_tiles(int scale) { return (3 * scale * scale + 7) / 8; }
+constexpr int tail_slab_bytes(const ChannelLayout& l, int tiles, int words) {
+  return slab_bytes(l.units, tiles, words);
+}
+
+// Bytes of q (or v) of one block of 16 pixels: operands of `operand_bytes` (2 or 4) each.
+constexpr std::size_t group_bytes(const ChannelLayout& l, int operand_bytes) {
+  return static_cast<std::size_t>(l.group_units) * 128 * operand_bytes;
+}
+constexpr std::size_t block_bytes(const ChannelLayout& l, int operand_bytes) {
+  return kWindowGroups * group_bytes(l, operand_bytes);
+}
+
+// A picture tile in shared memory with its ring of one pixel: WX x WY blocks. The row length is 4
+// modulo 8 pixels, so that the two picture rows of an ldmatrix fall into different banks.
+constexpr int tile_row_pixels(int blocks_x) { return ((4 * blocks_x + 2 + 3) / 8) * 8 + 4; }
+constexpr int tile_pixels(int blocks_x, int blocks_y) {
+  return (4 * blocks_y + 1) * tile_row_pixels(blocks_x) + 4 * blocks_x + 2;
+}
+// One plane's bytes a pixel: an odd number of 16 bytes for 16-bit operands, 32 modulo 64 for others.
+constexpr int tile_pitch(const ChannelLayout& l, int plane_bytes) {
+  const int bytes = 8 * l.units * plane_bytes;
+  if (plane_bytes == 2) return bytes / 16 % 2 == 1 ? bytes : bytes + 16;
+  return bytes % 64 == 32 ? bytes : (bytes + 32);
+}
+
+// One plane of a tile; a tile has operand_planes() of them.
+constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_y, int plane_bytes) {
+  return (tile_pixels(blocks_x, blocks_y) * tile_pitch(l, plane_bytes) + 127) / 128 * 128;
+}
+
+constexpr int kTailStages = 2;
+constexpr int gmsa_stages(const ChannelLayout& l) { return l.out_slabs > 1 ? 2 : 0; }
+constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
+  return 2 * 16 * static_cast<int>(group_bytes(l, bytes));
+}
+
+}  // namespace elan::cuda

@@ -1,0 +1,369 @@
+#include "cuda/pack.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "elan/error.h"
+
+namespace elan::cuda {
+namespace {
+
+[[noreturn]] void unsupported(const std::string& what) {
+  throw Error(ErrorKind::model, "model: the CUDA backend expected " + what);
+}
+
+// The displacement of tap 3 * ky + kx.
+signed char tap_y(int tap) { return static_cast<signed char>(tap / 3 - 1); }
+signed char tap_x(int tap) { return static_cast<signed char>(tap % 3 - 1); }
+
+// Grows the data and remembers where things are.
+class Packer {
+ public:
+  explicit Packer(PackedNetwork& packed) : packed_(packed) {}
+
+  std::size_t take(std::size_t bytes) {
+    const std::size_t at = (packed_.data.size() + 255) / 256 * 256;
+    packed_.data.resize(at + bytes);
+    return at;
+  }
+
+  std::size_t floats(int count, const std::function<float(int)>& value) {
+    const std::size_t at = take(static_cast<std::size_t>(count) * sizeof(float));
+    for (int i = 0; i < count; ++i) {
+      const float v = value(i);
+      std::memcpy(packed_.data.data() + at + static_cast<std::size_t>(i) * sizeof v, &v, sizeof v);
+    }
+    return at;
+  }
+
+  std::span<std::byte> bytes(std::size_t at, int count) {
+    return {packed_.data.data() + at, static_cast<std::size_t>(count)};
+  }
+
+ private:
+  PackedNetwork& packed_;
+};
+
+// Everything that packing one pair needs to know.
+struct Context {
+  ChannelLayout layout;
+  Operand operand;
+  const std::vector<int>& order;  // of the stream
+};
+
+// The row of project_inp (or the input of project_out) at place `i` of the padded groups; -1: none.
+int group_row(const Context& c, int i, int per_group, int offset) {
+  const int width = 8 * c.layout.group_units, group = i / width, j = i % width;
+  return j < c.layout.channels / kWindowGroups ? group * per_group + offset + j : -1;
+}
+
+void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const HiddenOrder& hidden,
+                     PackedLfe& p) {
+  const ChannelLayout& l = c.layout;
+  const int width = 8 * l.hidden_tiles, bytes = conv_slab_bytes(l, weight_words(c.operand));
+  const float scale0 = weight_scale(lfe.conv0.weight), scale1 = weight_scale(lfe.conv1.weight);
+  p.unscale0 = 1 / scale0;
+  p.unscale1 = 1 / scale1;
+  std::size_t at = p.weights;
+  for (int g = 0; g < p.groups; ++g) {
+    const int* channels = hidden.channels.data() + static_cast<std::ptrdiff_t>(g) * width;
+    const MatrixFn conv0 = [&](int k, int column) {
+      const int in = c.order[k], out = channels[column];
+      return in < 0 || out < 0 ? 0.F : scale0 * lfe.conv0.weight[out * lfe.conv0.in + in];
+    };
+    const MatrixFn conv1 = [&](int k, int column) {
+      const int in = channels[k], out = c.order[column_channel(l, column)];
+      return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
+    };
+    for (int i = 0; i < l.conv0_parts; ++i, at += bytes) {
+      pack_slab(packer.bytes(at, bytes), c.operand, part_begin(l.units, l.conv0_parts, i),
+                part_size(l.units, l.conv0_parts, i), 0, l.hidden_tiles, conv0);
+    }
+    for (int i = 0; i < l.conv1_parts; ++i, at += bytes) {
+      pack_slab(packer.bytes(at, bytes), c.operand, 0, l.hidden_tiles,
+                part_begin(l.units, l.conv1_parts, i), part_size(l.units, l.conv1_parts, i), conv1);
+    }
+  }
+}
+
+PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
+  const ChannelLayout& l = c.layout;
+  const int words = weight_words(c.operand), stride = 8 * l.units, width = 8 * l.hidden_tiles;
+  const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
+  PackedLfe p;
+  p.has_q = gmsa.computes_attention;
+  p.groups = static_cast<int>(hidden.taps.size());
+  for (int g = 0; g < p.groups; ++g) {
+    p.hidden_y[g] = tap_y(hidden.taps[g]);
+    p.hidden_x[g] = tap_x(hidden.taps[g]);
+  }
+  for (int i = 0; i < stride; ++i) {
+    if (c.order[i] < 0) continue;
+    p.chunk_y[i / 4] = tap_y(lfe.conv0.taps[c.order[i]]);
+    p.chunk_x[i / 4] = tap_x(lfe.conv0.taps[c.order[i]]);
+  }
+
+  const int slabs = project_slabs(l), project_bytes = project_slab_bytes(l, words);
+  const int conv_bytes = p.groups * (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words);
+  p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
+  pack_conv_slabs(packer, c, lfe, hidden, p);
+
+  const Linear project = gmsa.folded_project_inp();
+  const float scale = weight_scale(project.weight);
+  p.unscale_project = 1 / scale;
+  const int third = l.channels / kWindowGroups;
+  std::size_t at = p.weights + conv_bytes;
+  std::vector<float> bias;
+  for (int part = p.has_q ? 0 : 1; part < 2; ++part) {  // q, v
+    const auto row = [&](int i) {
+      return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
+    };
+    const MatrixFn value = [&](int k, int column) {
+      const int in = c.order[column_channel(l, k)], out = row(column);
+      return in < 0 || out < 0 ? 0.F : scale * project.weight[out * project.in + in];
+    };
+    for (int s = 0; s < slabs; ++s, at += project_bytes) {
+      pack_slab(packer.bytes(at, project_bytes), c.operand, 0, l.units, s * l.project_tiles,
+                l.project_tiles, value);
+    }
+    for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
+      bias.push_back(row(i) < 0 ? 0.F : project.bias[row(i)]);
+    }
+  }
+  p.bias_project = packer.floats(static_cast<int>(bias.size()), [&](int i) { return bias[i]; });
+  p.bias0 = packer.floats(p.groups * width, [&](int i) {
+    const int out = hidden.channels[i];
+    return out < 0 ? 0.F : lfe.conv0.bias[out];
+  });
+  p.bias1 = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : lfe.conv1.bias[out];
+  });
+  return p;
+}
+
+PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
+  const ChannelLayout& l = c.layout;
+  const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
+  const int bytes = out_slab_bytes(l, weight_words(c.operand));
+  const float scale = weight_scale(project_out.weight);
+  const MatrixFn value = [&](int k, int column) {
+    const int in = group_row(c, k, l.channels / kWindowGroups, 0);
+    const int out = column < stride ? c.order[column_channel(l, column)] : -1;
+    return in < 0 || out < 0 ? 0.F : scale * project_out.weight[out * project_out.in + in];
+  };
+  PackedOut p;
+  p.unscale = 1 / scale;
+  p.weights = packer.take(static_cast<std::size_t>(l.out_slabs) * bytes);
+  for (int s = 0; s < l.out_slabs; ++s) {
+    pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes), c.operand, 0,
+              units, s * l.out_tiles, l.out_tiles, value);
+  }
+  p.bias = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : project_out.bias[out];
+  });
+  return p;
+}
+
+PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale) {
+  const ChannelLayout& l = c.layout;
+  const int tiles = tail_tiles(scale), bytes = tail_slab_bytes(l, tiles, weight_words(c.operand));
+  const float factor = weight_scale(tail.weight);
+  PackedOut p;
+  p.unscale = 1 / factor;
+  p.weights = packer.take(static_cast<std::size_t>(9) * bytes);
+  for (int tap = 0; tap < 9; ++tap) {
+    pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes), c.operand, 0,
+              l.units, 0, tiles, [&](int k, int column) {
+                return c.order[k] < 0 || column >= tail.out
+                           ? 0.F
+                           : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
+              });
+  }
+  p.bias = packer.floats(8 * tiles, [&](int i) { return i < tail.out ? tail.bias[i] : 0.F; });
+  return p;
+}
+
+}  // namespace
+
+std::uint16_t to_half(float v) {
+  const auto bits = std::bit_cast<std::uint32_t>(v);
+  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000U);
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return static_cast<std::uint16_t>(sign | 0x7e00U);
+  if (magnitude >= 0x477ff000U) return static_cast<std::uint16_t>(sign | 0x7c00U);  // 65520
+  if (magnitude < 0x38800000U) {  // below the normal numbers: multiples of 2^-24
+    const float steps = std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24F);
+    return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(steps));
+  }
+  const std::uint32_t rounded = magnitude + 0xfffU + (magnitude >> 13 & 1U);
+  return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000U) >> 13));
+}
+
+float from_half(std::uint16_t h) {
+  const int exponent = h >> 10 & 31, mantissa = h & 1023;
+  const float sign = (h & 0x8000) != 0 ? -1.F : 1.F;
+  if (exponent == 31) return mantissa != 0 ? NAN : sign * INFINITY;
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
+  return sign * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+}
+
+std::uint16_t to_bf16(float v) {
+  const auto bits = std::bit_cast<std::uint32_t>(v);
+  return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
+}
+
+std::uint32_t to_tf32_bits(float v) {
+  return (std::bit_cast<std::uint32_t>(v) + 0x1000U) & 0xffffe000U;
+}
+
+std::vector<int> stream_order(const Network& net) {
+  const auto& taps = net.body.front().lfe.front().conv0.taps;
+  const int stride = 8 * layout_of(net.arch.channels).units;
+  std::vector<int> seen, order;
+  for (const int tap : taps) {
+    if (std::find(seen.begin(), seen.end(), tap) == seen.end()) seen.push_back(tap);
+  }
+  for (const int tap : seen) {
+    for (int i = 0; i < net.arch.channels; ++i) {
+      if (taps[i] == tap) order.push_back(i);
+    }
+    while (order.size() % 4 != 0) order.push_back(-1);
+  }
+  if (static_cast<int>(order.size()) > stride) unsupported("groups of shifts that fit the layout");
+  order.resize(stride, -1);
+  return order;
+}
+
+HiddenOrder hidden_order(std::span<const std::uint8_t> taps, int group) {
+  HiddenOrder h;
+  for (int tap = 0; tap < 9; ++tap) {
+    int filled = 0;
+    for (int i = 0; i < static_cast<int>(taps.size()); ++i) {
+      if (taps[i] != tap) continue;
+      if (filled % group == 0) h.taps.push_back(tap);
+      h.channels.push_back(i);
+      ++filled;
+    }
+    h.channels.resize(h.taps.size() * static_cast<std::size_t>(group), -1);
+  }
+  return h;
+}
+
+float weight_scale(std::span<const float> weights) {
+  float largest = 0;
+  for (const float w : weights) largest = std::max(largest, std::abs(w));
+  if (!(largest > 0) || !std::isfinite(largest)) return 1;
+  int exponent = 0;
+  const float mantissa = std::frexp(largest, &exponent);  // in [0.5, 1)
+  return std::ldexp(1.F, (mantissa > 0.5F ? 8 : 9) - exponent);
+}
+
+void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, int tile, int tiles,
+               const MatrixFn& value) {
+  int word = 0;
+  const auto put = [&](int lane, int w, std::uint32_t bits) {
+    std::memcpy(slab.data() + w / 4 * 512 + lane * 16 + w % 4 * 4, &bits, sizeof bits);
+  };
+  const auto put_unit = [&](int u, int n) {
+    for (int lane = 0; lane < 32; ++lane) {
+      const int k = 8 * (unit + u) + 2 * (lane % 4), column = 8 * (tile + n) + lane / 4;
+      const float a = value(k, column), b = value(k + 1, column);
+      const auto halves = [](std::uint32_t lo, std::uint32_t hi) { return lo | hi << 16; };
+      switch (operand) {
+        case Operand::fp16:
+          put(lane, word, halves(to_half(a), to_half(b)));
+          break;
+        case Operand::bf16:
+          put(lane, word, halves(to_bf16(a), to_bf16(b)));
+          break;
+        case Operand::tf32:
+          put(lane, word, to_tf32_bits(a));
+          put(lane, word + 1, to_tf32_bits(b));
+          break;
+        case Operand::fp32: {
+          const std::uint16_t ha = to_half(a), hb = to_half(b);
+          put(lane, word, halves(ha, hb));
+          put(lane, word + 1, halves(to_half(a - from_half(ha)), to_half(b - from_half(hb))));
+          break;
+        }
+      }
+    }
+    word += weight_words(operand);
+  };
+  for (int u = 0; u < units; u += 2) {
+    for (int n = 0; n < tiles; ++n) {
+      put_unit(u, n);
+      if (u + 1 < units) put_unit(u + 1, n);
+    }
+  }
+}
+
+int most_hidden_groups(const Network& net) {
+  std::size_t most = 0;
+  for (const Elab& elab : net.body) {
+    for (const Lfe& lfe : elab.lfe) {
+      const int width = 8 * layout_of(net.arch.channels).hidden_tiles;
+      most = std::max(most, hidden_order(lfe.conv1.taps, width).taps.size());
+    }
+  }
+  return static_cast<int>(most);
+}
+
+void check_network(const Network& net) {
+  if (!has_layout(net.arch.channels)) {
+    unsupported("60 or 180 channels, found " + std::to_string(net.arch.channels));
+  }
+  if (net.arch.windows != std::array<int, 3>{4, 8, 16}) unsupported("windows of 4, 8 and 16 pixels");
+  if (net.arch.scale < 2 || net.arch.scale > 4) {
+    unsupported("scale 2, 3 or 4, found " + std::to_string(net.arch.scale));
+  }
+  if (net.body.empty()) unsupported("at least one block");
+  if (!net.one_hot_shifts()) unsupported("one-hot shift masks");
+  if (most_hidden_groups(net) > kMaxHiddenGroups) {
+    unsupported("hidden layers of at most " + std::to_string(kMaxHiddenGroups) + " groups");
+  }
+  const std::vector<int> order = stream_order(net);
+  for (const Elab& elab : net.body) {
+    for (const Lfe& lfe : elab.lfe) {
+      for (std::size_t i = 0; i < order.size(); ++i) {
+        const int first = order[i / 4 * 4];
+        if (order[i] >= 0 && lfe.conv0.taps[order[i]] != lfe.conv0.taps[first]) {
+          unsupported("the same groups of shifted channels in every block");
+        }
+      }
+    }
+  }
+}
+
+PackedNetwork pack_network(const Network& net, Operand body, Operand tail) {
+  check_network(net);
+  PackedNetwork p;
+  p.order = stream_order(net);
+  p.hidden_groups = most_hidden_groups(net);
+  Packer packer(p);
+  const ChannelLayout layout = layout_of(net.arch.channels);
+  const int stride = 8 * layout.units;
+  p.head_weights = packer.floats(27 * stride, [&](int i) {
+    const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
+    return out < 0 ? 0.F : net.head.weight[(out * 3 + colour) * 9 + tap];
+  });
+  p.head_bias =
+      packer.floats(stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
+  const Context context{layout, body, p.order};
+  for (const Elab& elab : net.body) {
+    auto& pairs = p.body.emplace_back();
+    for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
+      pairs.push_back({pack_lfe(packer, context, elab.lfe[j], elab.gmsa[j]),
+                       pack_out(packer, context, elab.gmsa[j].project_out)});
+    }
+  }
+  p.tail = pack_tail(packer, {layout, tail, p.order}, net.tail, net.arch.scale);
+  return p;
+}
+
+}  // namespace elan::cuda

@@ -1,0 +1,79 @@
+// The weights as the kernels read them: computed once on the host when a model is loaded.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "cuda/layout.h"
+#include "model/network.h"
+
+namespace elan::cuda {
+
+// Numbers in the formats of the tensor cores, rounded to nearest (even; away for tf32, as the
+// hardware's own conversion does).
+std::uint16_t to_half(float v);
+float from_half(std::uint16_t h);
+std::uint16_t to_bf16(float v);
+std::uint32_t to_tf32_bits(float v);
+
+// Which channel lies at each place of the stream (-1: none), sorted by the tap of the first LFE's
+// first shift, every tap beginning at a multiple of 4.
+std::vector<int> stream_order(const Network& net);
+
+// Channels of a hidden layer, in groups of one tap and at most `group` channels (-1 fills up).
+struct HiddenOrder {
+  std::vector<int> channels;  // groups * group entries
+  std::vector<int> taps;      // of each group, 3 * ky + kx
+};
+HiddenOrder hidden_order(std::span<const std::uint8_t> taps, int group);
+
+// A power of two that brings the largest magnitude into (128, 256], where FP16 is at its best.
+float weight_scale(std::span<const float> weights);
+
+// Writes units [unit, unit + units) x tiles [tile, tile + tiles) of the matrix value(k, column).
+using MatrixFn = std::function<float(int k, int column)>;
+void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, int tile, int tiles,
+               const MatrixFn& value);
+
+// Offsets are into PackedNetwork::data and multiples of 256.
+struct PackedLfe {
+  std::size_t weights = 0, bias0 = 0, bias1 = 0, bias_project = 0;
+  float unscale0 = 1, unscale1 = 1, unscale_project = 1;
+  int groups = 0;
+  std::array<signed char, kMaxHiddenGroups> hidden_y{}, hidden_x{};
+  std::array<signed char, kMaxChunks> chunk_y{}, chunk_x{};
+  bool has_q = true;
+};
+
+struct PackedOut {  // project_out, or the last convolution
+  std::size_t weights = 0, bias = 0;
+  float unscale = 1;
+};
+
+struct PackedPair {
+  PackedLfe lfe;
+  PackedOut out;
+};
+
+struct PackedNetwork {
+  std::vector<std::byte> data;
+  std::vector<int> order;                      // stream_order()
+  std::size_t head_weights = 0, head_bias = 0;
+  std::vector<std::vector<PackedPair>> body;   // [elab][pair]
+  PackedOut tail;
+  int hidden_groups = 0;                       // the most of any LFE
+};
+
+// The most hidden groups of any LFE; known before packing, for the plan.
+int most_hidden_groups(const Network& net);
+
+// Throws Error (model) when these kernels cannot run the network: channels other than 60 or 180,
+// windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
+void check_network(const Network& net);
+PackedNetwork pack_network(const Network& net, Operand body, Operand tail);
+
+}  // namespace elan::cuda

@@ -1,0 +1,77 @@
+// What runs and where its data lies, for one size of picture: pure functions of numbers, so that
+// they are tested without a GPU.
+#pragma once
+
+#include <cstddef>
+
+#include "cuda/layout.h"
+
+namespace elan::cuda {
+
+// What the choice depends on.
+struct DeviceLimits {
+  int multiprocessors = 0;
+  int shared_per_block = 0;           // bytes a thread block may have at most
+  int shared_per_multiprocessor = 0;  // bytes
+};
+
+// The padded picture (sides are multiples of 16) and the batch.
+struct Grid {
+  int width = 0, height = 0, batch = 0;
+  [[nodiscard]] std::size_t pixels() const {
+    return static_cast<std::size_t>(width) * height * batch;
+  }
+};
+
+// Thread blocks of the fused LFE walk over tiles of 4 x tile_y blocks of 4 x 4 pixels.
+struct LfeShape {
+  int tile_y = 2;
+  int stages = 2;  // weight slabs in shared memory at once; 0: all of them, loaded once
+  int blocks = 0;
+  int shared_bytes = 0;
+};
+
+struct GmsaShape {
+  bool staged = true;  // q and v of the largest window in shared memory
+  int shared_bytes = 0;
+};
+
+struct TailShape {
+  int tile_y = 2;
+  int shared_bytes = 0;
+};
+
+// Byte offsets in the one buffer that a run works in.
+struct Arena {
+  std::size_t x = 0, y = 0;  // the stream, FP32: before a GMSA's end and after an LFE
+  std::size_t q = 0, v = 0;
+  std::size_t input = 0, output = 0;  // pictures, up to 4 bytes a sample
+  std::size_t bytes = 0;
+};
+
+struct NetworkShape {
+  int channels = 0, scale = 0;
+  int hidden_groups = 0;  // the most of any LFE
+  Operand body = Operand::fp16, tail = Operand::fp32;
+};
+
+struct Plan {
+  Grid grid;
+  LfeShape lfe, lfe_later;  // of pairs that compute q, and of those that use it again
+  GmsaShape gmsa;
+  TailShape tail;
+  Arena arena;
+};
+
+int padded(int side);  // to the next multiple of 16
+
+// The last convolution's operands: fp32 where it fits, for little time; else those of a 16-bit body.
+Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& device);
+
+// Exact and monotone in each size.
+Arena plan_arena(const NetworkShape& net, int width, int height, int batch);
+
+// Throws Error (usage) when the device has too little shared memory for this precision.
+Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, int height, int batch);
+
+}  // namespace elan::cuda

@@ -1,0 +1,64 @@
+#include <gtest/gtest.h>
+
+#include "arguments.h"
+#include "pipeline.h"
+#include "upscale_picture.h"
+
+namespace elan::cli {
+namespace {
+
+bool operator==(const Size& a, const Size& b) {
+  return a.width == b.width && a.height == b.height;
+}
+
+TEST(Sizes, OneSideKeepsTheAspect) {
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 0) == Size{400, 200}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 300, 0) == Size{300, 150}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 99) == Size{198, 99}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 120, 121) == Size{120, 121}));
+  EXPECT_TRUE((wanted_size({1000, 1}, 4, 10, 0) == Size{10, 1}));  // never nothing
+}
+
+TEST(Sizes, TheSmallestScaleThatReachesTheSize) {
+  const std::vector<int> scales{2, 3, 4};
+  EXPECT_EQ(scale_for({100, 50}, {50, 25}, scales), 2);
+  EXPECT_EQ(scale_for({100, 50}, {200, 100}, scales), 2);
+  EXPECT_EQ(scale_for({100, 50}, {201, 100}, scales), 3);
+  EXPECT_EQ(scale_for({100, 50}, {100, 151}, scales), 4);
+  EXPECT_THROW(scale_for({100, 50}, {401, 100}, scales), Error);
+}
+
+TEST(Memory, Units) {
+  EXPECT_EQ(parse_memory("--m", "1500"), 1500U);
+  EXPECT_EQ(parse_memory("--m", "3k"), 3072U);
+  EXPECT_EQ(parse_memory("--m", "512M"), std::size_t{512} << 20);
+  EXPECT_EQ(parse_memory("--m", "2GiB"), std::size_t{2} << 30);
+  EXPECT_EQ(parse_memory("--m", "2GB"), std::size_t{2} << 30);
+  for (const char* bad : {"", "M", "2X", "2MM", "-1", "1.5G", " 1", "20000000T"}) {
+    EXPECT_THROW(parse_memory("--m", bad), Error) << bad;
+  }
+}
+
+TEST(MemoryGate, OneAloneMayAlwaysPassAndTwoOnlyTogetherWithinTheLimit) {
+  MemoryGate gate(100);
+  const std::stop_source stopped = [] {
+    std::stop_source source;
+    source.request_stop();
+    return source;
+  }();
+  const std::stop_token stop = stopped.get_token();  // a wait ends at once, with an exception
+  {
+    const auto large = gate.enter(1000, stop);
+    EXPECT_THROW(static_cast<void>(gate.enter(1, stop)), Error);
+  }
+  {
+    const auto one = gate.enter(60, stop);
+    EXPECT_THROW(static_cast<void>(gate.enter(41, stop)), Error);
+    const auto two = gate.enter(40, stop);
+    EXPECT_THROW(static_cast<void>(gate.enter(1, stop)), Error);
+  }
+  const auto again = gate.enter(100, stop);
+}
+
+}  // namespace
+}  // namespace elan::cli
