@@ -109,6 +109,20 @@ constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_
   return (tile_pixels(blocks_x, blocks_y) * tile_pitch(l, plane_bytes) + 127) / 128 * 128;
 }
 
+// Slabs of the Hopper path: core matrices of 8 columns x 8 k, [k unit][column tile]; an odd unit is
+// followed by one of zeros. 180 channels, 16 bits.
+constexpr int core_slab_bytes(int units, int tiles) { return (units + 1) / 2 * 2 * tiles * 128; }
+constexpr ChannelLayout kHopperLayout = layout_of(180);
+constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.hidden_tiles);
+constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
+constexpr int kHopperProjectBytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
+constexpr int kHopperStageBytes = kHopperConv1Bytes;
+constexpr int kHopperStages = 4;
+constexpr int hopper_shared_bytes() {
+  return tile_plane_bytes(kHopperLayout, 4, 2, 2) + kHopperStages * kHopperStageBytes;
+}
+static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
+
 constexpr int kTailStages = 2;
 constexpr int gmsa_stages(const ChannelLayout& l) { return l.out_slabs > 1 ? 2 : 0; }
 constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16

@@ -185,7 +185,7 @@ std::vector<float> Safetensors::floats(std::string_view key) const {
   const auto stored = bytes(key);
   std::vector<float> values(element_count(tensor.shape));
   if (tensor.dtype == "F32") {
-    std::memcpy(values.data(), stored.data(), stored.size());
+    decode<float>(stored, values, [](float v) { return v; });
   } else if (tensor.dtype == "F16") {
     decode<std::uint16_t>(stored, values, from_half);
   } else if (tensor.dtype == "BF16") {

@@ -51,10 +51,9 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   switch (save.format) {
     case Format::png:
       return option->set("compression", 3)->set("filter", VIPS_FOREIGN_PNG_FILTER_ALL);
-    case Format::jpeg:
+    case Format::jpeg:  // optimised coding makes libjpeg hold the whole picture
       return option->set("Q", save.quality.value_or(kJpegQuality))
-          ->set("subsample_mode", VIPS_FOREIGN_SUBSAMPLE_OFF)
-          ->set("optimize_coding", true);
+          ->set("subsample_mode", VIPS_FOREIGN_SUBSAMPLE_OFF);
     case Format::webp:
       return option->set("Q", save.lossless ? 75 : save.quality.value_or(kWebpQuality))
           ->set("lossless", save.lossless)
