@@ -1,4 +1,5 @@
 // The network on the CPU: threads take tiles of the schedule in order until the picture is done.
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -325,11 +326,17 @@ std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network
     throw Error(ErrorKind::model,
                 "shift masks: the cpu device expects a single 1 in each, found others");
   }
+  int largest = 0;
   for (const int window : network->arch.windows) {
     if (window != 4 && window != 8 && window != 16) {
       throw Error(ErrorKind::model,
                   "windows: the cpu device expects 4, 8 or 16, found " + std::to_string(window));
     }
+    largest = std::max(largest, window);
+  }
+  if (largest != kTile) {  // the picture would be padded to less than whole tiles
+    throw Error(ErrorKind::model, "windows: the cpu device expects one of 16, found none above " +
+                                      std::to_string(largest));
   }
   return std::make_unique<CpuBackend>(*network, precision, std::move(pool));
 }
