@@ -1,4 +1,6 @@
 // elan-sr export: a model as an ONNX graph, for other runtimes.
+#include "onnx/export.h"
+
 #include <charconv>
 #include <memory>
 #include <optional>
@@ -10,7 +12,6 @@
 #include "elan/error.h"
 #include "elan/model.h"
 #include "models.h"
-#include "onnx/export.h"
 
 namespace elan::cli {
 namespace {

@@ -242,12 +242,12 @@ class Planner {
     Candidate c;
     c.job.input = std::move(input);
     if (request_.output == "-") {
-      c.job.format = *request_.format;
+      c.job.format = request_.format.value();
       c.job.output = {"standard output", STDOUT_FILENO};
     } else if (!plan_.to_folder) {
       const auto named =
           picture::format_of_extension(fs::path(request_.output).extension().string());
-      c.job.format = request_.format ? *request_.format : *named;
+      c.job.format = request_.format ? *request_.format : named.value();
       c.job.output = {fs::path(request_.output), -1};
     } else {
       const auto named = picture::format_of_extension(relative.extension().string());

@@ -1,9 +1,11 @@
 // The command line: finds the command in the table below and turns errors into exit statuses.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <iostream>
 #include <new>
 #include <string>
@@ -79,10 +81,9 @@ int run(std::vector<std::string> arguments) {
 int run_and_report(std::vector<std::string> arguments) {
   try {
     const int status = run(std::move(arguments));
-    errno = 0;
-    if (!std::cout.flush()) {
-      // A reader that has had enough is no news.
-      if (errno != EPIPE) print_error("standard output", "cannot be written");
+    // Commands print with either; one that failed before now succeeds in flushing nothing.
+    if (!std::cout.flush() || std::ferror(stdout) != 0) {
+      if (!reader_is_gone(STDOUT_FILENO)) print_error("standard output", "cannot be written");
       return std::max<int>(status, kFailed);
     }
     return status;

@@ -1,14 +1,12 @@
 #include "pipeline.h"
 
-#include <poll.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <new>
 #include <thread>
 
 #include "command.h"
+#include "terminal.h"
 
 namespace elan::cli {
 namespace {
@@ -19,11 +17,19 @@ bool has_quality(picture::Format format) {
          format == Format::heic || format == Format::jxl;
 }
 
-// Whether the reader of a pipe has gone away: it knows, and nobody else wants to.
-bool reader_is_gone(const FileJob& job) {
-  if (job.output.descriptor < 0) return false;
-  pollfd descriptor{job.output.descriptor, POLLOUT, 0};
-  return poll(&descriptor, 1, 0) == 1 && (descriptor.revents & POLLERR) != 0;
+struct NamedText {
+  std::string name, text;
+};
+
+// Which file an error is about. Messages about pictures begin with 'NAME': for either the input or
+// the output, those of the engine with neither.
+NamedText attribute(const FileJob& job, std::string_view text) {
+  const std::string input = job.input.path.string(), output = job.output.path.string();
+  for (const std::string& name : {output, input}) {
+    const std::string quoted = "'" + escaped(name) + "': ";
+    if (text.starts_with(quoted)) return {name, std::string(text.substr(quoted.size()))};
+  }
+  return {input, std::string(text)};
 }
 
 void run_job(const FileJob& job, const PipelineOptions& options, MemoryGate& gate,
@@ -48,13 +54,12 @@ void try_job(const FileJob& job, const PipelineOptions& options, MemoryGate& gat
   try {
     run_job(job, options, gate, reporter);
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::cancelled || reader_is_gone(job)) {
+    const bool broken_pipe = job.output.descriptor >= 0 && reader_is_gone(job.output.descriptor);
+    if (error.kind() == ErrorKind::cancelled || broken_pipe) {
       reporter.failed_quietly(job);
     } else {
-      const bool about_output =
-          std::string_view(error.what()).find(job.output.path.native()) != std::string_view::npos;
-      reporter.failed(job, about_output ? job.output.path.string() : name, error.what(),
-                      status_of(error.kind()));
+      const NamedText what = attribute(job, error.what());
+      reporter.failed(job, what.name, what.text, status_of(error.kind()));
     }
   } catch (const std::bad_alloc&) {
     reporter.failed(job, name, "memory: ran out; a smaller --max-memory or --jobs helps", kDevice);

@@ -1,8 +1,8 @@
 #include "terminal.h"
 
+#include <poll.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstddef>
 
@@ -26,19 +26,23 @@ std::size_t utf8_length(std::string_view text) {
   return overlong || surrogate || beyond ? 0 : length;
 }
 
-void append_escaped(std::string& out, std::string_view bytes) {
+void append_hex(std::string& out, std::string_view bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   for (const char c : bytes) {
     const auto b = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else {
-      out += "\\x";
-      out += kDigits[b >> 4];
-      out += kDigits[b & 15];
-    }
+    out += "\\x";
+    out += kDigits[b >> 4];
+    out += kDigits[b & 15];
+  }
+}
+
+void append_escaped(std::string& out, std::string_view bytes) {
+  if (bytes == "\n") {
+    out += "\\n";
+  } else if (bytes == "\t") {
+    out += "\\t";
+  } else {
+    append_hex(out, bytes);
   }
 }
 
@@ -64,6 +68,21 @@ std::string valid_utf8(std::string_view text) {
       out += text.substr(0, length);
     }
     text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
+}
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    const std::string_view c = text.substr(0, length == 0 ? 1 : length);
+    if (length == 0 || (length == 1 && is_control(c))) {
+      append_hex(out, c);
+    } else {
+      out += c;
+    }
+    text.remove_prefix(c.size());
   }
   return out;
 }
@@ -95,6 +114,11 @@ std::string message_line(std::string_view kind, std::string_view name, std::stri
   }
   line += text;
   return printable(line, for_terminal);
+}
+
+bool reader_is_gone(int descriptor) {
+  pollfd waiting{descriptor, POLLOUT, 0};
+  return poll(&waiting, 1, 0) == 1 && (waiting.revents & POLLERR) != 0;
 }
 
 void write_stderr(std::string_view text) {

@@ -11,6 +11,9 @@ bool stderr_is_terminal();
 // Bytes that are not valid UTF-8 as \xNN.
 std::string valid_utf8(std::string_view text);
 
+// The same, and control characters as \xNN, too.
+std::string escaped(std::string_view text);
+
 // One line: control characters as \n, \t or \xNN. For a terminal also bytes that are not valid
 // UTF-8 and the control characters beyond ASCII; otherwise these stay as they are, so that a name
 // in a log is the name of the file.
@@ -26,6 +29,9 @@ void print_warning(std::string_view name, std::string_view text);
 // The line those print, without line end.
 std::string message_line(std::string_view kind, std::string_view name, std::string_view text,
                          bool for_terminal);
+
+// Whether `descriptor` is a pipe whose reader has gone away: it knows, and nobody else wants to.
+bool reader_is_gone(int descriptor);
 
 // Writes all of it to stderr; errors are nobody's to report.
 void write_stderr(std::string_view text);

@@ -86,7 +86,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("-r,--recursive", o.files.recursive,
                "look into folders inside folders too; outputs keep their places");
   add_engine_options(app, o.engine);
-  add_number(app, "-j,--jobs", o.jobs, {1, 256},
+  add_number(app, "-j,--jobs", o.jobs, {1, 64},
              "pictures in flight at once; fewer where memory is short (default: 2)");
   add_text(app, "-f,--format", o.format, "FORMAT",
            "png, jpg, webp, tiff, avif, heic, jxl, ppm or gif (default: the output's extension; "

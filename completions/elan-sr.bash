@@ -1,11 +1,15 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale info help'
+  local commands='upscale bench eval export info help'
   local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
     --lossless --width --height -x --tta --skip-existing --overwrite --progress -v --verbose -h --help"
+  local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
+    --profile --json -h --help"
+  local eval="$engine --data --pictures --json -h --help"
+  local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
@@ -18,9 +22,12 @@ _elan_sr() {
 
   # Options without a command are those of upscale.
   local command=${COMP_WORDS[1]} options=$upscale
-  if [[ $command == info ]]; then
-    options=$info
-  fi
+  case $command in
+    bench) options=$bench ;;
+    eval) options=$eval ;;
+    export) options=$export ;;
+    info) options=$info ;;
+  esac
 
   case $previous in
     -m | --model)
@@ -30,9 +37,11 @@ _elan_sr() {
     -d | --device) words='auto cpu reference cuda tensorrt' ;;
     -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
+    --padding) words='inside outside' ;;
     --progress) words='auto json none' ;;
-    -i | --input | -o | --output) return ;;
-    -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height)
+    -i | --input | -o | --output | --data) return ;;
+    -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
+      --size | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
       return
       ;;
     *)
@@ -43,7 +52,7 @@ _elan_sr() {
         words=$commands
       elif [[ $command == help ]]; then
         words=${commands% help}
-      elif [[ $command == info ]]; then
+      elif [[ $command == info || ($command == export && $COMP_CWORD == 2) ]]; then
         words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
       fi
       ;;

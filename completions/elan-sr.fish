@@ -11,7 +11,14 @@ function __elan_sr_upscales
     test (count $words) -lt 2; or string match -qr '^(upscale$|-)' -- $words[2]
 end
 
+function __elan_sr_runs_a_model
+    __elan_sr_upscales; or __fish_seen_subcommand_from bench eval
+end
+
 complete -c elan-sr -n __fish_use_subcommand -f -a upscale -d 'Enlarge pictures'
+complete -c elan-sr -n __fish_use_subcommand -f -a bench -d 'Time a model, and compare with the peak of the machine'
+complete -c elan-sr -n __fish_use_subcommand -f -a eval -d 'Measure PSNR and SSIM on test sets'
+complete -c elan-sr -n __fish_use_subcommand -f -a export -d 'Write a model as ONNX, for other runtimes'
 complete -c elan-sr -n __fish_use_subcommand -f -a info -d 'Describe a model, or list the shipped ones'
 complete -c elan-sr -n __fish_use_subcommand -f -a help -d 'Say more about a command'
 complete -c elan-sr -n __fish_use_subcommand -l version -d 'Print version, build and formats'
@@ -20,14 +27,14 @@ complete -c elan-sr -s h -l help -d 'Print help'
 complete -c elan-sr -n __elan_sr_upscales -s i -l input -r -F -d 'Picture, folder or -'
 complete -c elan-sr -n __elan_sr_upscales -s o -l output -r -F -d 'Picture, folder or -'
 complete -c elan-sr -n __elan_sr_upscales -s r -l recursive -d 'Look into folders inside folders'
-complete -c elan-sr -n __elan_sr_upscales -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
-complete -c elan-sr -n __elan_sr_upscales -s s -l scale -x -a '2 3 4' -d 'How many times larger'
-complete -c elan-sr -n __elan_sr_upscales -s d -l device -x -a 'auto cpu reference cuda tensorrt' -d Device
-complete -c elan-sr -n __elan_sr_upscales -s g -l gpu -x -d 'GPUs by number, -1 means the CPU'
-complete -c elan-sr -n __elan_sr_upscales -s p -l precision -x -a 'fp32 tf32 bf16 fp16 int8 fp64' -d Arithmetic
-complete -c elan-sr -n __elan_sr_upscales -s t -l tile -x -d 'Side of a tile in pixels, 0 chooses'
-complete -c elan-sr -n __elan_sr_upscales -l max-memory -x -d 'Memory to use, such as 2G'
-complete -c elan-sr -n __elan_sr_upscales -l threads -x -d 'CPU threads, 0 for every core'
+complete -c elan-sr -n __elan_sr_runs_a_model -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
+complete -c elan-sr -n __elan_sr_runs_a_model -s s -l scale -x -a '2 3 4' -d 'How many times larger'
+complete -c elan-sr -n __elan_sr_runs_a_model -s d -l device -x -a 'auto cpu reference cuda tensorrt' -d Device
+complete -c elan-sr -n __elan_sr_runs_a_model -s g -l gpu -x -d 'GPUs by number, -1 means the CPU'
+complete -c elan-sr -n __elan_sr_runs_a_model -s p -l precision -x -a 'fp32 tf32 bf16 fp16 int8 fp64' -d Arithmetic
+complete -c elan-sr -n __elan_sr_runs_a_model -s t -l tile -x -d 'Side of a tile in pixels, 0 chooses'
+complete -c elan-sr -n __elan_sr_runs_a_model -l max-memory -x -d 'Memory to use, such as 2G'
+complete -c elan-sr -n __elan_sr_runs_a_model -l threads -x -d 'CPU threads, 0 for every core'
 complete -c elan-sr -n __elan_sr_upscales -s j -l jobs -x -d 'Pictures in flight at once'
 complete -c elan-sr -n __elan_sr_upscales -s f -l format -x -a 'png jpg webp tiff avif heic jxl ppm gif' -d 'Format to write'
 complete -c elan-sr -n __elan_sr_upscales -s q -l quality -x -d 'Quality of lossy formats, 1 to 100'
@@ -39,6 +46,30 @@ complete -c elan-sr -n __elan_sr_upscales -l skip-existing -d 'Leave outputs tha
 complete -c elan-sr -n __elan_sr_upscales -l overwrite -d 'Replace outputs that exist'
 complete -c elan-sr -n __elan_sr_upscales -l progress -x -a 'auto json none' -d 'How to tell the progress'
 complete -c elan-sr -n __elan_sr_upscales -s v -l verbose -d 'Say what is used and what was done'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l size -x -d 'Size of the picture that is timed'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -s i -l input -r -F -d 'Time this picture instead'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l batch -x -d 'Pictures in one pass'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l warm-up -x -d 'Milliseconds to run before timing'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l warmUp -x -d 'Milliseconds to run before timing'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l iterations -x -d 'Runs, at least'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l duration -x -d 'Milliseconds to time, at least'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l percentile -x -d 'Percentiles to print'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l profile -d 'Time per operation as well'
+complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l json -d 'Print one JSON object'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l data -r -a '(__fish_complete_directories)' -d 'Folder of NAME_HR and NAME_LR pictures'
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l pictures -d 'Print the figures of each picture too'
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -a '(__elan_sr_models)'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s o -l output -r -F -d 'ONNX file to write'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l size -x -d 'Fix the size of the input'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l padding -x -a 'inside outside' -d 'Where the picture is padded'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plugins -d 'One node for each module'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -f -a '(__elan_sr_models)'
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'

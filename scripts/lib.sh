@@ -5,7 +5,7 @@
 #   python_environment NAME    makes .venv-NAME with the pinned tools/requirements-NAME.txt
 #   part NAME COMMAND...       runs a command and remembers how long it took
 #   print_parts                prints the minutes of each part
-#   count_tests FILE...        adds up JUnit files into "N passed, N failed"
+#   count_tests                adds up the JUnit files of all builds, "PASSED FAILED"
 set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -105,5 +105,5 @@ count_tests() {
       skipped += number("disabled") + number("skipped")
       if (/>/) suite = 0
     }
-    END { printf "%d passed, %d failed\n", tests - failed - skipped, failed }' "$@" </dev/null
+    END { print tests - failed - skipped, failed + 0 }' < <(cat build/*/junit.xml 2>/dev/null)
 }

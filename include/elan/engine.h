@@ -22,9 +22,9 @@
 namespace elan {
 
 struct EngineOptions {
-  std::string device = "auto";         // auto, cpu, reference, cuda, cuda:N[,N...]
-  std::optional<Precision> precision;  // none: the device's default (cpu: fp32)
-  int threads = 0;                     // CPU threads; 0: every core this process may use
+  std::string device = "auto";              // auto, cpu, reference, cuda, cuda:N[,N...]
+  std::optional<Precision> precision = {};  // none: the device's default (cpu: fp32)
+  int threads = 0;                          // CPU threads; 0: every core this process may use
   std::size_t max_memory = 0;  // bytes; 0: half of the smaller of physical memory and cgroup limit
   int tile = 0;                // input pixels a side, a multiple of 16; 0: whole if it fits
 };

@@ -4,7 +4,11 @@
 
 namespace elan {
 
-std::string_view version() { return ELANSR_VERSION; }
-std::string_view commit() { return ELANSR_COMMIT; }
+std::string_view version() {
+  return ELANSR_VERSION;
+}
+std::string_view commit() {
+  return ELANSR_COMMIT;
+}
 
 }  // namespace elan

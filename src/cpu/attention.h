@@ -22,11 +22,11 @@ struct WindowAttention {
 
   const AttentionTask& task;
   int steps;
-  int x, y;          // first query of the block
-  int key_x, key_y;  // first key of its window (of the leftmost of its windows)
-  Word* powers;      // [kChunk / kPack][kBlock]
-  float* sums;       // [channels][kBlock]
-  F m[R], total[R];
+  int x, y;               // first query of the block
+  int key_x, key_y;       // first key of its window (of the leftmost of its windows)
+  Word* powers;           // [kChunk / kPack][kBlock]
+  float* sums;            // [channels][kBlock]
+  F less_m[R], total[R];  // less_m: the negative reference
 
   // Word of key `first` (+ lane's window) in a row of words whose windows are `stride` wide.
   static Op key(const Word* row, int first, Vec::Index index) {
@@ -37,20 +37,21 @@ struct WindowAttention {
     }
   }
 
-  void scores(int ky, int kx, F (&s)[J][R]) const {
+  // s = q q^T - m for the J keys from column kx of row ky of the window.
+  [[gnu::always_inline]] void scores(int ky, int kx, F (&s)[J][R]) const {
     const Word* queries = task.q + y * kTile + x;
     const Word* keys = task.q + (key_y + ky) * kTile + (kNarrow ? x : key_x);
     Vec::Index index[J];
-    for (int j = 0; j < J; ++j) index[j] = Vec::window_index(W, W, kx + j);
+    for (int j = 0; j < J; ++j) index[j] = Vec::window_index<W, W>(kx + j);
 #pragma GCC unroll 8
     for (int j = 0; j < J; ++j) {
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) s[j][r] = Vec::sub(Vec::set1(0.0f), m[r]);
+      for (int r = 0; r < R; ++r) s[j][r] = less_m[r];
     }
     for (int step = 0; step < steps; ++step, queries += kTilePixels, keys += kTilePixels) {
       Op q[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) q[r] = Codec::load(queries + r * kTile);
+      for (int r = 0; r < R; ++r) q[r] = Vec::pin(Codec::load(queries + r * kTile));
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j) {
         const Op k = key(keys, kx + j, index[j]);
@@ -75,10 +76,10 @@ struct WindowAttention {
     for (int n = first; n < last; n += kPack, p += kBlock) {
       const int ky = n / W, kx = n % W;
       const Word* row = values + (key_y + ky) * kKeyRow + (kNarrow ? x : key_x) / kPack;
-      const Vec::Index index = Vec::window_index(W, W / kPack, kx / kPack);
+      const Vec::Index index = Vec::window_index<W, W / kPack>(kx / kPack);
       Op power[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) power[r] = Codec::load(p + r * Vec::kLanes);
+      for (int r = 0; r < R; ++r) power[r] = Vec::pin(Codec::load(p + r * Vec::kLanes));
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const Op v = key(row + c * (kTilePixels / kPack), kx / kPack, index);
@@ -100,15 +101,18 @@ struct WindowAttention {
   }
 
   // Some score is far above its reference: moves the reference up and scales what was summed.
-  void raise(F (&s)[J][R]) {
+  // `s` is [J][R] vectors in memory: only this rare path may cost their place in registers.
+  [[gnu::noinline]] void raise(float* s) {
     for (int r = 0; r < R; ++r) {
       F top = Vec::set1(0.0f);
-      for (int j = 0; j < J; ++j) top = Vec::max(top, s[j][r]);
-      const F down = Vec::sub(Vec::set1(0.0f), top);
-      const F factor = Vec::exp2(down);
-      m[r] = Vec::add(m[r], top);
+      for (int j = 0; j < J; ++j) top = Vec::max(top, Vec::load(s + (j * R + r) * Vec::kLanes));
+      const F factor = Vec::exp2(Vec::sub(Vec::set1(0.0f), top));
+      less_m[r] = Vec::sub(less_m[r], top);
       total[r] = Vec::mul(total[r], factor);
-      for (int j = 0; j < J; ++j) s[j][r] = Vec::add(s[j][r], down);
+      for (int j = 0; j < J; ++j) {
+        float* p = s + (j * R + r) * Vec::kLanes;
+        Vec::store(p, Vec::sub(Vec::load(p), top));
+      }
       for (int c = 0; c < task.channels; ++c) {
         float* p = sums + c * kBlock + r * Vec::kLanes;
         Vec::store(p, Vec::mul(Vec::load(p), factor));
@@ -116,14 +120,36 @@ struct WindowAttention {
     }
   }
 
+  // Powers of the keys [n, n + J) to p.
+  [[gnu::always_inline]] void add_powers(const F (&s)[J][R], Word* p) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      F sum = total[r];
+#pragma GCC unroll 8
+      for (int j = 0; j < J; j += kPack) {
+        const F a = Codec::exp2(s[j][r]);
+        F b = a;
+        sum = Vec::add(sum, a);
+        if constexpr (kPack == 2) {
+          b = Codec::exp2(s[j + kPack - 1][r]);
+          sum = Vec::add(sum, b);
+        }
+        Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b);
+      }
+      total[r] = sum;
+    }
+  }
+
   void run() {
     const Word* queries = task.q + y * kTile + x;
-    for (int r = 0; r < R; ++r) m[r] = total[r] = Vec::set1(0.0f);
-    for (int step = 0; step < steps; ++step, queries += kTilePixels) {
-      for (int r = 0; r < R; ++r) {
-        const Op q = Codec::load(queries + r * kTile);
-        m[r] = Codec::mac(m[r], q, q);
+    for (int r = 0; r < R; ++r) {
+      F square = Vec::set1(0.0f);
+      for (int step = 0; step < steps; ++step) {
+        const Op q = Codec::load(queries + step * kTilePixels + r * kTile);
+        square = Codec::mac(square, q, q);
       }
+      less_m[r] = Vec::sub(Vec::set1(0.0f), square);
+      total[r] = Vec::set1(0.0f);
     }
     for (int i = 0; i < task.channels * kBlock; i += Vec::kLanes) {
       Vec::store(sums + i, Vec::set1(0.0f));
@@ -142,29 +168,23 @@ struct WindowAttention {
       if (__builtin_expect(Vec::any_above(top, kMaxExponent), 0)) {
         add_values(first, n);
         first = n;
-        raise(s);
+        float memory[J * R * Vec::kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < J * R; ++i) Vec::store(memory + i * Vec::kLanes, s[i / R][i % R]);
+        raise(memory);
+#pragma GCC unroll 16
+        for (int i = 0; i < J * R; ++i) s[i / R][i % R] = Vec::load(memory + i * Vec::kLanes);
       }
-      Word* p = powers + (n - first) / kPack * kBlock;
-#pragma GCC unroll 8
-      for (int j = 0; j < J; j += kPack) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const F a = Vec::exp2(s[j][r]);
-          total[r] = Vec::add(total[r], a);
-          F b = a;
-          if constexpr (kPack == 2) {
-            b = Vec::exp2(s[j + kPack - 1][r]);
-            total[r] = Vec::add(total[r], b);
-          }
-          Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b);
-        }
-      }
+      add_powers(s, powers + (n - first) / kPack * kBlock);
       if (n + J - first == kChunk || n + J == W * W) {
         add_values(first, n + J);
         first = n + J;
       }
     }
+    store_output();
+  }
 
+  void store_output() const {
     for (int r = 0; r < R; ++r) {
       const F inverse = Vec::div(Vec::set1(1.0f), total[r]);
       for (int c = 0; c < task.channels; c += kPack) {

@@ -1,34 +1,65 @@
 // Movements of tiles: with their neighbourhood, between rolled grids, into the output picture.
 // Include inside the namespace of a translation unit, after its Vec and codecs.
 
+// Columns -4 to 19 of a row, from the row itself and those of the tiles left and right.
+struct HaloRow {
+  const float *left, *middle, *right;
+
+  // The vector of columns [first, first + kLanes).
+  template <int First>
+  Vec::F columns() const {
+    constexpr int kLast = kTile - Vec::kLanes;
+    if constexpr (First < 0) {
+      return Vec::slide<Vec::kLanes - 4>(Vec::load(left + kLast), Vec::load(middle));
+    } else if constexpr (First > kLast) {
+      return Vec::slide<4>(Vec::load(middle + kLast), Vec::load(right));
+    } else {
+      return Vec::load(middle + First);
+    }
+  }
+};
+
+template <typename Codec, int First>
+inline void store_halo_row(Word* out, const HaloRow& a, const HaloRow& b) {
+  Codec::store(out + First, a.columns<First>(), b.columns<First>());
+  constexpr int kEnd = kTile + 4 - Vec::kLanes;
+  constexpr int kNext = First + Vec::kLanes;
+  if constexpr (First < kEnd) store_halo_row<Codec, (kNext < kEnd ? kNext : kEnd)>(out, a, b);
+}
+
+// Where a channel's rows are in the tiles left, in the middle and right.
+struct HaloSource {
+  const float* base[3];
+  int row_stride[3];
+
+  HaloSource(const float* const* tiles, int channel, const float* zeros) {
+    for (int i = 0; i < 3; ++i) {
+      const bool there = tiles[i] != nullptr && channel >= 0;
+      base[i] = there ? tiles[i] + channel * kTilePixels : zeros;
+      row_stride[i] = there ? kTile : 0;
+    }
+  }
+  HaloRow row(int y) const {
+    return {base[0] + y * row_stride[0], base[1] + y * row_stride[1], base[2] + y * row_stride[2]};
+  }
+};
+
 template <typename Codec>
 void halo(const HaloTask& task) {
-  constexpr int kPack = Codec::kPack;
+  alignas(64) static constexpr float kZeros[kTile] = {};
   for (int step = 0; step < task.steps; ++step) {
-    const int a = task.channels[step * kPack];
-    const int b = task.channels[step * kPack + kPack - 1];
-    for (int y = -kHalo; y < kTile + kHalo; ++y) {
-      const float* const* tiles = task.x + (y < 0 ? 0 : y < kTile ? 3 : 6);
-      const int row = (y & (kTile - 1)) * kTile;
-      Word* out = task.out + step * kHaloPlane + kHaloOrigin + y * kHaloStride;
-      const auto value = [&](int tile, int channel, int x) {
-        return tiles[tile] == nullptr || channel < 0 ? 0.0f
-                                                     : tiles[tile][channel * kTilePixels + row + x];
-      };
-      for (int x = 0; x < kHalo; ++x) {
-        const int left = kTile - kHalo + x;
-        out[x - kHalo] = Codec::pack(value(0, a, left), value(0, b, left));
-        out[kTile + x] = Codec::pack(value(2, a, x), value(2, b, x));
+    const int a = task.channels[step * Codec::kPack];
+    const int b = task.channels[step * Codec::kPack + Codec::kPack - 1];
+    Word* out = task.out + step * kHaloPlane + kHaloOrigin - kHalo * kHaloStride;
+    const auto rows = [&](const float* const* tiles, int first, int last) {
+      const HaloSource from_a(tiles, a, kZeros), from_b(tiles, b, kZeros);
+      for (int y = first; y < last; ++y, out += kHaloStride) {
+        store_halo_row<Codec, -4>(out, from_a.row(y), from_b.row(y));
       }
-      for (int x = 0; x < kTile; x += Vec::kLanes) {
-        const auto values = [&](int channel) {
-          return tiles[1] == nullptr || channel < 0
-                     ? Vec::set1(0.0f)
-                     : Vec::load(tiles[1] + channel * kTilePixels + row + x);
-        };
-        Codec::store(out + x, values(a), values(b));
-      }
-    }
+    };
+    rows(task.x, kTile - kHalo, kTile);
+    rows(task.x + 3, 0, kTile);
+    rows(task.x + 6, 0, kHalo);
   }
 }
 
@@ -36,13 +67,21 @@ void halo(const HaloTask& task) {
 template <int N, int S>
 void roll_rows(const RollTask& task, int rows) {
   for (int plane = 0; plane < task.planes; ++plane) {
-    for (int y = 0; y < kTile; ++y) {
-      const bool lower = y + rows >= kTile;
-      const int at = plane * (kTile * N) + ((y + rows) & (kTile - 1)) * N;
-      Word* out = task.out + plane * (kTile * N) + y * N;
-      __builtin_memcpy(out, task.from[lower ? 2 : 0] + at + S, (N - S) * sizeof(Word));
-      __builtin_memcpy(out + N - S, task.from[lower ? 3 : 1] + at, S * sizeof(Word));
-    }
+    Word* out = task.out + plane * (kTile * N);
+    const auto copy = [&](const Word* left, const Word* right, int count) {
+      left += plane * (kTile * N);
+      right += plane * (kTile * N);
+      for (int y = 0; y < count; ++y, out += N, left += N, right += N) {
+        if constexpr (N == 16 && Vec::kLanes == 16) {
+          Vec::store(out, Vec::slide<S>(Vec::load(left), Vec::load(right)));
+        } else {
+          __builtin_memcpy(out, left + S, (N - S) * sizeof(Word));
+          __builtin_memcpy(out + N - S, right, S * sizeof(Word));
+        }
+      }
+    };
+    copy(task.from[0] + rows * N, task.from[1] + rows * N, kTile - rows);
+    copy(task.from[2], task.from[3], rows);
   }
 }
 

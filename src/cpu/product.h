@@ -14,10 +14,10 @@ inline void multiply_block(const Word* weights, const Word* in, const std::int32
     const Word* p = in + offsets[s];
     typename Codec::Op x[Vec::kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < Vec::kRows; ++r) x[r] = Codec::load(p + r * Stride);
+    for (int r = 0; r < Vec::kRows; ++r) x[r] = Vec::pin(Codec::load(p + r * Stride));
 #pragma GCC unroll 8
     for (int o = 0; o < O; ++o) {
-      const typename Codec::Op w = Codec::broadcast(weights + o);
+      const typename Codec::Op w = Vec::pin(Codec::broadcast(weights + o));
 #pragma GCC unroll 8
       for (int r = 0; r < Vec::kRows; ++r) sum[o][r] = Codec::mac(sum[o][r], x[r], w);
     }

@@ -19,11 +19,25 @@ struct Vec {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, set1(limit), _CMP_GT_OQ)) != 0;
   }
 
-  // For windows narrower than a vector (4): lane l takes element (l / 4) * stride + first.
-  static Index window_index(int, int stride, int first) {
-    return _mm256_add_epi32(
-        _mm256_mullo_epi32(_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_set1_epi32(stride)),
-        _mm256_set1_epi32(first));
+  // Keeps the compiler from loading a value again for every use of it.
+  template <typename T>
+  static T pin(T a) {
+    asm("" : "+x"(a));
+    return a;
+  }
+
+  // Lanes N to 7 of a, then the first N of b.
+  template <int N>
+  static F slide(F a, F b) {
+    static_assert(N == 4);
+    return _mm256_permute2f128_ps(a, b, 0x21);
+  }
+
+  // For windows narrower than a vector (4): lane l takes element l / 4 * Stride + first.
+  template <int Window, int Stride>
+  static Index window_index(int first) {
+    return _mm256_add_epi32(_mm256_setr_epi32(0, 0, 0, 0, Stride, Stride, Stride, Stride),
+                            _mm256_set1_epi32(first));
   }
   static F permute(F a, Index i) { return _mm256_permutevar8x32_ps(a, i); }
 

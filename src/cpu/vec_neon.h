@@ -17,7 +17,24 @@ struct Vec {
   static F max(F a, F b) { return vmaxq_f32(a, b); }
   static bool any_above(F a, float limit) { return vmaxvq_f32(a) > limit; }
 
-  static Index window_index(int, int, int) { return 0; }
+  // Keeps the compiler from loading a value again for every use of it.
+  template <typename T>
+  static T pin(T a) {
+    asm("" : "+w"(a));
+    return a;
+  }
+
+  // Lanes N to 3 of a, then the first N of b.
+  template <int N>
+  static F slide(F a, F b) {
+    static_assert(N == 0 || N == 4);
+    return N == 0 ? a : b;
+  }
+
+  template <int Window, int Stride>
+  static Index window_index(int) {
+    return 0;
+  }
   static F permute(F a, Index) { return a; }
 
   // 2^a for a <= 126, relative error below 2e-7; anything below -125 gives about 2^-125.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <mutex>
@@ -75,13 +76,14 @@ class Implementation : public CudaBackend {
     shape_.hidden_groups = most_hidden_groups(*network_);
     shape_.body = operand_of(precision);
     shape_.tail = choose_tail(shape_.channels, shape_.scale, shape_.body, info_.limits);
-    make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
-
     const UseDevice use(device_);
+    shape_.hopper = use_hopper();
+    make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_kernels();
+    if (shape_.hopper) prepare_hopper();
     ELAN_CUDA(cudaGetLastError());
     stream_.emplace();
-    packed_ = pack_network(*network_, shape_.body, shape_.tail);
+    packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
     weights_.reserve(packed_.data.size() + sizeof(unsigned));
     not_finite_.reserve(sizeof(unsigned));
     flag_.reserve(sizeof(unsigned));
@@ -105,7 +107,8 @@ class Implementation : public CudaBackend {
 
   [[nodiscard]] std::string description() const override {
     return "cuda:" + std::to_string(device_) + " (" + info_.name + ", " +
-           std::string(to_string(precision_)) + ")";
+           std::string(to_string(precision_)) +
+           (shape_.hopper ? ", hopper)" : ", portable)");
   }
   [[nodiscard]] Precision precision() const override { return precision_; }
   [[nodiscard]] std::vector<std::string> stages() const override {
@@ -193,6 +196,18 @@ class Implementation : public CudaBackend {
   }
 
  private:
+  // ELANSR_CUDA_PATH=portable or hopper overrides the choice.
+  [[nodiscard]] bool use_hopper() const {
+    const bool able = shape_.channels == 180 && operand_bytes(shape_.body) == 2 &&
+                      info_.major == 9 && info_.minor == 0 && hopper_compiled();
+    const char* path = std::getenv("ELANSR_CUDA_PATH");
+    const std::string wish = path != nullptr ? path : "";
+    if (!wish.empty() && wish != "portable" && wish != "hopper") {
+      throw Error(ErrorKind::usage, "ELANSR_CUDA_PATH: expected portable or hopper, found " + wish);
+    }
+    return able && wish != "portable";
+  }
+
   // "body.3.lfe.0" -> "lfe", told apart by whether the ELAB is shifted.
   [[nodiscard]] std::string kind_of(const std::string& stage) const {
     const auto dot = stage.find('.');

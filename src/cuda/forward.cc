@@ -97,7 +97,11 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
       const LfeArgs lfe = lfe_args(a, pair.lfe);
-      launch_lfe(a.shape.channels, a.shape.body, lfe, stream);
+      if (a.shape.hopper) {
+        launch_lfe_hopper(a.shape.body, lfe, stream);
+      } else {
+        launch_lfe(a.shape.channels, a.shape.body, lfe, stream);
+      }
       if (hook) hook(lfe_stage(static_cast<int>(i), static_cast<int>(j)), lfe.y);
       const GmsaArgs gmsa = gmsa_args(a, pair.out, a.net.body[i].shifted);
       launch_gmsa(a.shape.channels, a.shape.body, gmsa, stream);

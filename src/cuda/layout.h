@@ -39,6 +39,14 @@ constexpr ChannelLayout layout_of(int channels) {
 
 constexpr bool has_layout(int channels) { return channels == 60 || channels == 180; }
 
+// The stream channel in column `column` of a product whose columns are the stream: two neighbouring
+// tiles share 16 channels in such a way that a lane holds 4 channels in a row, 16 bytes.
+constexpr int column_channel(const ChannelLayout& l, int column) {
+  const int tile = column / 8, j = column % 8;
+  if (tile / 2 * 2 + 1 >= l.units) return column;
+  return tile / 2 * 16 + j / 2 * 4 + tile % 2 * 2 + j % 2;
+}
+
 constexpr int kWindowGroups = 3;
 constexpr int kMaxHiddenGroups = 24;
 constexpr int kMaxChunks = 48;  // of 4 stream channels
@@ -100,6 +108,20 @@ constexpr int tile_pitch(const ChannelLayout& l, int plane_bytes) {
 constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_y, int plane_bytes) {
   return (tile_pixels(blocks_x, blocks_y) * tile_pitch(l, plane_bytes) + 127) / 128 * 128;
 }
+
+// Slabs of the Hopper path: core matrices of 8 columns x 8 k, [k unit][column tile]; an odd unit is
+// followed by one of zeros. 180 channels, 16 bits.
+constexpr int core_slab_bytes(int units, int tiles) { return (units + 1) / 2 * 2 * tiles * 128; }
+constexpr ChannelLayout kHopperLayout = layout_of(180);
+constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.hidden_tiles);
+constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
+constexpr int kHopperProjectBytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
+constexpr int kHopperStageBytes = kHopperConv1Bytes;
+constexpr int kHopperStages = 4;
+constexpr int hopper_shared_bytes() {
+  return tile_plane_bytes(kHopperLayout, 4, 2, 2) + kHopperStages * kHopperStageBytes;
+}
+static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
 
 constexpr int kTailStages = 2;
 constexpr int gmsa_stages(const ChannelLayout& l) { return l.out_slabs > 1 ? 2 : 0; }

@@ -52,6 +52,7 @@ struct Context {
   ChannelLayout layout;
   Operand operand;
   const std::vector<int>& order;  // of the stream
+  bool hopper = false;            // the LFE as core matrices
 };
 
 // The row of project_inp (or the input of project_out) at place `i` of the padded groups; -1: none.
@@ -75,9 +76,16 @@ void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const Hid
       return in < 0 || out < 0 ? 0.F : scale0 * lfe.conv0.weight[out * lfe.conv0.in + in];
     };
     const MatrixFn conv1 = [&](int k, int column) {
-      const int in = channels[k], out = c.order[column];
+      const int in = channels[k], out = c.order[column_channel(l, column)];
       return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
     };
+    if (c.hopper) {
+      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles, conv0);
+      at += kHopperConv0Bytes;
+      pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles, 0, l.units, conv1);
+      at += kHopperConv1Bytes;
+      continue;
+    }
     for (int i = 0; i < l.conv0_parts; ++i, at += bytes) {
       pack_slab(packer.bytes(at, bytes), c.operand, part_begin(l.units, l.conv0_parts, i),
                 part_size(l.units, l.conv0_parts, i), 0, l.hidden_tiles, conv0);
@@ -106,8 +114,12 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     p.chunk_x[i / 4] = tap_x(lfe.conv0.taps[c.order[i]]);
   }
 
-  const int slabs = project_slabs(l), project_bytes = project_slab_bytes(l, words);
-  const int conv_bytes = p.groups * (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words);
+  const int project_tiles = c.hopper ? l.group_units : l.project_tiles;
+  const int slabs = kWindowGroups * l.group_units / project_tiles;
+  const int project_bytes = c.hopper ? kHopperProjectBytes : project_slab_bytes(l, words);
+  const int conv_bytes =
+      p.groups * (c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
+                           : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   pack_conv_slabs(packer, c, lfe, hidden, p);
 
@@ -122,12 +134,16 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
     };
     const MatrixFn value = [&](int k, int column) {
-      const int in = c.order[k], out = row(column);
+      const int in = c.order[column_channel(l, k)], out = row(column);
       return in < 0 || out < 0 ? 0.F : scale * project.weight[out * project.in + in];
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
-      pack_slab(packer.bytes(at, project_bytes), c.operand, 0, l.units, s * l.project_tiles,
-                l.project_tiles, value);
+      const auto slab = packer.bytes(at, project_bytes);
+      if (c.hopper) {
+        pack_core_slab(slab, c.operand, l.units, s * project_tiles, project_tiles, value);
+      } else {
+        pack_slab(slab, c.operand, 0, l.units, s * project_tiles, project_tiles, value);
+      }
     }
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
       bias.push_back(row(i) < 0 ? 0.F : project.bias[row(i)]);
@@ -138,8 +154,10 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const int out = hidden.channels[i];
     return out < 0 ? 0.F : lfe.conv0.bias[out];
   });
-  p.bias1 = packer.floats(
-      stride, [&](int i) { return c.order[i] < 0 ? 0.F : lfe.conv1.bias[c.order[i]]; });
+  p.bias1 = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : lfe.conv1.bias[out];
+  });
   return p;
 }
 
@@ -150,7 +168,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
-    const int out = column < stride ? c.order[column] : -1;
+    const int out = column < stride ? c.order[column_channel(l, column)] : -1;
     return in < 0 || out < 0 ? 0.F : scale * project_out.weight[out * project_out.in + in];
   };
   PackedOut p;
@@ -160,8 +178,10 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
     pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes), c.operand, 0,
               units, s * l.out_tiles, l.out_tiles, value);
   }
-  p.bias = packer.floats(
-      stride, [&](int i) { return c.order[i] < 0 ? 0.F : project_out.bias[c.order[i]]; });
+  p.bias = packer.floats(stride, [&](int i) {
+    const int out = c.order[column_channel(l, i)];
+    return out < 0 ? 0.F : project_out.bias[out];
+  });
   return p;
 }
 
@@ -299,6 +319,19 @@ void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, 
   }
 }
 
+void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int tile, int tiles,
+                    const MatrixFn& value) {
+  for (int u = 0; u < units; ++u) {
+    for (int n = 0; n < 8 * tiles; ++n) {
+      for (int k = 0; k < 8; ++k) {
+        const float v = value(8 * u + k, 8 * tile + n);
+        const std::uint16_t bits = operand == Operand::bf16 ? to_bf16(v) : to_half(v);
+        std::memcpy(slab.data() + (u * tiles + n / 8) * 128 + n % 8 * 16 + k * 2, &bits, sizeof bits);
+      }
+    }
+  }
+}
+
 int most_hidden_groups(const Network& net) {
   std::size_t most = 0;
   for (const Elab& elab : net.body) {
@@ -336,7 +369,7 @@ void check_network(const Network& net) {
   }
 }
 
-PackedNetwork pack_network(const Network& net, Operand body, Operand tail) {
+PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool hopper) {
   check_network(net);
   PackedNetwork p;
   p.order = stream_order(net);
@@ -350,7 +383,7 @@ PackedNetwork pack_network(const Network& net, Operand body, Operand tail) {
   });
   p.head_bias =
       packer.floats(stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
-  const Context context{layout, body, p.order};
+  const Context context{layout, body, p.order, hopper};
   for (const Elab& elab : net.body) {
     auto& pairs = p.body.emplace_back();
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
@@ -358,7 +391,7 @@ PackedNetwork pack_network(const Network& net, Operand body, Operand tail) {
                        pack_out(packer, context, elab.gmsa[j].project_out)});
     }
   }
-  p.tail = pack_tail(packer, {layout, tail, p.order}, net.tail, net.arch.scale);
+  p.tail = pack_tail(packer, {layout, tail, p.order, false}, net.tail, net.arch.scale);
   return p;
 }
 

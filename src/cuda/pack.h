@@ -39,6 +39,10 @@ using MatrixFn = std::function<float(int k, int column)>;
 void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, int tile, int tiles,
                const MatrixFn& value);
 
+// The same matrix as core matrices of the Hopper path; operands of 16 bits.
+void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int tile, int tiles,
+                    const MatrixFn& value);
+
 // Offsets are into PackedNetwork::data and multiples of 256.
 struct PackedLfe {
   std::size_t weights = 0, bias0 = 0, bias1 = 0, bias_project = 0;
@@ -74,6 +78,6 @@ int most_hidden_groups(const Network& net);
 // Throws Error (model) when these kernels cannot run the network: channels other than 60 or 180,
 // windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
 void check_network(const Network& net);
-PackedNetwork pack_network(const Network& net, Operand body, Operand tail);
+PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool hopper = false);
 
 }  // namespace elan::cuda

@@ -33,6 +33,11 @@ int ring_bytes(const ChannelLayout& l, Operand o, int groups, bool has_q, int st
 LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Grid& grid, bool has_q) {
   const ChannelLayout l = layout_of(net.channels);
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
+  if (net.hopper) {
+    constexpr int kTileBlocks = 8;
+    return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
+            hopper_shared_bytes()};
+  }
   // The larger tile reads less of its surroundings, unless it leaves multiprocessors idle.
   const bool small = blocks / (kTilesAcross * 2) < device.multiprocessors;
   const auto try_shape = [&](int tile_y, int stages, LfeShape& s) {

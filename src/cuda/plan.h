@@ -53,6 +53,7 @@ struct NetworkShape {
   int channels = 0, scale = 0;
   int hidden_groups = 0;  // the most of any LFE
   Operand body = Operand::fp16, tail = Operand::fp32;
+  bool hopper = false;  // the LFE on Hopper's own instructions: 180 channels, 16-bit operands
 };
 
 struct Plan {

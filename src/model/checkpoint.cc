@@ -171,7 +171,10 @@ class Reader {
     const char* const end = at + text->size();
     bool good = true;
     for (std::size_t k = 0; k < windows.size() && good; ++k) {
-      if (k > 0) good = at != end && *at++ == ',';
+      if (k > 0) {
+        good = at != end && *at == ',';
+        if (good) ++at;
+      }
       const auto [stopped, error] = std::from_chars(at, end, windows[k]);
       at = stopped;
       const int w = windows[k];

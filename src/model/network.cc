@@ -17,7 +17,7 @@ Linear Gmsa::folded_project_inp() const {
   Linear folded = project_inp;
   if (norm.var.empty()) return folded;
   for (int o = 0; o < folded.out; ++o) {
-    const double gain = norm.weight[o] / std::sqrt(norm.var[o] + BatchNorm::eps);
+    const double gain = norm.weight[o] / std::sqrt(norm.var[o] + BatchNorm::kEps);
     for (int i = 0; i < folded.in; ++i) {
       float& w = folded.weight[static_cast<std::size_t>(o) * folded.in + i];
       w = static_cast<float>(w * gain);

@@ -32,7 +32,7 @@ struct Lfe {
 
 struct BatchNorm {
   std::vector<float> weight, bias, mean, var;  // empty when the file has none
-  static constexpr double eps = 1e-5;
+  static constexpr double kEps = 1e-5;
 };
 
 // A matrix with bias: y = weight x + bias.

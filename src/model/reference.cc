@@ -100,7 +100,7 @@ template <typename T>
 void normalise(const BatchNorm& norm, Planar<T>& x) {
   if (norm.var.empty()) return;
   for (int c = 0; c < x.channels; ++c) {
-    const T gain = T(norm.weight[c]) / std::sqrt(T(norm.var[c]) + T(BatchNorm::eps));
+    const T gain = T(norm.weight[c]) / std::sqrt(T(norm.var[c]) + T(BatchNorm::kEps));
     for (std::size_t i = 0; i < x.pixels(); ++i) {
       T& v = x.plane(c)[i];
       v = (v - T(norm.mean[c])) * gain + T(norm.bias[c]);

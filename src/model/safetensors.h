@@ -32,13 +32,13 @@ class Safetensors {
  public:
   using Entries = std::map<std::string, TensorEntry, std::less<>>;
 
-  static constexpr std::uint64_t kMaxHeader = 100'000'000;      // bytes; the format's own limit
+  static constexpr std::uint64_t kMaxHeader = 100'000'000;    // bytes; the format's own limit
   static constexpr std::uint64_t kMaxValues = 4'000'000'000;  // bytes; far beyond any ELAN
 
   static Safetensors read(const std::filesystem::path& path);
 
   // The same for a file that is already in memory; `name` stands for its path in messages.
-  static Safetensors parse(std::string_view name, std::span<const std::byte> file);
+  static Safetensors parse(std::string_view name, std::span<const std::byte> bytes);
 
   [[nodiscard]] const std::string& name() const { return name_; }  // printable
   [[nodiscard]] const Entries& entries() const { return entries_; }

@@ -113,7 +113,7 @@ void fill_transparent(const ImageView& rgb, const ConstImageView& alpha) {
 }
 
 AlphaLimits::AlphaLimits(const ConstImageView& alpha, int width, int height)
-    : alpha_(alpha), width_(width), height_(height), column_(static_cast<std::size_t>(width)) {
+    : alpha_(alpha), height_(height), column_(static_cast<std::size_t>(width)) {
   for (int x = 0; x < width; ++x)
     column_[static_cast<std::size_t>(x)] =
         static_cast<std::size_t>(std::int64_t{x} * alpha.width / width);

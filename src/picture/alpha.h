@@ -31,7 +31,7 @@ class AlphaLimits {
   void prepare(int input_row);
 
   ConstImageView alpha_;
-  int width_, height_;
+  int height_;
   int prepared_row_ = -1;
   std::vector<std::size_t> column_;  // input column of each output column
   std::vector<int> low_, high_;      // of the prepared input row, per input column

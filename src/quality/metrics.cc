@@ -39,10 +39,11 @@ Plane luma(const ConstImageView& image, int border) {
 
 std::array<double, kWindow> gaussian() {
   constexpr double kSigma = 1.5;
+  constexpr int kCentre = kWindow / 2;
   std::array<double, kWindow> taps{};
   double sum = 0;
   for (int i = 0; i < kWindow; ++i) {
-    const double d = i - kWindow / 2;
+    const double d = i - kCentre;
     taps[i] = std::exp(-d * d / (2 * kSigma * kSigma));
     sum += taps[i];
   }

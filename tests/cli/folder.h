@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -51,6 +53,24 @@ inline std::pair<int, int> ppm_size(const std::string& text) {
   }
   const auto pixels = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
   return ppm_samples(text).size() == 3 * pixels ? std::pair{width, height} : std::pair{0, 0};
+}
+
+// A PNG of this size that ends after its header.
+inline std::string png_header(std::uint32_t width, std::uint32_t height) {
+  std::string chunk = "IHDR";
+  for (const std::uint32_t side : {width, height}) {
+    for (int shift = 24; shift >= 0; shift -= 8) chunk += static_cast<char>(side >> shift);
+  }
+  chunk += std::string("\x08\x02\x00\x00\x00", 5);  // 8 bits, RGB
+  std::uint32_t crc = ~0U;
+  for (const char c : chunk) {
+    crc ^= static_cast<unsigned char>(c);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xEDB88320U : 0U);
+  }
+  crc = ~crc;
+  std::string text = std::string("\x89PNG\r\n\x1a\n") + std::string("\0\0\0\x0d", 4) + chunk;
+  for (int shift = 24; shift >= 0; shift -= 8) text += static_cast<char>(crc >> shift);
+  return text;
 }
 
 class Folder {

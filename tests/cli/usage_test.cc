@@ -119,8 +119,7 @@ TEST(Usage, NoCommandShowsHelpAndFails) {
 TEST(Usage, UnknownCommandNamesThoseThereAre) {
   const Outcome o = run_command({"enlarge"});
   EXPECT_EQ(o.status, 2);
-  EXPECT_NE(o.err.find("enlarge: no such command; expected one of upscale, info"),
-            std::string::npos)
+  EXPECT_NE(o.err.find("enlarge: no such command; expected one of upscale, "), std::string::npos)
       << o.err;
 }
 
@@ -144,14 +143,14 @@ TEST(Usage, EveryCommandHasHelp) {
     }
     ++commands;
   }
-  EXPECT_GE(commands, 2);
+  EXPECT_GE(commands, 4);  // export is there where ONNX is
 }
 
 TEST(Usage, VersionSaysWhatWasBuilt) {
   const Outcome o = run_command({"--version"});
   EXPECT_EQ(o.status, 0);
   for (const char* word : {"elan-sr 0.", "commit", "compiler:", "backends:", "cpu reference",
-                           "instruction sets:", "formats:", "png"}) {
+                           "instruction sets:", "formats:", "PNG"}) {
     EXPECT_NE(o.out.find(word), std::string::npos) << word;
   }
 }

@@ -36,7 +36,9 @@ zsh_options() {
 
 # The completions fish has for command $1.
 fish_options() {
-  grep -E "^complete -c elan-sr (-s|-n '?__(elan_sr_$1s|fish_seen_subcommand_from $1)'? )" \
+  local shared=
+  [[ $1 == upscale || $1 == bench || $1 == eval ]] && shared='|elan_sr_runs_a_model'
+  grep -E "^complete -c elan-sr (-s|-n '?__(elan_sr_$1s|fish_seen_subcommand_from $1$shared)'? )" \
     "$source/completions/elan-sr.fish"
 }
 
@@ -65,7 +67,7 @@ for command in $commands; do
     has "$page" "(^|[ \"])$option([ \",]|$)" ||
       complain "docs/elan-sr.1: expected $option in section ${command^^}"
     has "$of_bash" "^$option$" || complain "bash: expected $option after $command"
-    has "$of_zsh" "[{,)']${option}[]},[]" || complain "zsh: expected $option after $command"
+    has "$of_zsh" "[{,)'*]${option}[]},[]" || complain "zsh: expected $option after $command"
     if [[ $option == --* ]]; then
       has "$of_fish" " -l ${option#--}( |$)"
     else

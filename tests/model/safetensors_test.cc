@@ -317,7 +317,7 @@ TEST_F(SafetensorsOnDisk, SaysWhatIsThereInstead) {
   ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
   EXPECT_EQ(read_error(path), expected + "a special file");
   std::filesystem::remove(path);
-  std::ofstream{path};
+  const std::ofstream empty(path);
   EXPECT_EQ(read_error(path), expected + "an empty file");
 }
 

@@ -101,10 +101,18 @@ __device__ __forceinline__ void ldmatrix2(std::uint32_t (&r)[2], std::uint32_t a
                : "r"(address));
 }
 
+// Transposes 8 x 8 16-bit numbers of a warp.
+__device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
+  std::uint32_t r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+  return r;
+}
+
 // A codec has:
 //   UnitA, UnitB, kWords (of a UnitA)
-//   encode(c) -> UnitA of an accumulator tile; encode_b(a, b) -> UnitB of k = 2t, 2t + 1
-//   half_of(unit, h) -> UnitB; stack(b0, b1) -> UnitA with b0 in rows g and b1 in rows g + 8
+//   encode(c) -> UnitA of an accumulator tile
+//   half_of(unit, h) -> UnitB
+//   transpose(unit): of 16 tokens x 8 channels, so that half h is the UnitB of tokens 8h..
 //   mma8(c, A, B), mma16(c, A0, A1, B0, B1)
 //   a picture tile in shared memory: kTileBytes per number over all planes,
 //     store4(row, plane_bytes, channel, values), Rows (per-lane addresses) and
@@ -125,10 +133,9 @@ struct Codec16 {
   static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
     return {{pack(c[0], c[1]), pack(c[2], c[3])}};
   }
-  static __device__ __forceinline__ UnitB encode_b(float a, float b) { return {{pack(a, b)}}; }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) { return {{a.r[h]}}; }
-  static __device__ __forceinline__ UnitA stack(const UnitB& a, const UnitB& b) {
-    return {{a.r[0], b.r[0]}};
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+    a = {{transpose16(a.r[0]), transpose16(a.r[1])}};
   }
   static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
     if constexpr (F16) {
@@ -186,16 +193,11 @@ struct CodecFp32 {
     split_half(c[2], c[3], u.r[1], u.r[3]);
     return u;
   }
-  static __device__ __forceinline__ UnitB encode_b(float a, float b) {
-    UnitB u;
-    split_half(a, b, u.r[0], u.r[1]);
-    return u;
-  }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
     return {{a.r[h], a.r[h + 2]}};
   }
-  static __device__ __forceinline__ UnitA stack(const UnitB& a, const UnitB& b) {
-    return {{a.r[0], b.r[0], a.r[1], b.r[1]}};
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+    a = {{transpose16(a.r[0]), transpose16(a.r[1]), transpose16(a.r[2]), transpose16(a.r[3])}};
   }
   static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
     mma8_f16(c, a.r[0], a.r[1], b.r[1]);
@@ -247,14 +249,17 @@ struct CodecTf32 {
   static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
     return {{to_tf32(c[0]), to_tf32(c[2]), to_tf32(c[1]), to_tf32(c[3])}};
   }
-  static __device__ __forceinline__ UnitB encode_b(float a, float b) {
-    return {{to_tf32(a), to_tf32(b)}};
-  }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
     return {{a.r[h], a.r[h + 2]}};
   }
-  static __device__ __forceinline__ UnitA stack(const UnitB& a, const UnitB& b) {
-    return {{a.r[0], b.r[0], a.r[1], b.r[1]}};
+  static __device__ __forceinline__ void transpose(UnitA& a) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {  // low and high halves on their own
+      const std::uint32_t low = transpose16(__byte_perm(a.r[h], a.r[h + 2], 0x5410));
+      const std::uint32_t high = transpose16(__byte_perm(a.r[h], a.r[h + 2], 0x7632));
+      a.r[h] = __byte_perm(low, high, 0x5410);
+      a.r[h + 2] = __byte_perm(low, high, 0x7632);
+    }
   }
   static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
     mma8_tf32(c, a, b);
@@ -334,8 +339,9 @@ __device__ __forceinline__ void multiply(float (&acc)[N][4], const char* slab, i
   }
 }
 
-// Units in global or shared memory: pairs of 16-bit units as 16 bytes a lane, else one by one.
-template <typename K, int Units>
+// Units in global or shared memory: 16-bit ones in pairs of 16 bytes a lane. Paired: words of two
+// neighbouring units side by side, as operands over both of them want it.
+template <typename K, int Units, bool Paired>
 __device__ __forceinline__ void load_units(typename K::UnitA (&u)[Units], const char* p, int lane) {
   if constexpr (K::kWords == 4) {
 #pragma unroll
@@ -347,8 +353,8 @@ __device__ __forceinline__ void load_units(typename K::UnitA (&u)[Units], const 
 #pragma unroll
     for (int i = 0; i + 1 < Units; i += 2) {
       const uint4 v = reinterpret_cast<const uint4*>(p)[i / 2 * 32 + lane];
-      u[i] = {{v.x, v.y}};
-      u[i + 1] = {{v.z, v.w}};
+      u[i] = {{v.x, Paired ? v.z : v.y}};
+      u[i + 1] = {{Paired ? v.y : v.z, v.w}};
     }
     if constexpr (Units % 2 == 1) {
       const uint2 v = reinterpret_cast<const uint2*>(p)[(Units - 1) * 32 + lane];
@@ -357,22 +363,25 @@ __device__ __forceinline__ void load_units(typename K::UnitA (&u)[Units], const 
   }
 }
 
-// Writes units [First, First + Count) of a run of Units.
-template <typename K, int Units, int First, int Count, int N>
-__device__ __forceinline__ void store_units(const typename K::UnitA (&u)[N], int from, char* p,
-                                            int lane) {
+template <typename K, int Units, bool Paired>
+__device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p, int lane) {
+  if constexpr (K::kWords == 4) {
 #pragma unroll
-  for (int i = 0; i < Count; ++i) {
-    const auto& a = u[from + i];
-    if constexpr (K::kWords == 4) {
-      reinterpret_cast<uint4*>(p)[(First + i) * 32 + lane] =
-          make_uint4(a.r[0], a.r[1], a.r[2], a.r[3]);
-    } else if ((First + i) % 2 == 0 && First + i + 1 < Units) {
-      const auto& b = u[from + i + 1];
-      reinterpret_cast<uint4*>(p)[(First + i) / 2 * 32 + lane] =
-          make_uint4(a.r[0], a.r[1], b.r[0], b.r[1]);
-    } else if ((First + i) == Units - 1 && Units % 2 == 1) {
-      reinterpret_cast<uint2*>(p)[(Units - 1) * 32 + lane] = make_uint2(a.r[0], a.r[1]);
+    for (int i = 0; i < Units; ++i) {
+      reinterpret_cast<uint4*>(p)[i * 32 + lane] =
+          make_uint4(u[i].r[0], u[i].r[1], u[i].r[2], u[i].r[3]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i + 1 < Units; i += 2) {
+      const auto &a = u[i], &b = u[i + 1];
+      reinterpret_cast<uint4*>(p)[i / 2 * 32 + lane] =
+          Paired ? make_uint4(a.r[0], b.r[0], a.r[1], b.r[1])
+                 : make_uint4(a.r[0], a.r[1], b.r[0], b.r[1]);
+    }
+    if constexpr (Units % 2 == 1) {
+      reinterpret_cast<uint2*>(p)[(Units - 1) * 32 + lane] =
+          make_uint2(u[Units - 1].r[0], u[Units - 1].r[1]);
     }
   }
 }
@@ -387,10 +396,15 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
-// All threads of the block copy `bytes` (a multiple of 16).
-__device__ __forceinline__ void copy_async(char* shared, const char* global, int bytes, int thread,
-                                           int threads) {
-  for (int i = thread * 16; i < bytes; i += threads * 16) cp_async16(shared + i, global + i);
+// All threads of the block copy `Bytes`, a multiple of 16.
+template <int Bytes, int Threads>
+__device__ __forceinline__ void copy_async(char* shared, const char* global, int thread) {
+#pragma unroll
+  for (int i = 0; i < Bytes; i += Threads * 16) {
+    if (i + Threads * 16 <= Bytes || i + thread * 16 < Bytes) {
+      cp_async16(shared + i + thread * 16, global + i + thread * 16);
+    }
+  }
 }
 
 }  // namespace elan::cuda

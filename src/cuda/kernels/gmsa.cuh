@@ -37,7 +37,7 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA k[U];
-    load_units<K, U>(k, keys[b], lane);
+    load_units<K, U, true>(k, keys[b], lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       auto& c = s[2 * b + h];
@@ -84,7 +84,7 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA v[U];
-    load_units<K, U>(v, values[b], lane);
+    load_units<K, U, false>(v, values[b], lane);
     const UnitA p0 = K::encode(s[2 * b]), p1 = K::encode(s[2 * b + 1]);
 #pragma unroll
     for (int n = 0; n < U; ++n) K::mma16(a.out[n], p0, p1, K::half_of(v[n], 0), K::half_of(v[n], 1));
@@ -159,14 +159,14 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
     }
     cp_async_commit();
   }
-  SlabRing<kSlab, kSlab> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
-                              L.out_slabs, L.out_slabs, gmsa_stages(L), thread, 256);
+  SlabRing<kSlab, kSlab, 256> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
+                              L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
 
   UnitA o[kAll];
   const std::size_t own = block_at(by, bx);
   {  // windows of 4
     UnitA q[U];
-    load_units<K, U>(q, p.q + own, lane);
+    load_units<K, U, true>(q, p.q + own, lane);
     Attention<U> a;
     start(a);
     if (!p.shifted) {
@@ -192,7 +192,7 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
   }
   {  // windows of 8
     UnitA q[U];
-    load_units<K, U>(q, p.q + own + kGroup, lane);
+    load_units<K, U, true>(q, p.q + own + kGroup, lane);
     Attention<U> a;
     start(a);
     const int s = p.shifted ? 1 : 0;
@@ -206,7 +206,7 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
   }
   {  // windows of 16
     UnitA q[U];
-    load_units<K, U>(q, p.q + own + 2 * kGroup, lane);
+    load_units<K, U, true>(q, p.q + own + 2 * kGroup, lane);
     Attention<U> a;
     start(a);
     if constexpr (Staged) {
@@ -237,18 +237,12 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
   const std::size_t row0 =
       ((static_cast<std::size_t>(image) * p.grid.height + y0) * p.grid.width + x0) * (8 * L.units);
   const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * L.units);
+  // The residual of a slab is fetched while the one before is multiplied.
+  RowPair<L.units, kN> residual;
+  residual.fetch(0, p.y + row0, p.y + row1, t);
 #pragma unroll 1
   for (int slab = 0; slab < L.out_slabs; ++slab) {
     const char* weights = ring.next();
-    float2 r0[kN], r1[kN];
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const int tile = slab * kN + n;
-      if (tile < L.units) {
-        r0[n] = *(reinterpret_cast<const float2*>(p.y + row0 + tile * 8) + t);
-        r1[n] = *(reinterpret_cast<const float2*>(p.y + row1 + tile * 8) + t);
-      }
-    }
     float acc[kN][4] = {};
     multiply<K, kN, kAll>(
         acc, weights, lane,
@@ -257,17 +251,19 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
           a1 = o[u + 1];
         },
         [&](int u, UnitA& a) { a = o[u]; });
+    const int first = slab * kN;
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
-      const int tile = slab * kN + n;
-      if (tile < L.units) {
-        const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias + tile * 8) + t);
-        reinterpret_cast<float2*>(p.x + row0 + tile * 8)[t] = make_float2(
-            acc[n][0] * p.unscale + b.x + r0[n].x, acc[n][1] * p.unscale + b.y + r0[n].y);
-        reinterpret_cast<float2*>(p.x + row1 + tile * 8)[t] = make_float2(
-            acc[n][2] * p.unscale + b.x + r1[n].x, acc[n][3] * p.unscale + b.y + r1[n].y);
-      }
+      float2 b = make_float2(0, 0);
+      if (first + n < L.units) b = __ldg(reinterpret_cast<const float2*>(p.bias + (first + n) * 8) + t);
+      acc[n][0] = fmaf(acc[n][0], p.unscale, b.x);
+      acc[n][1] = fmaf(acc[n][1], p.unscale, b.y);
+      acc[n][2] = fmaf(acc[n][2], p.unscale, b.x);
+      acc[n][3] = fmaf(acc[n][3], p.unscale, b.y);
     }
+    residual.add(acc);
+    store_rows<L.units>(acc, first, p.x + row0, p.x + row1, t);
+    if (slab + 1 < L.out_slabs) residual.fetch(first + kN, p.y + row0, p.y + row1, t);
   }
   cp_async_wait<0>();
 }

@@ -91,6 +91,11 @@ void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t
 void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream_t stream);
 void launch_tail(int channels, Operand operand, const TailArgs& args, cudaStream_t stream);
 
+// The Hopper path of the LFE: 180 channels, fp16 or bf16, weights as core matrices.
+bool hopper_compiled();  // and fit for the current device
+void prepare_hopper();
+void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
+
 // Raises the limits on shared memory of the current device; before the first launch on it.
 void prepare_tail(int most_shared);
 void prepare_kernels();

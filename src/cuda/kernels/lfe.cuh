@@ -2,48 +2,40 @@
 //
 // A hidden channel is read by conv1 at one displacement only, that of its tap. So a warp computes
 // the hidden channels of a tap at its own 16 pixels displaced by that tap, and what leaves conv0 in
-// its registers is the operand of conv1; the same way y goes on into project_inp. v is computed
-// transposed (weights as rows), which leaves it in registers as the attention wants to read it.
+// its registers is the operand of conv1; the same way y goes on into project_inp, whose q and v
+// leave in the form in which the attention reads them.
 #pragma once
+
+#include <type_traits>
 
 #include "cuda/kernels/tile.cuh"
 
 namespace elan::cuda {
 
-// q of project_inp's slab `i`: encode the accumulators and store them.
-template <typename K, int C, int N>
-__device__ __forceinline__ void store_q(float (&acc)[N][4], int slab, const float* bias,
-                                        float unscale, char* block, int lane) {
+// The accumulators of a slab of project_inp as units of q, or of v transposed.
+template <typename K, int C, bool V>
+__device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).project_tiles][4], int slab,
+                                                const float* bias, float unscale, char* block,
+                                                int lane) {
   constexpr ChannelLayout L = layout_of(C);
+  constexpr int N = L.project_tiles, kUnit = K::kWords * 128;
   typename K::UnitA u[N];
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     const float2 b = __ldg(reinterpret_cast<const float2*>(bias + (slab * N + n) * 8) + (lane & 3));
-    acc[n][0] = acc[n][0] * unscale + b.x;
-    acc[n][1] = acc[n][1] * unscale + b.y;
-    acc[n][2] = acc[n][2] * unscale + b.x;
-    acc[n][3] = acc[n][3] * unscale + b.y;
-    u[n] = K::encode(acc[n]);
+    const float c[4] = {fmaf(acc[n][0], unscale, b.x), fmaf(acc[n][1], unscale, b.y),
+                        fmaf(acc[n][2], unscale, b.x), fmaf(acc[n][3], unscale, b.y)};
+    u[n] = K::encode(c);
+    if constexpr (V) K::transpose(u[n]);
   }
   if constexpr (N <= L.group_units) {  // a slab is a part of a group
-    static_assert(N > L.group_units || N % 2 == 0);
-    char* p = block + static_cast<std::size_t>(slab) * N * K::kWords * 128;
-    store_units<K, N, 0, N>(u, 0, p, lane);
+    store_units<K, N, !V>(u, block + static_cast<std::size_t>(slab) * N * kUnit, lane);
   } else {
 #pragma unroll
-    for (int g = 0; g < N / L.group_units; ++g) {
-      store_units<K, L.group_units, 0, L.group_units>(
-          u, g * L.group_units, block + g * L.group_units * K::kWords * 128, lane);
+    for (int g = 0; g < N; g += L.group_units) {
+      store_units<K, L.group_units, !V>(u + g, block + g * kUnit, lane);
     }
   }
-}
-
-// A unit of v: 16 tokens x 8 channels; words as of a UnitA: token units 0 and 1.
-template <typename K>
-__device__ __forceinline__ typename K::UnitA v_unit(float t0, float t1, float t8, float t9) {
-  const auto a = K::encode_b(t0, t1);
-  const auto b = K::encode_b(t8, t9);
-  return K::stack(a, b);
 }
 
 template <typename K, int C, int WX, int WY>
@@ -55,7 +47,7 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
   constexpr int kW = K::kWords / 2;
   constexpr int kU = L.units, kHT = L.hidden_tiles, kNP = L.project_tiles;
   constexpr int kQSlabs = project_slabs(L);
-  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW)>;
+  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads>;
 
   extern __shared__ __align__(128) char shared[];
   __shared__ int taps[kMaxChunks];
@@ -70,12 +62,13 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
   if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
   const int conv_slabs = p.groups * (L.conv0_parts + L.conv1_parts);
   Ring ring(shared + T::kBytes, p.weights, conv_slabs,
-            conv_slabs + kQSlabs * (p.has_q ? 2 : 1), p.shape.stages, thread, T::kThreads);
+            conv_slabs + kQSlabs * (p.has_q ? 2 : 1), p.shape.stages, thread);
   __syncthreads();
 
   int index = static_cast<int>(blockIdx.x);
   if (index < tiles) {
-    load_tile<K, T>(0, tile, p.x, tile_origin<WX, WY>(index, p.grid), p.grid, taps, thread);
+    TileWalk<T> walk(thread);
+    load_tile<K, T>(0, walk, tile, p.x, tile_origin<WX, WY>(index, p.grid), p.grid, taps);
   }
   if (ring.resident()) cp_async_wait<0>();
 
@@ -84,6 +77,7 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
         ((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
   });
 
+  const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
     const TileOrigin o = tile_origin<WX, WY>(index, p.grid);
     const int y0 = o.y + wy * 4 + (g >> 2), x0 = o.x + wx * 4 + (g & 3);  // of token g
@@ -123,10 +117,12 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
       for (int n = 0; n < kHT; ++n) {
         const float2 b =
             __ldg(reinterpret_cast<const float2*>(p.bias0 + (group * kHT + n) * 8) + t);
-        const float c[4] = {in0 ? relu(hidden[n][0] * p.unscale0 + b.x) : 0.F,
-                            in0 ? relu(hidden[n][1] * p.unscale0 + b.y) : 0.F,
-                            in1 ? relu(hidden[n][2] * p.unscale0 + b.x) : 0.F,
-                            in1 ? relu(hidden[n][3] * p.unscale0 + b.y) : 0.F};
+        float c[4] = {relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
+                      relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
+        c[0] = in0 ? c[0] : 0.F;
+        c[1] = in0 ? c[1] : 0.F;
+        c[2] = in1 ? c[2] : 0.F;
+        c[3] = in1 ? c[3] : 0.F;
         h[n] = K::encode(c);
       }
       const auto pair = [&](int u, UnitA& a0, UnitA& a1) {
@@ -150,14 +146,26 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
 #pragma unroll
     for (int n = 0; n < kU; ++n) {
       const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
-      const float2 r0 = __ldg(reinterpret_cast<const float2*>(p.x + row0 + n * 8) + t);
-      const float2 r1 = __ldg(reinterpret_cast<const float2*>(p.x + row1 + n * 8) + t);
-      const float c[4] = {out[n][0] * p.unscale1 + b.x + r0.x, out[n][1] * p.unscale1 + b.y + r0.y,
-                          out[n][2] * p.unscale1 + b.x + r1.x, out[n][3] * p.unscale1 + b.y + r1.y};
-      reinterpret_cast<float2*>(p.y + row0 + n * 8)[t] = make_float2(c[0], c[1]);
-      reinterpret_cast<float2*>(p.y + row1 + n * 8)[t] = make_float2(c[2], c[3]);
-      y[n] = K::encode(c);
+      out[n][0] = fmaf(out[n][0], unscale1, b.x);
+      out[n][1] = fmaf(out[n][1], unscale1, b.y);
+      out[n][2] = fmaf(out[n][2], unscale1, b.x);
+      out[n][3] = fmaf(out[n][3], unscale1, b.y);
     }
+    {
+      constexpr int kHalf = kU / 4 * 2;
+      RowPair<kU, kHalf> first;
+      RowPair<kU, kU - kHalf> second;
+      auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
+      auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
+      first.fetch(0, p.x + row0, p.x + row1, t);
+      first.add(low);
+      second.fetch(kHalf, p.x + row0, p.x + row1, t);
+      store_rows<kU>(low, 0, p.y + row0, p.y + row1, t);
+      second.add(high);
+      store_rows<kU>(high, kHalf, p.y + row0, p.y + row1, t);
+    }
+#pragma unroll
+    for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
 
     // While project_inp runs, the next tile comes in: the last reader of this one was conv0.
     if (ring.resident()) __syncthreads();
@@ -165,85 +173,36 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
     const TileOrigin next_origin = tile_origin<WX, WY>(next, p.grid);
     constexpr int kAhead = 3;
     int slice = next < tiles ? 0 : T::kSlices;
-    float4 ahead[kAhead];
+    TileWalk<T> walk(thread);
+    const float4* next_image = tile_image<T>(p.x, next_origin, p.grid);
 
     const int block = ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
     constexpr std::size_t kBlock = block_bytes(L, 2 * kW);
     const float* bias = p.bias_project;
-    const auto y_pair = [&](int u, UnitA& a0, UnitA& a1) {
-      a0 = y[u];
-      a1 = y[u + 1];
-    };
-    if (p.has_q) {
+    const auto project = [&](auto is_v, char* to) {
 #pragma unroll 1
       for (int s = 0; s < kQSlabs; ++s) {
         const char* slab = ring.next();
-        if (slice < T::kSlices) fetch_slices<T>(ahead, slice, p.x, next_origin, p.grid, taps, thread);
+        float4 ahead[kAhead];
+        const bool fetching = slice < T::kSlices;
+        if (fetching) fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
         float acc[kNP][4] = {};
-        multiply<K, kNP, kU>(acc, slab, lane, y_pair, [&](int u, UnitA& a) { a = y[u]; });
-        store_q<K, C>(acc, s, bias, p.unscale_project, p.q + block * kBlock, lane);
-        if (slice < T::kSlices) store_slices<K, T>(ahead, slice, tile, thread);
+        multiply<K, kNP, kU>(
+            acc, slab, lane,
+            [&](int u, UnitA& a0, UnitA& a1) {
+              a0 = y[u];
+              a1 = y[u + 1];
+            },
+            [&](int u, UnitA& a) { a = y[u]; });
+        store_projected<K, C, decltype(is_v)::value>(acc, s, bias, unscale_project, to, lane);
+        if (fetching) store_slices<K, T>(ahead, walk, tile);
         slice += kAhead;
       }
       bias += kQSlabs * kNP * 8;
-    }
-#pragma unroll 1
-    for (int s = 0; s < kQSlabs; ++s) {
-      const char* slab = ring.next();
-      if (slice < T::kSlices) fetch_slices<T>(ahead, slice, p.x, next_origin, p.grid, taps, thread);
-      // Tiles of channels in pairs are the 16 rows; tokens 0-7 and 8-15 the columns.
-      constexpr int kPairs = (kNP + 1) / 2;
-      float acc[kPairs][2][4] = {};
-      WordStream words(slab, lane);
-      const typename K::UnitB zero = {};
-#pragma unroll
-      for (int u = 0; u < kU; u += 2) {
-        const bool last = u + 1 == kU;  // an odd unit alone
-        typename K::UnitB w0[kNP], w1[kNP];
-#pragma unroll
-        for (int n = 0; n < kNP; ++n) {
-          w0[n] = words.unit<K>();
-          if (!last) w1[n] = words.unit<K>();
-        }
-#pragma unroll
-        for (int i = 0; i < kPairs; ++i) {
-          const bool odd = 2 * i + 1 == kNP;
-          const UnitA a0 = K::stack(w0[2 * i], odd ? zero : w0[odd ? 0 : 2 * i + 1]);
-          if (last) {
-            K::mma8(acc[i][0], a0, K::half_of(y[u], 0));
-            K::mma8(acc[i][1], a0, K::half_of(y[u], 1));
-          } else {
-            const UnitA a1 = K::stack(w1[2 * i], odd ? zero : w1[odd ? 0 : 2 * i + 1]);
-            const int u1 = last ? u : u + 1;
-            K::mma16(acc[i][0], a0, a1, K::half_of(y[u], 0), K::half_of(y[u1], 0));
-            K::mma16(acc[i][1], a0, a1, K::half_of(y[u], 1), K::half_of(y[u1], 1));
-          }
-        }
-      }
-      UnitA units[kNP];
-#pragma unroll
-      for (int n = 0; n < kNP; ++n) {
-        const float b = __ldg(bias + (s * kNP + n) * 8 + g);
-        const int h = n % 2 * 2;
-        const auto& a = acc[n / 2];
-        units[n] = v_unit<K>(a[0][h] * p.unscale_project + b, a[0][h + 1] * p.unscale_project + b,
-                             a[1][h] * p.unscale_project + b, a[1][h + 1] * p.unscale_project + b);
-      }
-      char* to = p.v + block * kBlock;
-      if constexpr (kNP <= L.group_units) {
-        store_units<K, kNP, 0, kNP>(units, 0, to + static_cast<std::size_t>(s) * kNP * K::kWords * 128,
-                                    lane);
-      } else {
-#pragma unroll
-        for (int k = 0; k < kNP / L.group_units; ++k) {
-          store_units<K, L.group_units, 0, L.group_units>(
-              units, k * L.group_units, to + k * L.group_units * K::kWords * 128, lane);
-        }
-      }
-      if (slice < T::kSlices) store_slices<K, T>(ahead, slice, tile, thread);
-      slice += kAhead;
-    }
-    if (slice < T::kSlices) load_tile<K, T>(slice, tile, p.x, next_origin, p.grid, taps, thread);
+    };
+    if (p.has_q) project(std::false_type{}, p.q + block * kBlock);
+    project(std::true_type{}, p.v + block * kBlock);
+    load_tile<K, T>(slice, walk, tile, p.x, next_origin, p.grid, taps);
   }
   cp_async_wait<0>();
 }

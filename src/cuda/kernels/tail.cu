@@ -19,10 +19,11 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   const int wx = warp % 4, wy = warp / 4;
   const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
-  SlabRing<kSlab, kSlab> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages, thread, T::kThreads);
+  SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages, thread);
   __syncthreads();
   const TileOrigin o = tile_origin<4, WY>(static_cast<int>(blockIdx.x), p.grid);
-  load_tile<K, T>(0, shared, p.x, o, p.grid, taps, thread);
+  TileWalk<T> walk(thread);
+  load_tile<K, T>(0, walk, shared, p.x, o, p.grid, taps);
   const std::uint32_t base = K::lane_base(lane, [&](int r) {
     return static_cast<std::uint32_t>(
         ((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
@@ -33,10 +34,16 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   for (int tap = 0; tap < 9; ++tap) {
     const char* slab = ring.next();
     const std::uint32_t at = base + ((tap / 3 - 1) * T::kRow + tap % 3 - 1) * T::kPitch;
+    float part[N][4] = {};  // tensor cores round sums toward zero: keep their chains short
     multiply<K, N, kU>(
-        acc, slab, lane,
+        part, slab, lane,
         [&](int u, UnitA& a0, UnitA& a1) { K::load_pair(a0, a1, tile_address, at, T::kExtra, u); },
         [&](int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) acc[n][i] += part[n][i];
+    }
   }
   cp_async_wait<0>();
   __syncthreads();

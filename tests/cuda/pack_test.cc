@@ -1,0 +1,224 @@
+#include "cuda/pack.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "elan/error.h"
+#include "elan/model.h"
+
+namespace elan::cuda {
+namespace {
+
+const Network& network(const char* name) {
+  static std::map<std::string, Model> loaded;
+  auto at = loaded.find(name);
+  if (at == loaded.end()) {
+    at = loaded.emplace(name, Model::load(std::string(ELANSR_MODELS) + "/" + name + ".safetensors")).first;
+  }
+  return at->second.network();
+}
+
+TEST(CudaPack, HalfRoundTrips) {
+  for (unsigned bits = 0; bits < 65536; ++bits) {
+    const auto h = static_cast<std::uint16_t>(bits);
+    const float v = from_half(h);
+    if (std::isnan(v)) {
+      EXPECT_TRUE(std::isnan(from_half(to_half(v))));
+    } else {
+      EXPECT_EQ(to_half(v), h) << v;
+    }
+  }
+}
+
+TEST(CudaPack, HalfRoundsToNearestEven) {
+  EXPECT_EQ(from_half(to_half(2049.F)), 2048.F);
+  EXPECT_EQ(from_half(to_half(2051.F)), 2052.F);
+  EXPECT_EQ(from_half(to_half(65519.F)), 65504.F);
+  EXPECT_TRUE(std::isinf(from_half(to_half(65520.F))));
+  EXPECT_EQ(to_half(0x1p-25F), 0);
+  EXPECT_EQ(to_half(0x1.8p-24F), 2);
+  EXPECT_EQ(to_half(0x1.ffcp-15F), 0x0400);  // rounds up into the normal numbers
+}
+
+TEST(CudaPack, Bfloat16AndTf32Round) {
+  EXPECT_EQ(to_bf16(1.F), 0x3f80);
+  EXPECT_EQ(to_bf16(1.F + 0x1p-8F), 0x3f80);           // tie to even
+  EXPECT_EQ(to_bf16(1.F + 0x1.8p-7F), 0x3f82);         // tie to even, upward
+  EXPECT_EQ(std::bit_cast<float>(to_tf32_bits(1.F + 0x1p-11F)), 1.F + 0x1p-10F);  // away
+  EXPECT_EQ(std::bit_cast<float>(to_tf32_bits(1.F + 0x1p-12F)), 1.F);
+}
+
+TEST(CudaPack, ScaleIsAPowerOfTwoThatFillsTheRange) {
+  for (const float largest : {0.013F, 0.5F, 1.F, 3.7F, 256.F, 1000.F}) {
+    const std::vector<float> w{-largest, largest / 3};
+    const float scale = weight_scale(w);
+    int exponent = 0;
+    EXPECT_EQ(std::frexp(scale, &exponent), 0.5F);
+    EXPECT_GT(scale * largest, 128.F);
+    EXPECT_LE(scale * largest, 256.F);
+  }
+  EXPECT_EQ(weight_scale(std::vector<float>{0.F}), 1.F);
+}
+
+TEST(CudaPack, StreamOrderIsSortedByTap) {
+  for (const char* name : {"elan_light_x4", "elan_x4"}) {
+    const Network& net = network(name);
+    const std::vector<int> order = stream_order(net);
+    ASSERT_EQ(static_cast<int>(order.size()), 8 * layout_of(net.arch.channels).units);
+    std::multiset<int> seen(order.begin(), order.end());
+    for (int i = 0; i < net.arch.channels; ++i) EXPECT_EQ(seen.count(i), 1U);
+    const auto& taps = net.body[0].lfe[0].conv0.taps;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (order[i] < 0) continue;
+      EXPECT_EQ(taps[order[i]], taps[order[i / 4 * 4]]);
+    }
+  }
+}
+
+TEST(CudaPack, StreamOrderFollowsOtherTaps) {
+  Network net = network("elan_light_x4");
+  auto& taps = net.body[0].lfe[0].conv0.taps;
+  for (std::size_t i = 0; i < taps.size(); ++i) taps[i] = i % 2 == 0 ? 8 : 0;
+  const std::vector<int> order = stream_order(net);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(order[i], 2 * i);
+  EXPECT_EQ(order[30], -1);
+  EXPECT_EQ(order[32], 1);
+}
+
+TEST(CudaPack, HiddenGroupsHaveOneTapEach) {
+  const std::vector<std::uint8_t> taps{5, 3, 5, 5, 3, 5, 5};
+  const HiddenOrder h = hidden_order(taps, 4);
+  EXPECT_EQ(h.taps, (std::vector<int>{3, 5, 5}));
+  EXPECT_EQ(h.channels, (std::vector<int>{1, 4, -1, -1, 0, 2, 3, 5, 6, -1, -1, -1}));
+}
+
+TEST(CudaPack, ColumnsGiveALaneFourChannelsInARow) {
+  for (const int channels : {60, 180}) {
+    const ChannelLayout l = layout_of(channels);
+    std::set<int> seen;
+    for (int column = 0; column < 8 * l.units; ++column) seen.insert(column_channel(l, column));
+    EXPECT_EQ(static_cast<int>(seen.size()), 8 * l.units);
+    EXPECT_EQ(*seen.rbegin(), 8 * l.units - 1);
+    for (int tile = 0; tile + 1 < l.units; tile += 2) {
+      for (int t = 0; t < 4; ++t) {
+        const int first = column_channel(l, tile * 8 + 2 * t);
+        EXPECT_EQ(first % 4, 0);
+        EXPECT_EQ(column_channel(l, tile * 8 + 2 * t + 1), first + 1);
+        EXPECT_EQ(column_channel(l, tile * 8 + 8 + 2 * t), first + 2);
+        EXPECT_EQ(column_channel(l, tile * 8 + 8 + 2 * t + 1), first + 3);
+      }
+    }
+  }
+}
+
+// Reads the slab as the kernels do: for two units of k at a time, for every tile, both units.
+TEST(CudaPack, SlabsHoldTheMatrixInOrderOfUse) {
+  constexpr int kUnits = 5, kTiles = 3, kFirstUnit = 2, kFirstTile = 1;
+  const auto value = [](int k, int column) {
+    return static_cast<float>(k) + static_cast<float>(column) / 128.F;  // exact in 17 bits
+  };
+  for (const Operand operand : {Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32}) {
+    const int words = weight_words(operand);
+    std::vector<std::byte> slab(slab_bytes(kUnits, kTiles, words));
+    pack_slab(slab, operand, kFirstUnit, kUnits, kFirstTile, kTiles, value);
+    const auto word = [&](int lane, int w) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, slab.data() + w / 4 * 512 + lane * 16 + w % 4 * 4, sizeof bits);
+      return bits;
+    };
+    const auto bf16 = [](std::uint32_t h) { return std::bit_cast<float>(h << 16); };
+    const auto low = [](std::uint32_t w) { return from_half(static_cast<std::uint16_t>(w & 0xffffU)); };
+    const auto high = [](std::uint32_t w) { return from_half(static_cast<std::uint16_t>(w >> 16)); };
+    int at = 0;
+    for (int u = 0; u < kUnits; u += 2) {
+      for (int n = 0; n < kTiles; ++n) {
+        for (int half = 0; half < (u + 1 < kUnits ? 2 : 1); ++half, at += words) {
+          for (int lane = 0; lane < 32; ++lane) {
+            const int k = 8 * (kFirstUnit + u + half) + 2 * (lane % 4);
+            const int column = 8 * (kFirstTile + n) + lane / 4;
+            const std::uint32_t w0 = word(lane, at), w1 = words == 2 ? word(lane, at + 1) : 0;
+            float a = 0, b = 0;
+            switch (operand) {
+              case Operand::fp16:
+                a = low(w0);
+                b = high(w0);
+                break;
+              case Operand::bf16:
+                a = bf16(w0 & 0xffff);
+                b = bf16(w0 >> 16);
+                break;
+              case Operand::tf32:
+                a = std::bit_cast<float>(w0);
+                b = std::bit_cast<float>(w1);
+                break;
+              case Operand::fp32:
+                a = low(w0) + low(w1);
+                b = high(w0) + high(w1);
+                break;
+            }
+            const float tolerance = operand == Operand::fp32   ? 0.F
+                                    : operand == Operand::bf16 ? 0.25F
+                                                               : 0.04F;
+            EXPECT_NEAR(a, value(k, column), tolerance);
+            EXPECT_NEAR(b, value(k + 1, column), tolerance);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaPack, PacksTheShippedModels) {
+  for (const char* name : {"elan_light_x2", "elan_x4"}) {
+    const Network& net = network(name);
+    const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32);
+    EXPECT_EQ(p.hidden_groups, 5);
+    ASSERT_EQ(p.body.size(), net.body.size());
+    EXPECT_TRUE(p.body[0][0].lfe.has_q);
+    EXPECT_EQ(p.body[0].back().lfe.has_q, net.arch.pairs == 1);
+    const PackedLfe& lfe = p.body[0][0].lfe;
+    for (const std::size_t at : {lfe.weights, lfe.bias0, lfe.bias1, lfe.bias_project, p.tail.weights}) {
+      EXPECT_EQ(at % 256, 0U);
+      EXPECT_LT(at, p.data.size());
+    }
+  }
+}
+
+TEST(CudaPack, RefusesWhatTheKernelsCannotRun) {
+  const auto refused = [](const Network& net, const char* part) {
+    try {
+      check_network(net);
+      ADD_FAILURE() << "accepted: " << part;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::model);
+      EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    }
+  };
+  const Network& good = network("elan_light_x4");
+  EXPECT_NO_THROW(check_network(good));
+  Network net = good;
+  net.arch.channels = 64;
+  refused(net, "60 or 180 channels, found 64");
+  net = good;
+  net.arch.windows = {4, 8, 12};
+  refused(net, "windows");
+  net = good;
+  net.arch.scale = 8;
+  refused(net, "scale");
+  net = good;
+  net.body[1].lfe[0].conv0.taps.clear();
+  refused(net, "one-hot");
+  net = good;
+  std::rotate(net.body[1].lfe[0].conv0.taps.begin(), net.body[1].lfe[0].conv0.taps.begin() + 2,
+              net.body[1].lfe[0].conv0.taps.end());
+  refused(net, "same groups");
+}
+
+}  // namespace
+}  // namespace elan::cuda

@@ -1,0 +1,118 @@
+#include "cuda/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "elan/error.h"
+
+namespace elan::cuda {
+namespace {
+
+constexpr DeviceLimits kH200{132, 232448, 233472};   // compute capability 9.0
+constexpr DeviceLimits kA100{108, 166912, 167936};   // 8.0
+constexpr DeviceLimits kRtx4090{128, 101376, 102400};  // 8.9, as 8.6 and 12.0
+
+constexpr NetworkShape shape(int channels, int scale, Operand body, Operand tail = Operand::fp32) {
+  return {channels, scale, 5, body, tail};
+}
+
+constexpr std::array kOperands{Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32};
+
+TEST(CudaPlan, PadsToMultiplesOfSixteen) {
+  EXPECT_EQ(padded(1), 16);
+  EXPECT_EQ(padded(16), 16);
+  EXPECT_EQ(padded(17), 32);
+  const Plan p = make_plan(shape(60, 4, Operand::fp16), kH200, 206, 292, 3);
+  EXPECT_EQ(p.grid.width, 208);
+  EXPECT_EQ(p.grid.height, 304);
+  EXPECT_EQ(p.grid.batch, 3);
+}
+
+TEST(CudaPlan, EveryShapeFitsItsDevice) {
+  for (const DeviceLimits& device : {kH200, kA100}) {
+    for (const int channels : {60, 180}) {
+      for (const Operand operand : kOperands) {
+        if (device.shared_per_block < kH200.shared_per_block && channels == 180 &&
+            operand_bytes(operand) == 4) {
+          continue;
+        }
+        for (const int scale : {2, 3, 4}) {
+          const Operand tail = choose_tail(channels, scale, operand, device);
+          const Plan p = make_plan(shape(channels, scale, operand, tail), device, 100, 70, 1);
+          for (const int bytes : {p.lfe.shared_bytes, p.lfe_later.shared_bytes, p.gmsa.shared_bytes,
+                                  p.tail.shared_bytes}) {
+            EXPECT_GT(bytes, 0);
+            EXPECT_LE(bytes, device.shared_per_block);
+          }
+          EXPECT_GE(p.lfe.blocks, 1);
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaPlan, HalfPrecisionFitsSmallSharedMemory) {
+  for (const int channels : {60, 180}) {
+    const Operand tail = choose_tail(channels, 4, Operand::fp16, kRtx4090);
+    const Plan p = make_plan(shape(channels, 4, Operand::fp16, tail), kRtx4090, 206, 292, 1);
+    EXPECT_LE(p.lfe.shared_bytes + 256, kRtx4090.shared_per_block);
+    EXPECT_LE(p.gmsa.shared_bytes, kRtx4090.shared_per_block);
+    EXPECT_LE(p.tail.shared_bytes + 256, kRtx4090.shared_per_block);
+  }
+}
+
+TEST(CudaPlan, SaysWhenSharedMemoryIsTooSmall) {
+  try {
+    make_plan(shape(180, 4, Operand::fp32), kRtx4090, 64, 64, 1);
+    FAIL() << "no error";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::usage);
+    EXPECT_NE(std::string(e.what()).find("101376"), std::string::npos) << e.what();
+  }
+}
+
+TEST(CudaPlan, SmallPicturesTakeSmallTiles) {
+  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 64, 64, 1).lfe.tile_y, 1);
+  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 640, 640, 1).lfe.tile_y, 2);
+}
+
+TEST(CudaPlan, NeverMoreBlocksThanTilesOrThanRunAtOnce) {
+  const Plan tiny = make_plan(shape(60, 4, Operand::fp16), kH200, 16, 16, 1);
+  EXPECT_LE(tiny.lfe.blocks, 4);
+  const Plan big = make_plan(shape(180, 4, Operand::fp16), kH200, 2048, 2048, 1);
+  EXPECT_EQ(big.lfe.blocks, 132);
+}
+
+TEST(CudaArena, PartsDoNotOverlap) {
+  for (const Operand operand : kOperands) {
+    const Arena a = plan_arena(shape(60, 3, operand), 50, 30, 2);
+    std::vector<std::size_t> at{a.x, a.y, a.q, a.v, a.input, a.output, a.bytes};
+    EXPECT_TRUE(std::is_sorted(at.begin(), at.end()));
+    for (const std::size_t offset : at) EXPECT_EQ(offset % 256, 0U);
+    const std::size_t pixels = 64 * 32 * 2;
+    EXPECT_GE(a.y - a.x, pixels * 64 * 4);
+    EXPECT_GE(a.v - a.q, pixels * 72 * operand_bytes(operand));
+    EXPECT_GE(a.output - a.input, std::size_t{50} * 30 * 2 * 3 * 4);
+    EXPECT_GE(a.bytes - a.output, std::size_t{50} * 30 * 2 * 3 * 4 * 9);
+  }
+}
+
+TEST(CudaArena, GrowsWithEverySize) {
+  const NetworkShape s = shape(180, 4, Operand::fp16);
+  const std::size_t base = plan_arena(s, 100, 80, 2).bytes;
+  EXPECT_GT(plan_arena(s, 101, 80, 2).bytes, base);
+  EXPECT_GT(plan_arena(s, 100, 81, 2).bytes, base);
+  EXPECT_GT(plan_arena(s, 100, 80, 3).bytes, base);
+}
+
+TEST(CudaArena, StaysWithinItsBudget) {
+  EXPECT_LE(plan_arena(shape(180, 4, Operand::fp16), 206, 292, 1).bytes, 200'000'000U);
+  EXPECT_LE(plan_arena(shape(180, 4, Operand::fp32), 206, 292, 1).bytes, 260'000'000U);
+}
+
+}  // namespace
+}  // namespace elan::cuda
