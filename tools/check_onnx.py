@@ -178,6 +178,10 @@ class Checker:
                 name = f"{model}_{precision}_{size}"
                 path = self.export(file, name, "-p", precision, "--size", f"{width}x{height}")
                 self.compare(name, self.runtime(path), [cases[size]], bar)
+            if (model, precision) == ("elan_light_x4", "fp16"):
+                # ONNX Runtime computes halves in FP32; here every node's result is rounded.
+                run = self.numpy(self.folder / f"{model}_fp16.onnx")
+                self.compare(f"{model}_fp16, every node rounded", run, [cases["17x30"]], bar)
         if "16x16" in cases:
             for name, flags in (("any", []), ("16x16", ["--size", "16x16"])):
                 path = self.export(file, f"{model}_outside_{name}", "--padding", "outside", *flags)

@@ -118,8 +118,13 @@ constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kH
 constexpr int kHopperProjectBytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
 constexpr int kHopperStageBytes = kHopperConv1Bytes;
 constexpr int kHopperStages = 4;
+// Biases in shared memory: of conv1, of q and v, of the hidden groups.
+constexpr int kHopperBias1 = 0, kHopperBiasProject = 8 * kHopperLayout.units;
+constexpr int kHopperBias0 = kHopperBiasProject + 2 * kWindowGroups * kHopperLayout.group_units * 8;
+constexpr int kHopperBiases = kHopperBias0 + kMaxHiddenGroups * 8 * kHopperLayout.hidden_tiles;
 constexpr int hopper_shared_bytes() {
-  return tile_plane_bytes(kHopperLayout, 4, 2, 2) + kHopperStages * kHopperStageBytes;
+  return tile_plane_bytes(kHopperLayout, 4, 2, 2) + kHopperStages * kHopperStageBytes +
+         kHopperBiases * static_cast<int>(sizeof(float));
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
 

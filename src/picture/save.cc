@@ -210,7 +210,7 @@ bool needs_srgb(const VImage& metadata, bool grey, Format format) {
 
 VImage in_srgb(const VImage& image, bool keep_grey) {
   const int depth = image.format() == VIPS_FORMAT_USHORT ? 16 : 8;
-  const VImage rgb =
+  VImage rgb =
       image.icc_transform("srgb", VImage::option()->set("embedded", true)->set("depth", depth));
   if (image.bands() >= 3 || !keep_grey) return rgb;
   // Neutral: the three bands are one.

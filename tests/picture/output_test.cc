@@ -1,10 +1,10 @@
 // Where bytes go: names, links, devices, descriptors; what stays behind when it fails.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <thread>
 

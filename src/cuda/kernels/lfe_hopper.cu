@@ -2,8 +2,6 @@
 // the same chain from conv0 to project_inp in registers, but products of a whole warpgroup with
 // weights straight from shared memory, and a warp that does nothing but bring the weights.
 
-#include <type_traits>
-
 #include "cuda/kernels/tile.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
@@ -17,22 +15,25 @@ constexpr int kComputeThreads = 256, kThreads = 384;
 
 #if ELAN_HOPPER
 
-// The consumers' side of the slabs in shared memory.
+// The consumers' side of the slabs in shared memory. Slabs are released in order, some later than
+// the next one is waited for: the products that read them are still under way.
 struct SlabQueue {
   std::uint32_t slabs, full, empty;
-  int slot = 0, parity = 0;
+  int slot = 0, parity = 0, oldest = 0;
 
   __device__ __forceinline__ std::uint32_t wait() {
     barrier_wait(full + slot * 8, parity);
-    return slabs + slot * kHopperStageBytes;
-  }
-  // This warp is done with the slab.
-  __device__ __forceinline__ void release(int lane) {
-    if (lane == 0) barrier_arrive(empty + slot * 8);
+    const std::uint32_t slab = slabs + slot * kHopperStageBytes;
     if (++slot == kHopperStages) {
       slot = 0;
       parity ^= 1;
     }
+    return slab;
+  }
+  // This warp is done with the oldest slab.
+  __device__ __forceinline__ void release(int lane) {
+    if (lane == 0) barrier_arrive(empty + oldest * 8);
+    if (++oldest == kHopperStages) oldest = 0;
   }
 };
 
@@ -62,7 +63,7 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::ui
 
 #endif
 
-template <bool F16>
+template <bool F16, bool HasQ>
 __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
     const __grid_constant__ LfeArgs p) {
 #if ELAN_HOPPER
@@ -81,6 +82,17 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
 
   if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
+  float* biases = reinterpret_cast<float*>(shared + T::kBytes + kHopperStages * kHopperStageBytes);
+  const int projected = kWindowGroups * kGU * 8 * (HasQ ? 2 : 1);
+  for (int i = thread; i < kHopperBias0 + p.groups * kHT * 8; i += kThreads) {
+    if (i < kHopperBiasProject) {
+      biases[i] = p.bias1[i];
+    } else if (i < kHopperBias0) {
+      biases[i] = i - kHopperBiasProject < projected ? p.bias_project[i - kHopperBiasProject] : 0.F;
+    } else {
+      biases[i] = p.bias0[i - kHopperBias0];
+    }
+  }
   if (thread == 0) {
     for (int i = 0; i < kHopperStages; ++i) {
       barrier_init(full + i * 8, 1);
@@ -90,12 +102,13 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
   }
   __syncthreads();
   if (warp >= kComputeThreads / 32) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (thread == kComputeThreads) bring_slabs(p, tiles, slabs, full, empty);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
   const int g = lane >> 2, t = lane & 3;
   const int wx = warp % 4, wy = warp / 4;
+  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
   SlabQueue queue{slabs, full, empty};
   int index = static_cast<int>(blockIdx.x);
   if (index < tiles) {
@@ -132,12 +145,7 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
         wgmma<F16>(hidden, a[u], a[u + 1], core_descriptor(slab + u * kHT * 128, kHT), u > 0);
       }
       wgmma_commit();
-      float2 b[kHT];
-#pragma unroll
-      for (int n = 0; n < kHT; ++n) {
-        b[n] = __ldg(reinterpret_cast<const float2*>(p.bias0 + (group * kHT + n) * 8) + t);
-      }
-      wgmma_wait(hidden);
+      wgmma_wait<0>(hidden);  // and the last group's conv1
       queue.release(lane);
 
       const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
@@ -146,8 +154,9 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
       UnitA h[kHT + 1];
 #pragma unroll
       for (int n = 0; n < kHT; ++n) {
-        float c[4] = {relu(fmaf(hidden[n][0], unscale0, b[n].x)), relu(fmaf(hidden[n][1], unscale0, b[n].y)),
-                      relu(fmaf(hidden[n][2], unscale0, b[n].x)), relu(fmaf(hidden[n][3], unscale0, b[n].y))};
+        const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
+        float c[4] = {relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
+                      relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
         c[0] = in0 ? c[0] : 0.F;
         c[1] = in0 ? c[1] : 0.F;
         c[2] = in1 ? c[2] : 0.F;
@@ -162,7 +171,7 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
         wgmma<F16>(out, h[u], h[u + 1], core_descriptor(slab + u * kU * 128, kU), group + u > 0);
       }
       wgmma_commit();
-      wgmma_wait(out);
+      wgmma_wait<0>(out);
       queue.release(lane);
     }
 
@@ -178,7 +187,7 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
     second.fetch(kHalf, p.x + row0, p.x + row1, t);
 #pragma unroll
     for (int n = 0; n < kU; ++n) {
-      const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
+      const float2 b = bias_at(kHopperBias1 + n * 8);
       out[n][0] = fmaf(out[n][0], unscale1, b.x);
       out[n][1] = fmaf(out[n][1], unscale1, b.y);
       out[n][2] = fmaf(out[n][2], unscale1, b.x);
@@ -196,46 +205,61 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
     compute_barrier();  // nobody reads the tile any more: the next one may come in
     const int next = index + static_cast<int>(gridDim.x);
     const TileOrigin next_origin = tile_origin<4, 2>(next, p.grid);
-    constexpr int kAhead = 6;
+    constexpr int kAhead = 3;
     int slice = next < tiles ? 0 : T::kSlices;
     TileWalk<T> walk(thread);
     const float4* next_image = tile_image<T>(p.x, next_origin, p.grid);
     const int block = ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
     constexpr std::size_t kBlock = block_bytes(kL, 2);
-    const float* bias = p.bias_project;
-    const auto project = [&](auto is_v, char* to) {
-#pragma unroll 1
-      for (int s = 0; s < kWindowGroups; ++s) {
-        float acc[kGU][4];
-        const std::uint32_t slab = queue.wait();
-        wgmma_fence();
+
+    // One slab is a window group of q or v; the next one's products run while one is stored.
+    constexpr int kSlabs = kWindowGroups * (HasQ ? 2 : 1);
+    float acc[2][kGU][4];
+    const auto begin = [&](float(&d)[kGU][4]) {
+      const std::uint32_t slab = queue.wait();
+      wgmma_fence();
 #pragma unroll
-        for (int u = 0; u < kU; u += 2) {
-          wgmma<F16>(acc, y[u], y[u + 1], core_descriptor(slab + u * kGU * 128, kGU), u > 0);
-        }
-        wgmma_commit();
-        float4 ahead[kAhead];
-        const bool fetching = slice < T::kSlices;
-        if (fetching) fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
-        wgmma_wait(acc);
-        queue.release(lane);
-        UnitA u[kGU];
-#pragma unroll
-        for (int n = 0; n < kGU; ++n) {
-          const float2 b = __ldg(reinterpret_cast<const float2*>(bias + (s * kGU + n) * 8) + t);
-          const float c[4] = {fmaf(acc[n][0], unscale_project, b.x), fmaf(acc[n][1], unscale_project, b.y),
-                              fmaf(acc[n][2], unscale_project, b.x), fmaf(acc[n][3], unscale_project, b.y)};
-          u[n] = K::encode(c);
-          if constexpr (decltype(is_v)::value) K::transpose(u[n]);
-        }
-        store_units<K, kGU, !decltype(is_v)::value>(u, to + s * group_bytes(kL, 2), lane);
-        if (fetching) store_slices<K, T>(ahead, walk, shared);
-        slice += kAhead;
+      for (int u = 0; u < kU; u += 2) {
+        wgmma<F16>(d, y[u], y[u + 1], core_descriptor(slab + u * kGU * 128, kGU), u > 0);
       }
-      bias += kWindowGroups * kGU * 8;
+      wgmma_commit();
     };
-    if (p.has_q) project(std::false_type{}, p.q + block * kBlock);
-    project(std::true_type{}, p.v + block * kBlock);
+    begin(acc[0]);
+#pragma unroll
+    for (int s = 0; s < kSlabs; ++s) {
+      float4 ahead[kAhead];
+      const bool fetching = slice < T::kSlices;
+      if (fetching) fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
+      auto& d = acc[s % 2];
+      if (s + 1 < kSlabs) {
+        begin(acc[(s + 1) % 2]);
+        wgmma_wait<1>(d);
+      } else {
+        wgmma_wait<0>(d);
+      }
+      queue.release(lane);
+      if (fetching) {
+        store_slices<K, T>(ahead, walk, shared);
+        fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
+      }
+      constexpr int kFirstV = HasQ ? kWindowGroups : 0;
+      UnitA u[kGU];
+#pragma unroll
+      for (int n = 0; n < kGU; ++n) {
+        const float2 b = bias_at(kHopperBiasProject + (s * kGU + n) * 8);
+        const float c[4] = {fmaf(d[n][0], unscale_project, b.x), fmaf(d[n][1], unscale_project, b.y),
+                            fmaf(d[n][2], unscale_project, b.x), fmaf(d[n][3], unscale_project, b.y)};
+        u[n] = K::encode(c);
+        if (s >= kFirstV) K::transpose(u[n]);
+      }
+      if (s >= kFirstV) {
+        store_units<K, kGU, false>(u, p.v + block * kBlock + (s - kFirstV) * group_bytes(kL, 2), lane);
+      } else {
+        store_units<K, kGU, true>(u, p.q + block * kBlock + s * group_bytes(kL, 2), lane);
+      }
+      if (fetching) store_slices<K, T>(ahead, walk, shared);
+      slice += 2 * kAhead;
+    }
     load_tile<K, T>(slice, walk, shared, p.x, next_origin, p.grid, taps);
   }
   }
@@ -248,27 +272,26 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_hopper_kernel(
 
 bool hopper_compiled() {
   cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&lfe_hopper_kernel<true>)) ==
-             cudaSuccess &&
-         attributes.ptxVersion == 90 && attributes.binaryVersion == 90;
+  const void* kernel = reinterpret_cast<const void*>(&lfe_hopper_kernel<true, true>);
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion == 90 &&
+         attributes.binaryVersion == 90;
 }
 
 void prepare_hopper() {
-  for (const void* kernel : {reinterpret_cast<const void*>(&lfe_hopper_kernel<true>),
-                             reinterpret_cast<const void*>(&lfe_hopper_kernel<false>)}) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         hopper_shared_bytes());
+  for (const void* kernel : {reinterpret_cast<const void*>(&lfe_hopper_kernel<true, true>),
+                             reinterpret_cast<const void*>(&lfe_hopper_kernel<true, false>),
+                             reinterpret_cast<const void*>(&lfe_hopper_kernel<false, true>),
+                             reinterpret_cast<const void*>(&lfe_hopper_kernel<false, false>)}) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_shared_bytes());
   }
 }
 
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
-  const auto blocks = static_cast<unsigned>(a.shape.blocks);
-  const auto shared = static_cast<std::size_t>(a.shape.shared_bytes);
-  if (operand == Operand::fp16) {
-    lfe_hopper_kernel<true><<<blocks, kThreads, shared, stream>>>(a);
-  } else {
-    lfe_hopper_kernel<false><<<blocks, kThreads, shared, stream>>>(a);
-  }
+  const auto kernel = operand == Operand::fp16
+                          ? (a.has_q ? &lfe_hopper_kernel<true, true> : &lfe_hopper_kernel<true, false>)
+                          : (a.has_q ? &lfe_hopper_kernel<false, true> : &lfe_hopper_kernel<false, false>);
+  kernel<<<static_cast<unsigned>(a.shape.blocks), kThreads,
+           static_cast<std::size_t>(a.shape.shared_bytes), stream>>>(a);
 }
 
 }  // namespace elan::cuda

@@ -28,10 +28,11 @@ __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.a
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits for all products under way; only then may their results be touched.
-template <int N>
+// Waits until at most `Left` groups of products are under way; only then may the others' results,
+// here d, be touched.
+template <int Left, int N>
 __device__ __forceinline__ void wgmma_wait(float (&d)[N][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])::"memory");
