@@ -1,4 +1,6 @@
 // elan-sr export: a model as an ONNX graph, for other runtimes.
+#include "onnx/export.h"
+
 #include <charconv>
 #include <memory>
 #include <optional>
@@ -10,7 +12,6 @@
 #include "elan/error.h"
 #include "elan/model.h"
 #include "models.h"
-#include "onnx/export.h"
 
 namespace elan::cli {
 namespace {
@@ -66,7 +67,7 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
     throw Error(ErrorKind::usage, "export: expected a model and an output, such as " +
                                       std::string("elan-sr export light light.onnx"));
   }
-  const OnnxOptions onnx = onnx_options(options);
+  [[maybe_unused]] const OnnxOptions onnx = onnx_options(options);  // checked in every build
   const ModelChoice choice = choose_model(options.model, options.scale);
   const Model model =
       Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "cpu/isa.h"
 #include "elan/version.h"
 #include "picture/picture.h"
 
@@ -14,24 +15,6 @@ std::string compiler() {
 #else
   return "gcc " __VERSION__;
 #endif
-}
-
-std::string instruction_sets() {
-  std::string text;
-#if defined(__x86_64__)
-  const auto add = [&](const char* name, bool present) {
-    if (present) text += (text.empty() ? "" : " ") + std::string(name);
-  };
-  __builtin_cpu_init();
-  add("sse4.2", __builtin_cpu_supports("sse4.2") != 0);
-  add("avx2", __builtin_cpu_supports("avx2") != 0);
-  add("fma", __builtin_cpu_supports("fma") != 0);
-  add("avx512f", __builtin_cpu_supports("avx512f") != 0);
-  add("avx512vnni", __builtin_cpu_supports("avx512vnni") != 0);
-#elif defined(__aarch64__)
-  text = "neon";
-#endif
-  return text;
 }
 
 std::string formats() {
@@ -53,7 +36,8 @@ std::string formats() {
 std::string version_text() {
   return "elan-sr " + std::string(version()) + " (commit " + std::string(commit()) + ")\n" +
          "compiler:         " + compiler() + "\n" + "backends:         " ELANSR_BACKENDS "\n" +
-         "instruction sets: " + instruction_sets() + "\n" + "formats:          " + formats() + "\n";
+         "instruction sets: " + cpu::usable_isa_names() + "\n" + "formats:          " + formats() +
+         "\n";
 }
 
 }  // namespace elan::cli

@@ -1,7 +1,7 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale bench eval info help'
+  local commands='upscale bench eval export info help'
   local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
@@ -9,6 +9,7 @@ _elan_sr() {
   local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
     --profile --json -h --help"
   local eval="$engine --data --pictures --json -h --help"
+  local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
@@ -24,6 +25,7 @@ _elan_sr() {
   case $command in
     bench) options=$bench ;;
     eval) options=$eval ;;
+    export) options=$export ;;
     info) options=$info ;;
   esac
 
@@ -35,6 +37,7 @@ _elan_sr() {
     -d | --device) words='auto cpu reference cuda tensorrt' ;;
     -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
+    --padding) words='inside outside' ;;
     --progress) words='auto json none' ;;
     -i | --input | -o | --output | --data) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
@@ -49,7 +52,7 @@ _elan_sr() {
         words=$commands
       elif [[ $command == help ]]; then
         words=${commands% help}
-      elif [[ $command == info ]]; then
+      elif [[ $command == info || ($command == export && $COMP_CWORD == 2) ]]; then
         words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
       fi
       ;;

@@ -18,6 +18,7 @@ end
 complete -c elan-sr -n __fish_use_subcommand -f -a upscale -d 'Enlarge pictures'
 complete -c elan-sr -n __fish_use_subcommand -f -a bench -d 'Time a model, and compare with the peak of the machine'
 complete -c elan-sr -n __fish_use_subcommand -f -a eval -d 'Measure PSNR and SSIM on test sets'
+complete -c elan-sr -n __fish_use_subcommand -f -a export -d 'Write a model as ONNX, for other runtimes'
 complete -c elan-sr -n __fish_use_subcommand -f -a info -d 'Describe a model, or list the shipped ones'
 complete -c elan-sr -n __fish_use_subcommand -f -a help -d 'Say more about a command'
 complete -c elan-sr -n __fish_use_subcommand -l version -d 'Print version, build and formats'
@@ -60,6 +61,15 @@ complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l json -d 'Print one
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l data -r -a '(__fish_complete_directories)' -d 'Folder of NAME_HR and NAME_LR pictures'
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l pictures -d 'Print the figures of each picture too'
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -a '(__elan_sr_models)'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s o -l output -r -F -d 'ONNX file to write'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l size -x -d 'Fix the size of the input'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l padding -x -a 'inside outside' -d 'Where the picture is padded'
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plugins -d 'One node for each module'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -f -a '(__elan_sr_models)'
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'

@@ -11,6 +11,7 @@ declare -A allowed=(
   [cpu]='core model backend.h'
   [cuda]='core model backend.h'
   [engine]='core model backend.h'
+  [engine/devices.cc]='core model backend.h engine cuda' # lists what a backend can offer here
   [quality]='core model backend.h engine'
   [onnx]='core model'
   [picture]='core'

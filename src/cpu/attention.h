@@ -127,11 +127,11 @@ struct WindowAttention {
       F sum = total[r];
 #pragma GCC unroll 8
       for (int j = 0; j < J; j += kPack) {
-        const F a = Vec::exp2(s[j][r]);
+        const F a = Codec::exp2(s[j][r]);
         F b = a;
         sum = Vec::add(sum, a);
         if constexpr (kPack == 2) {
-          b = Vec::exp2(s[j + kPack - 1][r]);
+          b = Codec::exp2(s[j + kPack - 1][r]);
           sum = Vec::add(sum, b);
         }
         Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b);

@@ -24,6 +24,8 @@ struct Fp32 {
   static Op permute(Op row, Vec::Index i) { return Vec::permute(row, i); }
   static Vec::F mac(Vec::F sum, Op a, Op b) { return Vec::fma(a, b, sum); }
 
+  static Vec::F exp2(Vec::F a) { return Vec::exp2(a); }
+
   // Packs kPack vectors of channels (or keys) of the same pixels.
   static void store(Word* p, Vec::F a, Vec::F) { Vec::store(p, a); }
   static Word pack(float a, float) { return a; }
@@ -56,6 +58,8 @@ struct Bf16 {
   static Vec::F mac(Vec::F sum, Op a, Op b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
+
+  static Vec::F exp2(Vec::F a) { return Vec::exp2_rough(a); }
 
   static void store(Word* p, Vec::F a, Vec::F b) {
     const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));  // 16 of a, 16 of b

@@ -1,5 +1,7 @@
 // The network on the CPU: threads take tiles of the schedule in order until the picture is done.
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -29,20 +31,33 @@ void relax() {
 #endif
 }
 
+// How far a band is: the next segment and the next column in it.
+struct alignas(64) Position {
+  std::atomic<std::uint64_t> next{0};  // segment << 32 | column
+};
+
 // One picture in flight.
 struct Slot {
   Workspace workspace;
-  std::unique_ptr<std::atomic<int>[]> finished;  // tiles of each task
-  std::size_t capacity = 0;
+  std::unique_ptr<std::atomic<int>[]> finished;  // [tasks] tiles of each that are done
+  std::unique_ptr<Position[]> positions;         // [bands]
+  std::size_t tasks = 0;
 
   void prepare(const PackedNetwork& network, int rows, int columns, int threads) {
     workspace.prepare(network, rows, columns, threads);
-    const std::size_t tasks = workspace.schedule().tasks.size();
-    if (tasks > capacity) {
-      finished = std::make_unique<std::atomic<int>[]>(tasks);
-      capacity = tasks;
+    const Schedule& schedule = workspace.schedule();
+    if (schedule.tasks.size() > tasks) {
+      finished = std::make_unique<std::atomic<int>[]>(schedule.tasks.size());
+      tasks = schedule.tasks.size();
     }
-    for (std::size_t i = 0; i < tasks; ++i) finished[i].store(0, std::memory_order_relaxed);
+    if (!positions) positions = std::make_unique<Position[]>(static_cast<std::size_t>(threads));
+    for (std::size_t i = 0; i < schedule.tasks.size(); ++i) {
+      finished[i].store(0, std::memory_order_relaxed);
+    }
+    for (std::size_t b = 0; b < schedule.bands.size(); ++b) {
+      const std::vector<Segment>& band = schedule.bands[b];
+      positions[b].next = band.empty() ? 0 : static_cast<std::uint64_t>(band[0].first);
+    }
   }
 };
 
@@ -59,45 +74,82 @@ class Runner {
         progress_from_(progress_from),
         progress_by_(progress_by) {}
 
-  void run(int first, int last) {
-    const std::size_t columns = static_cast<std::size_t>(schedule_.columns);
-    pool_.parallel_for(
-        static_cast<std::size_t>(last - first) * columns, [&](std::size_t i, int thread) {
-          run_tile(first + static_cast<int>(i / columns), static_cast<int>(i % columns), thread);
-        });
+  // All tasks before `last` that have not run yet.
+  void run(int last) {
+    pool_.parallel_for(schedule_.bands.size(),
+                       [&](std::size_t, int thread) { work(last, thread); });
   }
 
  private:
+  enum class Claim { got, wait, none };
+
+  // Takes tiles, preferably of the thread's own band, until none before task `last` is left.
+  void work(int last, int thread) {
+    const std::size_t bands = schedule_.bands.size();
+    constexpr int kSpins = 2000;  // some 50 microseconds: about the time of a tile
+    int spins = 0;
+    bool left = true;
+    while (left && !stopped_.load(std::memory_order_relaxed)) {
+      left = false;
+      for (std::size_t k = 0; k < bands; ++k) {
+        const std::size_t band = (static_cast<std::size_t>(thread) + k) % bands;
+        Segment tile;
+        const Claim claimed = claim(band, last, tile);
+        left |= claimed != Claim::none;
+        if (claimed == Claim::got) {
+          run_tile(tile.task, tile.first, thread);
+          spins = 0;
+          break;
+        }
+      }
+      if (left && ++spins > 1) {
+        if (spins < kSpins) {
+          relax();
+        } else {
+          std::this_thread::yield();
+        }
+      }
+    }
+  }
+
+  // The next tile of a band, if what it depends on is done.
+  Claim claim(std::size_t b, int last, Segment& tile) {
+    const std::vector<Segment>& band = schedule_.bands[b];
+    std::atomic<std::uint64_t>& next = slot_.positions[b].next;
+    std::uint64_t at = next.load(std::memory_order_relaxed);
+    for (;;) {
+      const std::size_t segment = at >> 32;
+      if (segment >= band.size() || band[segment].task >= last) return Claim::none;
+      for (const std::int32_t other : schedule_.tasks[band[segment].task].after) {
+        if (other != Task::kNone &&
+            slot_.finished[other].load(std::memory_order_acquire) < schedule_.columns) {
+          return Claim::wait;
+        }
+      }
+      const int column = static_cast<int>(at & 0xffffffffu);
+      std::uint64_t following = at + 1;
+      if (column + 1 == band[segment].last) {
+        const std::uint64_t first = segment + 1 < band.size() ? band[segment + 1].first : 0;
+        following = (std::uint64_t{segment} + 1) << 32 | first;
+      }
+      if (next.compare_exchange_weak(at, following, std::memory_order_relaxed)) {
+        tile = {band[segment].task, column, column + 1};
+        return Claim::got;
+      }
+    }
+  }
+
   void run_tile(int index, int column, int thread) {
-    const Task& task = schedule_.tasks[index];
     try {
       if (context_.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
-      for (const std::int32_t other : task.after) {
-        if (other != Task::kNone && !wait_for(other)) return;
-      }
-      pipeline_.run_tile(task, column, thread);
+      pipeline_.run_tile(schedule_.tasks[index], column, thread);
     } catch (...) {
       stopped_.store(true, std::memory_order_relaxed);
       throw;
     }
-    if (slot_.finished[index].fetch_add(1, std::memory_order_release) + 1 == schedule_.columns) {
+    if (slot_.finished[index].fetch_add(1, std::memory_order_acq_rel) + 1 == schedule_.columns) {
       report();
     }
-  }
-
-  // False if another thread has given up.
-  bool wait_for(int task) const {
-    constexpr int kSpins = 2000;  // some 50 microseconds: about the time of a tile
-    for (int spins = 0; slot_.finished[task].load(std::memory_order_acquire) < schedule_.columns;
-         ++spins) {
-      if (stopped_.load(std::memory_order_relaxed)) return false;
-      if (spins < kSpins) {
-        relax();
-      } else {
-        std::this_thread::yield();
-      }
-    }
-    return true;
   }
 
   void report() {
@@ -172,7 +224,7 @@ class CpuBackend : public Backend {
       if (context.observer && i == 0) {
         run_observed(*slot, pipeline, runner, in[i], context.observer);
       } else {
-        runner.run(0, static_cast<int>(slot->workspace.schedule().tasks.size()));
+        runner.run(static_cast<int>(slot->workspace.schedule().tasks.size()));
       }
       if (context.profile != nullptr) pipeline.add_times(*context.profile);
     }
@@ -213,10 +265,8 @@ class CpuBackend : public Backend {
     const int height = schedule.rows * kTile, width = schedule.columns * kTile;
     std::vector<float> planar(static_cast<std::size_t>(channels) * height * width);
     const std::size_t pairs = network_.pairs.size();
-    int first = 0;
     for (std::size_t stage = 0; stage < pairs + 2; ++stage) {  // head, the pairs, body
-      runner.run(first, schedule.ends[stage]);
-      first = schedule.ends[stage];
+      runner.run(schedule.ends[stage]);
       pipeline.copy_x(std::min(stage, pairs), planar.data());
       observer({names[stage], channels, height, width, planar.data(), nullptr});
     }
@@ -225,7 +275,7 @@ class CpuBackend : public Backend {
     std::vector<float> rgb(static_cast<std::size_t>(3) * height * scale * width * scale);
     const ImageView out = pipeline.set_output(view_of(rgb.data(), width * scale, height * scale));
     const int last = static_cast<int>(schedule.tasks.size());
-    for (int task = first; task < last; ++task) {
+    for (int task = schedule.ends[pairs + 1]; task < last; ++task) {
       for (int column = 0; column < schedule.columns; ++column) {
         pipeline.run_tile(schedule.tasks[task], column, 0);
       }
@@ -234,7 +284,7 @@ class CpuBackend : public Backend {
     observe_planar("tail", rgb, width * scale, width * scale, height * scale, false, observer);
     observe_planar("output", rgb, width * scale, in.width * scale, in.height * scale, true,
                    observer);
-    runner.run(first, last);
+    runner.run(last);
   }
 
   // The upper left width x height of interleaved rows of `stride` pixels.
@@ -276,11 +326,17 @@ std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network
     throw Error(ErrorKind::model,
                 "shift masks: the cpu device expects a single 1 in each, found others");
   }
+  int largest = 0;
   for (const int window : network->arch.windows) {
     if (window != 4 && window != 8 && window != 16) {
       throw Error(ErrorKind::model,
                   "windows: the cpu device expects 4, 8 or 16, found " + std::to_string(window));
     }
+    largest = std::max(largest, window);
+  }
+  if (largest != kTile) {  // the picture would be padded to less than whole tiles
+    throw Error(ErrorKind::model, "windows: the cpu device expects one of 16, found none above " +
+                                      std::to_string(largest));
   }
   return std::make_unique<CpuBackend>(*network, precision, std::move(pool));
 }

@@ -88,7 +88,8 @@ Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threa
 std::size_t Workspace::bytes(const PackedNetwork& network, int rows, int columns, int threads) {
   const Sizes s(network, rows, columns, threads);
   const std::size_t tasks = (network.pairs.size() * 3 + 3) * static_cast<std::size_t>(rows);
-  return (2 * s.x + s.q + s.v + s.scratch) * sizeof(float) + tasks * (sizeof(Task) + 8) +
+  return (2 * s.x + s.q + s.v + s.scratch) * sizeof(float) +
+         tasks * (sizeof(Task) + 3 * sizeof(Segment) + 8) +
          static_cast<std::size_t>(rows + columns) * kTile * sizeof(std::int32_t);
 }
 
@@ -99,7 +100,7 @@ void Workspace::prepare(const PackedNetwork& network, int rows, int columns, int
   v_.reserve(s.v);
   scratch_.reserve(s.scratch);
   if (schedule_.rows != rows || schedule_.columns != columns) {
-    schedule_ = make_schedule(network, rows, columns);
+    schedule_ = make_schedule(network, rows, columns, threads);
   }
   seconds_.assign(static_cast<std::size_t>(threads), PartSeconds{});
 }

@@ -1,5 +1,7 @@
 #include "cpu/schedule.h"
 
+#include <algorithm>
+
 namespace elan::cpu {
 namespace {
 
@@ -26,6 +28,22 @@ class Builder {
       }
     });
     return std::move(schedule_);
+  }
+
+  // Band b has the tiles [b * tiles / bands, (b + 1) * tiles / bands), counted row by row.
+  static void share_out(Schedule& schedule, int bands) {
+    const int tiles = schedule.rows * schedule.columns;
+    schedule.bands.resize(bands);
+    for (int b = 0; b < bands; ++b) {
+      const int begin = static_cast<int>(std::int64_t{b} * tiles / bands);
+      const int end = static_cast<int>((std::int64_t{b} + 1) * tiles / bands);
+      for (std::size_t i = 0; i < schedule.tasks.size(); ++i) {
+        const int row_begin = schedule.tasks[i].row * schedule.columns;
+        const int first = std::max(begin - row_begin, 0);
+        const int last = std::min(end - row_begin, schedule.columns);
+        if (first < last) schedule.bands[b].push_back({static_cast<int>(i), first, last});
+      }
+    }
   }
 
  private:
@@ -107,8 +125,10 @@ class Builder {
 
 }  // namespace
 
-Schedule make_schedule(const PackedNetwork& network, int rows, int columns) {
-  return Builder(rows, columns).build(network);
+Schedule make_schedule(const PackedNetwork& network, int rows, int columns, int bands) {
+  Schedule schedule = Builder(rows, columns).build(network);
+  Builder::share_out(schedule, bands);
+  return schedule;
 }
 
 }  // namespace elan::cpu

@@ -1,8 +1,9 @@
 // The order in which the tiles of a picture go through the network, and what each waits for.
 //
-// Work is cut into tasks: one step of the network for one row of tiles. Threads take the tiles of
-// the tasks in order; before a tile of a task is begun, the tasks it depends on must be finished.
-// There is no barrier: a thread waits only if another one is still at work on such a task.
+// Work is cut into tasks: one step of the network for one row of tiles. The tiles are shared out to
+// threads in bands of neighbours, the same in every step, so that a thread finds in its caches what
+// it wrote a step before. A thread takes the tiles of its band in order, and those of other bands
+// when its own next one has to wait; there is no barrier.
 #pragma once
 
 #include <array>
@@ -31,13 +32,20 @@ struct Task {
   std::array<std::int32_t, 4> after{kNone, kNone, kNone, kNone};  // tasks, all before this one
 };
 
+// What a band has of a task: the tiles in columns [first, last).
+struct Segment {
+  std::int32_t task = 0;
+  std::int32_t first = 0, last = 0;
+};
+
 struct Schedule {
   int rows = 0, columns = 0;  // of tiles
   std::vector<Task> tasks;
+  std::vector<std::vector<Segment>> bands;  // segments in the order of their tasks
   // For an observer: the count of tasks that must be done for head, each pair, body and tail.
   std::vector<int> ends;
 };
 
-Schedule make_schedule(const PackedNetwork& network, int rows, int columns);
+Schedule make_schedule(const PackedNetwork& network, int rows, int columns, int bands);
 
 }  // namespace elan::cpu

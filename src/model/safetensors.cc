@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -81,17 +82,14 @@ std::uint64_t header_length(const std::string& name, std::span<const std::byte> 
 }
 
 float from_half(std::uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  float value = 0;
-  if (exponent == 31) {
-    value = fraction == 0 ? std::numeric_limits<float>::infinity()
-                          : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(fraction), -24);
-  } else {
-    value = std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+  const std::uint32_t sign = std::uint32_t{half} >> 15 << 31;
+  const std::uint32_t exponent = half >> 10 & 31, fraction = half & 1023;
+  if (exponent == 0) {  // too small for an implicit leading 1
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24F;
+    return sign != 0 ? -magnitude : magnitude;
   }
-  return half >> 15 ? -value : value;
+  const std::uint32_t wide = exponent == 31 ? 255 : exponent - 15 + 127;
+  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
 }
 
 float from_bfloat(std::uint16_t value) {
@@ -187,7 +185,7 @@ std::vector<float> Safetensors::floats(std::string_view key) const {
   const auto stored = bytes(key);
   std::vector<float> values(element_count(tensor.shape));
   if (tensor.dtype == "F32") {
-    std::memcpy(values.data(), stored.data(), stored.size());
+    decode<float>(stored, values, [](float v) { return v; });
   } else if (tensor.dtype == "F16") {
     decode<std::uint16_t>(stored, values, from_half);
   } else if (tensor.dtype == "BF16") {

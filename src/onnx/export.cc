@@ -213,8 +213,8 @@ onnx::ModelProto Exporter::run() {
   const std::string last = options_.plugins ? body_of_plugins(head) : body(head);
   const std::string sum = graph_.node("Add", {last, head}, "body");
   const std::string phases = conv("tail.conv", sum, net_.tail);
-  const std::string tail = graph_.node(
-      "DepthToSpace", {phases}, "tail", {{"blocksize", arch.scale}, {"mode", std::string("CRD")}});
+  const std::string tail = graph_.node("DepthToSpace", {phases}, "tail",
+                                       {{"blocksize", arch.scale}, {"mode", std::string("CRD")}});
   graph_.node("Add", {shape_.crop(tail, "tail.cropped"), mean()}, "output");
 
   for (const std::string& stage : stage_names(arch)) {
@@ -264,8 +264,8 @@ void Exporter::set_metadata(onnx::ModelProto& model) const {
 
 void check(const Network& net, const OnnxOptions& options) {
   if (options.precision != Precision::fp32 && options.precision != Precision::fp16) {
-    throw Error(ErrorKind::usage, "an ONNX export is fp32 or fp16, not " +
-                                      std::string(to_string(options.precision)));
+    throw Error(ErrorKind::usage,
+                "an ONNX export is fp32 or fp16, not " + std::string(to_string(options.precision)));
   }
   if (!options.size) return;
   int multiple = 1;

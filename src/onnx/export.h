@@ -16,7 +16,7 @@ struct PictureSize {
 };
 
 struct OnnxOptions {
-  std::optional<PictureSize> size;  // none: batch, height and width are dynamic
+  std::optional<PictureSize> size = std::nullopt;  // none: batch, height and width are dynamic
   bool padding = true;  // inside the graph; false: sides are multiples of 16, the caller pads
   // fp32; fp16: what LFE and GMSA compute, on a residual stream in FP32, with FP32 logits. Input
   // and output stay FP32.

@@ -26,10 +26,10 @@ std::string add_lfe_plugin(OnnxGraph& graph, const Lfe& lfe, const std::string& 
                            const std::string& stage, const PluginContext& context);
 
 struct GmsaPlugin {
-  std::string stage;             // name of the output
-  std::string x;                 // input
-  std::string q;                 // of the ELAB's first pair: its input for a later pair,
-  bool gives_q = false;          // or its second output, named `q`
+  std::string stage;     // name of the output
+  std::string x;         // input
+  std::string q;         // of the ELAB's first pair: its input for a later pair,
+  bool gives_q = false;  // or its second output, named `q`
   std::vector<std::int64_t> windows;
   bool shifted = false;
 };

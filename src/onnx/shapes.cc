@@ -28,12 +28,11 @@ PictureShape::Side PictureShape::make_side(std::int64_t axis, const std::string&
   side.size_node = graph_.node("Gather", {"input.shape", graph_.ints({axis})}, label);
   side.padded_node = side.size_node;
   if (padding_) {
-    const std::string up = graph_.node("Add", {side.size_node, graph_.ints({multiple_ - 1})},
-                                       label + ".rounded_up");
+    const std::string up =
+        graph_.node("Add", {side.size_node, graph_.ints({multiple_ - 1})}, label + ".rounded_up");
     const std::string count =
         graph_.node("Div", {up, graph_.ints({multiple_})}, label + ".multiples");
-    side.padded_node =
-        graph_.node("Mul", {count, graph_.ints({multiple_})}, "padded." + label);
+    side.padded_node = graph_.node("Mul", {count, graph_.ints({multiple_})}, "padded." + label);
   }
   return side;
 }
@@ -52,8 +51,7 @@ std::vector<NamedDim> PictureShape::output_dims() const {
 
 std::vector<NamedDim> PictureShape::padded_dims(int channels, int scale) const {
   if (height_.size > 0) {
-    return {std::int64_t{1}, std::int64_t{channels}, scale * height_.padded,
-            scale * width_.padded};
+    return {std::int64_t{1}, std::int64_t{channels}, scale * height_.padded, scale * width_.padded};
   }
   const std::string prefix = scale == 1 ? "padded_" : "enlarged_";
   return {"batch", std::int64_t{channels}, prefix + "height", prefix + "width"};
@@ -72,8 +70,7 @@ std::string PictureShape::reflected(const Side& side) {
     return graph_.named_ints("pad." + side.label, indices);
   }
   const std::string name = "pad." + side.label;
-  const std::string last =
-      graph_.node("Sub", {side.size_node, graph_.ints({1})}, name + ".last");
+  const std::string last = graph_.node("Sub", {side.size_node, graph_.ints({1})}, name + ".last");
   const std::string there_and_back =
       graph_.node("Mul", {last, graph_.ints({2})}, name + ".there_and_back");
   const std::string period =
@@ -101,8 +98,8 @@ std::string PictureShape::pad(const std::string& x) {
 }
 
 std::string PictureShape::crop(const std::string& x, const std::string& name) {
-  if (!padding_ || (height_.size > 0 && height_.size == height_.padded &&
-                    width_.size == width_.padded)) {
+  if (!padding_ ||
+      (height_.size > 0 && height_.size == height_.padded && width_.size == width_.padded)) {
     return x;
   }
   std::string ends;
@@ -143,9 +140,9 @@ NamedDim PictureShape::columns(int window) {
 std::string PictureShape::to_windows(const std::string& x, int window, int channels,
                                      const std::string& name) {
   const std::string id = std::to_string(window) + "x" + std::to_string(channels);
-  const std::string strips =
-      shape("strips." + id, {std::int64_t{-1}, std::int64_t{window}, columns(window),
-                             std::int64_t{window} * channels});
+  const std::string strips = shape(
+      "strips." + id,
+      {std::int64_t{-1}, std::int64_t{window}, columns(window), std::int64_t{window} * channels});
   std::string t = graph_.node("Reshape", {x, strips}, name + ".strips");
   t = graph_.node("Transpose", {t}, name + ".gather", {{"perm", Dims{0, 2, 1, 3}}});
   return graph_.node("Reshape", {t, graph_.ints({-1, window * window, channels})}, name);
@@ -154,9 +151,9 @@ std::string PictureShape::to_windows(const std::string& x, int window, int chann
 std::string PictureShape::from_windows(const std::string& x, int window, int channels,
                                        const std::string& name) {
   const std::string id = std::to_string(window) + "x" + std::to_string(channels);
-  const std::string cells =
-      shape("cells." + id, {std::int64_t{-1}, columns(window), std::int64_t{window},
-                            std::int64_t{window} * channels});
+  const std::string cells = shape(
+      "cells." + id,
+      {std::int64_t{-1}, columns(window), std::int64_t{window}, std::int64_t{window} * channels});
   std::string t = graph_.node("Reshape", {x, cells}, name + ".cells");
   t = graph_.node("Transpose", {t}, name + ".scatter", {{"perm", Dims{0, 2, 1, 3}}});
   const auto side = [](const Side& s) {
@@ -176,8 +173,8 @@ std::string PictureShape::roll(const std::string& x, int shift, const std::strin
     const std::string on = graph_.ints({axis});
     const std::string first =
         graph_.node("Slice", {result, at, graph_.ints({kToTheEnd}), on}, part + ".first");
-    const std::string second = graph_.node("Slice", {result, graph_.ints({0}), at, on},
-                                           part + ".second");
+    const std::string second =
+        graph_.node("Slice", {result, graph_.ints({0}), at, on}, part + ".second");
     result = graph_.node("Concat", {first, second}, axis == 1 ? part : name, {{"axis", axis}});
   }
   return result;

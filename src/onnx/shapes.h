@@ -42,9 +42,9 @@ class PictureShape {
  private:
   // One side of the picture.
   struct Side {
-    std::int64_t axis = 0;   // of [N, C, H, W]
-    std::string label;       // "height"
-    std::int64_t size = 0;   // pixels; 0: known at run time only
+    std::int64_t axis = 0;  // of [N, C, H, W]
+    std::string label;      // "height"
+    std::int64_t size = 0;  // pixels; 0: known at run time only
     std::int64_t padded = 0;
     std::string size_node, padded_node;  // 1-D of one element; empty if the number is known
   };

@@ -51,10 +51,9 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   switch (save.format) {
     case Format::png:
       return option->set("compression", 3)->set("filter", VIPS_FOREIGN_PNG_FILTER_ALL);
-    case Format::jpeg:
+    case Format::jpeg:  // optimised coding makes libjpeg hold the whole picture
       return option->set("Q", save.quality.value_or(kJpegQuality))
-          ->set("subsample_mode", VIPS_FOREIGN_SUBSAMPLE_OFF)
-          ->set("optimize_coding", true);
+          ->set("subsample_mode", VIPS_FOREIGN_SUBSAMPLE_OFF);
     case Format::webp:
       return option->set("Q", save.lossless ? 75 : save.quality.value_or(kWebpQuality))
           ->set("lossless", save.lossless)
@@ -82,16 +81,30 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   return option;
 }
 
+void check_heif(const OutputFile& file) {
+  const vips::VSource source(vips_source_new_from_descriptor(file.descriptor()));
+  VImage image;
+  try {
+    VImage::call("heifload_source", VImage::option()->set("source", source)->set("out", &image));
+  } catch (const vips::VError&) {
+    vips_error_clear();
+    vips_error("heif", "the encoder refuses pictures of this size");
+    throw;
+  }
+}
+
 }  // namespace
 
-bool encoder_seeks(Format format) {
-  return format == Format::tiff;
+bool needs_file(Format format) {
+  return format == Format::tiff || format == Format::avif || format == Format::heic;
 }
 
 void encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file) {
   const vips::VTarget target = target_of(file);
   VImage::call(traits(save.format).saver,
                options_of(image, save, bits)->set("in", image)->set("target", target));
+  // libvips does not hear of it when the encoder behind libheif refuses a picture.
+  if (save.format == Format::avif || save.format == Format::heic) check_heif(file);
 }
 
 }  // namespace elan::picture

@@ -9,8 +9,9 @@
 
 namespace elan::picture {
 
-// True when the encoder goes back to earlier bytes of its output.
-bool encoder_seeks(Format format);
+// True when the output has to be a file, pipes being filled from it afterwards: the encoder goes
+// back to earlier bytes, or what it wrote is looked at again.
+bool needs_file(Format format);
 
 // Encodes `image` (8 or 16 bits, as `format` takes it) into `file`. `bits`: significant bits of
 // the samples, for formats between 8 and 16. Throws vips::VError.

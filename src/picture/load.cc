@@ -171,6 +171,12 @@ void decode(Picture::State& state, VImage image, const std::string& name) {
   image = to_rgb_or_grey(image, name, state.warnings);
   state.gray = is_grey(image);
   state.type = image.format() == VIPS_FORMAT_USHORT ? SampleType::u16 : SampleType::u8;
+  if (state.format == Format::tiff && image.get_typeof(VIPS_META_IPTC_NAME) != 0) {
+    // libvips 8.14 takes the number of words for the number of bytes.
+    image = image.copy();
+    image.remove(VIPS_META_IPTC_NAME);
+    state.warnings.emplace_back("metadata dropped: IPTC (cannot be read from TIFF here)");
+  }
   state.metadata = keep_metadata(image);
   const int colours = state.gray ? 1 : 3;
   state.has_alpha = image.bands() > colours;
@@ -207,8 +213,9 @@ Picture load(const Input& input, const LoadOptions& options) {
     state->height = image.height();
     decode(*state, image, name);
   } catch (const vips::VError&) {
-    fail(name, "expected a complete " + std::string(to_string(state->format)) +
-                   " picture, found a damaged or truncated one (" + take_vips_error() + ")");
+    fail(name, "expected a " + std::string(to_string(state->format)) +
+                   " picture, found one that is damaged, truncated or of an unsupported kind (" +
+                   take_vips_error() + ")");
   } catch (const std::bad_alloc&) {
     fail(name, "not enough memory to decode it");
   }

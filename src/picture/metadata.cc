@@ -28,6 +28,30 @@ bool has(const VImage& image, const char* field) {
   return image.get_typeof(field) != 0;
 }
 
+// Cuts the second directory, which holds the thumbnail, off a block of EXIF (a TIFF header, then
+// directories of 12-byte entries that end with the offset of the next; TIFF 6.0, section 2).
+// libvips writes the old thumbnail on even when it is told that there is none.
+void cut_thumbnail(VImage& image) {
+  std::size_t size = 0;
+  const auto* data = static_cast<const char*>(image.get_blob(VIPS_META_EXIF_NAME, &size));
+  std::string text(data, size);
+  const std::size_t start = text.starts_with("Exif") ? 6 : 0;  // as JPEG has it
+  if (size < start + 8) return;
+  const bool big_endian = text[start] == 'M';
+  const auto number = [&](std::size_t at, std::size_t bytes) -> std::size_t {
+    if (at > size || size - at < bytes) return 0;
+    std::size_t value = 0;
+    for (std::size_t i = 0; i < bytes; ++i)
+      value = value << 8 | static_cast<unsigned char>(text[at + (big_endian ? i : bytes - 1 - i)]);
+    return value;
+  };
+  const std::size_t first = start + number(start + 4, 4);
+  const std::size_t next = first + 2 + 12 * number(first, 2);
+  if (next > size || size - next < 4) return;
+  text.replace(next, 4, 4, '\0');
+  vips_image_set_blob_copy(image.get_image(), VIPS_META_EXIF_NAME, text.data(), size);
+}
+
 // XMP has a second copy of the orientation; a one-digit value can be corrected in place.
 void reset_xmp_orientation(VImage& image) {
   std::size_t size = 0;
@@ -59,18 +83,23 @@ void copy_fields(const VImage& from, VImage& to) {
 
 }  // namespace
 
-VImage keep_metadata(VImage image) {
+VImage keep_metadata(const VImage& image) {
   double xres = image.xres(), yres = image.yres();
   if (xres == kNoDensity && yres == kNoDensity) xres = yres = k72PerInch;
   VImage kept = VImage::black(1, 1).copy(VImage::option()->set("xres", xres)->set("yres", yres));
   copy_fields(image, kept);
-  if (has(kept, VIPS_META_EXIF_NAME)) kept.set(VIPS_META_ORIENTATION, 1);
+  if (has(kept, VIPS_META_EXIF_NAME)) {
+    kept.set(VIPS_META_ORIENTATION, 1);
+    cut_thumbnail(kept);
+  }
   if (has(kept, VIPS_META_XMP_NAME)) reset_xmp_orientation(kept);
   return kept;
 }
 
-void put_metadata(VImage& image, const VImage& metadata) {
+void put_metadata(VImage& image, const VImage& metadata, Format format) {
   copy_fields(metadata, image);
+  // libvips would write the block of a JPEG into a TIFF, where it means something else.
+  if (!traits(format).iptc && has(image, VIPS_META_IPTC_NAME)) image.remove(VIPS_META_IPTC_NAME);
   if (has(metadata, VIPS_META_ORIENTATION)) image.set(VIPS_META_ORIENTATION, 1);
 }
 

@@ -10,10 +10,10 @@ namespace elan::picture {
 
 // A one-pixel image with those metadata of `image` that make sense for its upright enlargement:
 // profile, EXIF (orientation 1, no thumbnail of the old size), XMP, IPTC, comments and density.
-VImage keep_metadata(VImage image);
+VImage keep_metadata(const VImage& image);
 
-// Gives `image` what keep_metadata kept.
-void put_metadata(VImage& image, const VImage& metadata);
+// Gives `image` what keep_metadata kept and `format` can hold.
+void put_metadata(VImage& image, const VImage& metadata, Format format);
 
 // "EXIF", "XMP": what `metadata` holds and `format` cannot. Profiles are applied, not dropped.
 std::vector<std::string> dropped_by(const VImage& metadata, Format format);

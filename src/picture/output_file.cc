@@ -69,14 +69,14 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-OutputFile::OutputFile(const Output& output, bool needs_seek)
+OutputFile::OutputFile(const Output& output, bool needs_file)
     : name_(quoted_name(output.path)), path_(output.path) {
   if (output.descriptor < 0) {
-    open_path(needs_seek);
+    open_path(needs_file);
     return;
   }
   descriptor_ = output.descriptor;
-  if (needs_seek) open_spool();
+  if (needs_file) open_spool();
 }
 
 OutputFile::~OutputFile() {
@@ -87,7 +87,7 @@ OutputFile::~OutputFile() {
   slot_at(slot_).state = Slot::unused;
 }
 
-void OutputFile::open_path(bool needs_seek) {
+void OutputFile::open_path(bool needs_file) {
   struct stat status{};
   const bool exists = ::stat(path_.c_str(), &status) == 0;
   if (exists && S_ISDIR(status.st_mode)) fail(name_, "cannot be written: it is a folder");
@@ -98,7 +98,7 @@ void OutputFile::open_path(bool needs_seek) {
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
   if (descriptor_ < 0) fail(name_, std::string("cannot be written: ") + std::strerror(errno));
   owned_ = true;
-  if (needs_seek) open_spool();
+  if (needs_file) open_spool();
 }
 
 void OutputFile::open_temporary(const std::filesystem::path& target) {

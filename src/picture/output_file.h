@@ -12,9 +12,9 @@ namespace elan::picture {
 // Not for concurrent use; different objects may be used at once. Errors are Error (input).
 class OutputFile {
  public:
-  // `needs_seek`: the encoder goes back in what it has written; an output that cannot (a pipe)
-  // is then collected in an unnamed file in the temporary folder first.
-  OutputFile(const Output& output, bool needs_seek);
+  // `needs_file`: what is written must be open to seeking and reading; an output that is not (a
+  // pipe) is then filled from an unnamed file in the temporary folder.
+  OutputFile(const Output& output, bool needs_file);
   ~OutputFile();  // removes the temporary file unless finish() has succeeded
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
@@ -27,11 +27,14 @@ class OutputFile {
   // Puts the finished file in its place. Throws when that fails.
   void finish();
 
+  // For reading back what was written, where the constructor was told `needs_file`.
+  [[nodiscard]] int descriptor() const { return descriptor_; }
+
   // One line about the write that failed, empty when none did.
   [[nodiscard]] std::string failure() const;
 
  private:
-  void open_path(bool needs_seek);
+  void open_path(bool needs_file);
   void open_temporary(const std::filesystem::path& target);
   void open_spool();
   void drain_spool();

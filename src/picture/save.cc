@@ -44,12 +44,13 @@ int band_rows(int width, int height, std::size_t pixel_bytes) {
 class RowImage {
  public:
   RowImage(const Picture& picture, const RowReader& rgb, const RowReader& alpha, int width,
-           int height, std::stop_token stop)
+           int height, Format format, std::stop_token stop)
       : state_(picture.state()),
         rgb_(rgb),
         alpha_(alpha),
         width_(width),
         height_(height),
+        format_(format),
         colours_(state_.gray ? 1 : 3),
         bands_(colours_ + (state_.has_alpha ? 1 : 0)),
         stop_(std::move(stop)) {
@@ -67,7 +68,7 @@ class RowImage {
                                ? (deep ? VIPS_INTERPRETATION_GREY16 : VIPS_INTERPRETATION_B_W)
                                : (deep ? VIPS_INTERPRETATION_RGB16 : VIPS_INTERPRETATION_sRGB),
                            state_.metadata.xres(), state_.metadata.yres());
-    put_metadata(out, state_.metadata);
+    put_metadata(out, state_.metadata, format_);
     vips_image_set_int(raw, VIPS_META_SEQUENTIAL, 1);
     if (vips_image_pipelinev(raw, VIPS_DEMAND_STYLE_THINSTRIP, nullptr) != 0 ||
         vips_image_generate(raw, nullptr, &RowImage::generate, nullptr, this, nullptr) != 0)
@@ -170,6 +171,7 @@ class RowImage {
   const RowReader& rgb_;
   const RowReader& alpha_;
   int width_, height_;
+  Format format_;
   int colours_, bands_;
   std::stop_token stop_;
   std::optional<AlphaLimits> limits_;
@@ -208,7 +210,7 @@ bool needs_srgb(const VImage& metadata, bool grey, Format format) {
 
 VImage in_srgb(const VImage& image, bool keep_grey) {
   const int depth = image.format() == VIPS_FORMAT_USHORT ? 16 : 8;
-  const VImage rgb =
+  VImage rgb =
       image.icc_transform("srgb", VImage::option()->set("embedded", true)->set("depth", depth));
   if (image.bands() >= 3 || !keep_grey) return rgb;
   // Neutral: the three bands are one.
@@ -311,8 +313,8 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
   check_output(picture, width, height, options);
   if (picture.alpha() && !alpha)
     throw Error(ErrorKind::internal, "a picture with alpha is saved without rows of alpha");
-  OutputFile file(output, encoder_seeks(options.format));
-  RowImage rows(picture, rgb, alpha, width, height, stop);
+  OutputFile file(output, needs_file(options.format));
+  RowImage rows(picture, rgb, alpha, width, height, options.format, stop);
   try {
     const VImage image = resized(rows.image(), written_size(width, height, options));
     encode(fitted(image, options.format), options, picture.state().significant_bits, file);

@@ -30,9 +30,11 @@ std::size_t utf8_length(std::string_view text) {
 void initialise(int threads) {
   static std::once_flag once;
   std::call_once(once, [] {
-    // libvips reports oddities of files and missing plugins on stderr; ours to print is nothing.
-    g_log_set_handler("VIPS", static_cast<GLogLevelFlags>(G_LOG_LEVEL_MASK & ~G_LOG_FLAG_FATAL),
-                      drop_message, nullptr);
+    // libvips reports oddities of files and missing plugins on stderr, and GObject sizes of 0 that
+    // libvips then refuses itself; it is not for a library to print.
+    for (const char* domain : {"VIPS", "GLib-GObject"})
+      g_log_set_handler(domain, static_cast<GLogLevelFlags>(G_LOG_LEVEL_MASK & ~G_LOG_FLAG_FATAL),
+                        drop_message, nullptr);
     // libvips looks for its plugins relative to the program of this name; there is none, so it
     // uses the folder it was built with.
     if (vips_init("elan-sr: no program") != 0)

@@ -143,7 +143,7 @@ TEST(Usage, EveryCommandHasHelp) {
     }
     ++commands;
   }
-  EXPECT_EQ(commands, 4);
+  EXPECT_GE(commands, 4);  // export is there where ONNX is
 }
 
 TEST(Usage, VersionSaysWhatWasBuilt) {

@@ -16,7 +16,8 @@ constexpr int kScale = 4;
 
 std::vector<std::uint8_t> upscale(const ConstImageView& in, const EngineOptions& options) {
   Engine engine(Model::load(ELANSR_MODELS "/elan_light_x4.safetensors"), options);
-  std::vector<std::uint8_t> out(static_cast<std::size_t>(in.width) * in.height * kScale * kScale * 3);
+  std::vector<std::uint8_t> out(static_cast<std::size_t>(in.width) * in.height * kScale * kScale *
+                                3);
   engine.upscale(in, view_of(out.data(), in.width * kScale, in.height * kScale));
   return out;
 }
@@ -49,8 +50,8 @@ TEST(Seams, TilesDifferLittleAndNotAtTheirBorders) {
   // Tiles because memory is short, not because they were asked for.
   EngineOptions small{.device = "cpu"};
   small.max_memory = std::size_t{110} << 20;
-  const TilePlan plan =
-      Engine(Model::load(ELANSR_MODELS "/elan_light_x4.safetensors"), small).plan(in.width, in.height);
+  const TilePlan plan = Engine(Model::load(ELANSR_MODELS "/elan_light_x4.safetensors"), small)
+                            .plan(in.width, in.height);
   ASSERT_GT(plan.columns * plan.rows, 1);
   ASSERT_LE(plan.memory, small.max_memory);
   const std::vector<std::uint8_t> tiled = upscale(in, small);

@@ -33,6 +33,7 @@ void upscale_one_pixel(elan::Network network) {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-identifier-naming): libFuzzer calls these by their names
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
     const auto file = elan::Safetensors::parse("fuzz", std::as_bytes(std::span(data, size)));
@@ -65,3 +66,4 @@ extern "C" __attribute__((weak)) std::size_t LLVMFuzzerCustomMutator(std::uint8_
   }
   return mutated;
 }
+// NOLINTEND(readability-identifier-naming)

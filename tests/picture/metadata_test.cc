@@ -40,22 +40,29 @@ void put_directory(std::string& out, const std::vector<Entry>& entries, std::siz
 // Little-endian EXIF of a picture that a camera turned: maker, orientation 6, its size in pixels
 // and a thumbnail.
 std::string exif() {
-  constexpr unsigned kAscii = 2, kShort = 3, kLong = 4;
+  constexpr unsigned kAscii = 2, kShort = 3, kLong = 4, kRational = 5;
   const std::string maker("Elan Optics\0", 12), thumbnail = kThumbnail;
-  const std::size_t first = 8, own = first + 2 + 3 * 12 + 4, second = own + 2 + 2 * 12 + 4,
-                    data = second + 2 + 3 * 12 + 4;
+  const std::size_t first = 8, own = first + 2 + 6 * 12 + 4, second = own + 2 + 2 * 12 + 4,
+                    data = second + 2 + 3 * 12 + 4, density = data + maker.size(),
+                    picture = density + 8;
   std::string out("II*\0", 4);
   put32(out, first);
-  put_directory(
-      out, {{0x10f, kAscii, maker.size(), data}, {0x112, kShort, 1, 6}, {0x8769, kLong, 1, own}},
-      second);
-  put_directory(out, {{0xa002, kLong, 1, 48}, {0xa003, kLong, 1, 32}}, 0);
   put_directory(out,
-                {{0x103, kShort, 1, 6},
-                 {0x201, kLong, 1, data + maker.size()},
-                 {0x202, kLong, 1, thumbnail.size()}},
-                0);
-  return out + maker + thumbnail;
+                {{0x10f, kAscii, maker.size(), data},
+                 {0x112, kShort, 1, 6},
+                 {0x11a, kRational, 1, density},
+                 {0x11b, kRational, 1, density},
+                 {0x128, kShort, 1, 2},
+                 {0x8769, kLong, 1, own}},
+                second);
+  put_directory(out, {{0xa002, kLong, 1, 48}, {0xa003, kLong, 1, 32}}, 0);
+  put_directory(
+      out, {{0x103, kShort, 1, 6}, {0x201, kLong, 1, picture}, {0x202, kLong, 1, thumbnail.size()}},
+      0);
+  out += maker;
+  put32(out, 300);
+  put32(out, 1);
+  return out + thumbnail;
 }
 
 const std::string kXmp =
@@ -79,7 +86,7 @@ class Metadata : public PictureTest {
         "Photoshop 3.0\0"
         "8BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x19\0\x03"
         "abc",
-        36);
+        34);
     vips_image_set_blob_copy(image.get_image(), VIPS_META_IPTC_NAME, iptc.data(), iptc.size());
     image = image.copy(VImage::option()->set("xres", 300 / 25.4)->set("yres", 300 / 25.4));
     image.write_to_file(path.c_str(), VImage::option()->set("Q", 95));

@@ -1,10 +1,10 @@
 // Where bytes go: names, links, devices, descriptors; what stays behind when it fails.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <thread>
 
@@ -15,7 +15,15 @@ namespace {
 
 class OutputTest : public PictureTest {
  protected:
-  OutputTest() { gradient(64, 48, 3).write_to_file(file("in.png").c_str()); }
+  OutputTest() {
+    // noise, so that no format makes it tiny
+    const VImage noise =
+        VImage::gaussnoise(64, 48, VImage::option()->set("mean", 128)->set("sigma", 60));
+    VImage::bandjoin({noise, noise, noise})
+        .cast(VIPS_FORMAT_UCHAR)
+        .copy(VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB))
+        .write_to_file(file("in.png").c_str());
+  }
 
   std::string refused(const Output& output, Format format = Format::png) {
     const Picture picture = load({file("in.png")}, {});

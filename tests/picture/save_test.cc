@@ -37,10 +37,10 @@ TEST_F(Save, RowsAreAskedForOnceInOrderInEveryFormat) {
   for (const Format format : kAll)
     for (const bool smaller : {false, true}) {
       const bool big = streams(format);  // several bands
-      const int scale = big ? 8 : 2;
+      const int scale = big ? 6 : 1;
       Watcher rgb, alpha;
       SaveOptions options{.format = format};
-      if (smaller) options.width = 700;
+      if (smaller) options.width = 500;
       const fs::path out = file("out." + std::string(extension_of(format)));
       save(picture, rgb.watch(nearest(picture.rgb(), scale)),
            alpha.watch(nearest(*picture.alpha(), scale)), 600 * scale, 500 * scale, {out}, options);
@@ -51,8 +51,8 @@ TEST_F(Save, RowsAreAskedForOnceInOrderInEveryFormat) {
         EXPECT_GT(rgb.calls, 1) << to_string(format) << smaller;
       }
       const VImage back = reopen(out);
-      EXPECT_EQ(back.width(), smaller ? 700 : 600 * scale);
-      EXPECT_EQ(back.height(), smaller ? 583 : 500 * scale);
+      EXPECT_EQ(back.width(), smaller ? 500 : 600 * scale);
+      EXPECT_EQ(back.height(), smaller ? 417 : 500 * scale);
     }
 }
 
@@ -141,15 +141,26 @@ TEST_F(Save, LimitsAreReached) {
       std::fill_n(out.data + static_cast<std::size_t>(y) * out.row_bytes, out.width * 3,
                   std::byte{});
   };
-  const std::pair<Format, int> limits[] = {{Format::webp, 16383},  {Format::jpeg, 65500},
-                                           {Format::gif, 65535},   {Format::avif, 16384},
-                                           {Format::heic, 16384},  {Format::png, 1000000},
-                                           {Format::jxl, 1000000}, {Format::tiff, 1000000}};
+  const std::pair<Format, int> limits[] = {{Format::webp, 16383}, {Format::jpeg, 65500},
+                                           {Format::gif, 65535},  {Format::avif, 16384},
+                                           {Format::heic, 16384}, {Format::png, 1000000}};
   for (const auto& [format, limit] : limits) {
     const fs::path out = file("out." + std::string(extension_of(format)));
-    save(picture, black, {}, limit, 16, {out}, {.format = format});
+    const int rows = format == Format::heic ? 64 : 4;  // x265 refuses flatter ones
+    save(picture, black, {}, limit, rows, {out}, {.format = format});
     EXPECT_EQ(load({out}, {}).width(), limit) << to_string(format);
   }
+}
+
+// libheif writes an empty file and libvips calls it a success when x265 refuses a picture.
+TEST_F(Save, AnEncoderThatRefusesIsNoticed) {
+  const Picture picture = picture_of(gradient(512, 1, 3), file("in.png"));
+  const std::string text = error_of(ErrorKind::input, [&] {
+    save(picture, nearest(picture.rgb(), 16), {}, 8192, 16, {file("out.heic")},
+         {.format = Format::heic});
+  });
+  EXPECT_NE(text.find("the encoder refuses"), std::string::npos) << text;
+  EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
 }
 
 TEST_F(Save, DeepSamplesAreRoundedWhereTheFormatHasNone) {

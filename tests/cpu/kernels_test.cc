@@ -1,0 +1,299 @@
+// The kernels of every usable instruction set and data type against plain loops in double.
+#include "cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cpu/buffer.h"
+
+namespace elan::cpu {
+namespace {
+
+float rounded(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return std::bit_cast<float>((bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u);
+}
+
+using Planes = std::vector<std::vector<float>>;  // [channel][pixel]
+
+class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
+ protected:
+  const Operand operand_ = std::get<1>(GetParam());
+  const Kernels& k_ = kernels(std::get<0>(GetParam()), operand_);
+  std::minstd_rand random_{7};
+
+  float value(float spread) {
+    const float v = spread * (static_cast<float>(random_() % 20001) / 10000.0f - 1.0f);
+    return operand_ == Operand::fp32 ? v : rounded(v);
+  }
+  Planes planes(int count, std::size_t size, float spread) {
+    Planes p(count, std::vector<float>(size));
+    for (auto& plane : p) {
+      for (float& v : plane) v = value(spread);
+    }
+    return p;
+  }
+  // Channels to operand words, several of a pixel to a word.
+  Buffer<Word> packed(const Planes& p) const {
+    const std::size_t steps = (p.size() + k_.pack - 1) / k_.pack, size = p[0].size();
+    Buffer<Word> words(steps * size);
+    for (std::size_t s = 0; s < steps; ++s) {
+      for (std::size_t i = 0; i < size; ++i) {
+        const std::size_t c = s * k_.pack;
+        const float second = k_.pack == 2 && c + 1 < p.size() ? p[c + 1][i] : 0.0f;
+        words[s * size + i] = word(p[c][i], second);
+      }
+    }
+    return words;
+  }
+  Word word(float first, float second) const {
+    if (k_.pack == 1) return first;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(second) |
+                                std::bit_cast<std::uint32_t>(first) >> 16);
+  }
+  // Channel `c` of pixel `i` of packed planes of `size` words.
+  float unpacked(const Word* words, int c, std::size_t i, std::size_t size) const {
+    const auto bits = std::bit_cast<std::uint32_t>(words[c / k_.pack * size + i]);
+    if (k_.pack == 1) return std::bit_cast<float>(bits);
+    return std::bit_cast<float>(c % 2 == 0 ? bits << 16 : bits & 0xffff0000u);
+  }
+  // How much a stored operand may differ from the exact value.
+  double tolerance(double exact) const {
+    return operand_ == Operand::fp32 ? 1e-5 * (1 + std::abs(exact)) : 6e-3 * (1 + std::abs(exact));
+  }
+};
+
+TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
+  for (const auto& [outs, block] : {std::pair(12, 6), std::pair(10, 6), std::pair(8, 4),
+                                    std::pair(2, 6), std::pair(k_.pack == 1 ? 15 : 4, 5)}) {
+    const int in = 14;
+    const Planes x = planes(in, kHaloPlane, 1);
+    const Planes w = planes(outs, in, 1);
+    const Buffer<Word> words = packed(x);
+    const int steps = in / k_.pack;
+    Buffer<Word> weights(static_cast<std::size_t>(outs) * steps);
+    Word* at = weights.data();
+    for (int first = 0; first < outs; first += block) {
+      for (int s = 0; s < steps; ++s) {
+        for (int o = first; o < std::min(outs, first + block); ++o) {
+          *at++ = word(w[o][s * k_.pack], w[o][s * k_.pack + k_.pack - 1]);
+        }
+      }
+    }
+    Buffer<std::int32_t> offsets(steps);
+    const auto tap = [](int s) { return s % 3 - 1 + (s % 2) * kHaloStride; };
+    for (int s = 0; s < steps; ++s) offsets[s] = s * kHaloPlane + tap(s);
+    Buffer<float> bias(outs), values(static_cast<std::size_t>(outs) * kTilePixels),
+        residual(static_cast<std::size_t>(outs) * kTilePixels);
+    Buffer<Word> operand(static_cast<std::size_t>(outs) * kTilePixels);
+    for (int o = 0; o < outs; ++o) bias[o] = 0.1f * static_cast<float>(o) - 0.5f;
+    for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = value(2);
+    const Matrix matrix{outs, steps, block, weights.data(), bias.data(), offsets.data()};
+    const auto exact = [&](int o, int pixel) {
+      double sum = bias[o];
+      for (int c = 0; c < in; ++c) {
+        const int s = c / k_.pack;
+        sum += double{w[o][c]} *
+               x[c][kHaloOrigin + pixel / kTile * kHaloStride + pixel % kTile + tap(s)];
+      }
+      return sum;
+    };
+    for (const Store store :
+         {Store::values, Store::residual, Store::operand, Store::operand_relu, Store::keys}) {
+      k_.product({&matrix, words.data() + kHaloOrigin, kHaloStride, store, values.data(),
+                  residual.data(), operand.data()});
+      for (int o = 0; o < outs; ++o) {
+        for (int i = 0; i < kTilePixels; ++i) {
+          double y = exact(o, i);
+          if (store == Store::residual) y += residual[o * kTilePixels + i];
+          if (store == Store::operand_relu) y = std::max(y, 0.0);
+          if (store == Store::values || store == Store::residual) {
+            ASSERT_NEAR(values[o * kTilePixels + i], y, 1e-5 * (1 + std::abs(y))) << o << " " << i;
+          }
+          if (store == Store::values) continue;
+          const float stored =
+              store == Store::keys && k_.pack == 2
+                  ? std::bit_cast<float>(
+                        i % 2 == 0
+                            ? std::bit_cast<std::uint32_t>(operand[(o * kTilePixels + i) / 2]) << 16
+                            : std::bit_cast<std::uint32_t>(operand[(o * kTilePixels + i) / 2]) &
+                                  0xffff0000u)
+              : store == Store::keys ? operand[o * kTilePixels + i]
+                                     : unpacked(operand.data(), o, i, kTilePixels);
+          ASSERT_NEAR(stored, y, tolerance(y)) << static_cast<int>(store) << " " << o << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuKernels, AttentionIsRightForSmallAndForLargeScores) {
+  for (const int window : {4, 8, 16}) {
+    for (const int channels : {5, 20}) {
+      for (const float spread : {0.3f, 12.0f}) {  // scores up to about 10 and 10,000
+        Planes q = planes(channels, kTilePixels, spread);
+        // Queries far shorter than some keys: their reference has to move.
+        for (auto& plane : q) {
+          for (int i = 0; i < kTilePixels; i += 3) plane[i] *= 0.125f;
+        }
+        const Planes v = planes(channels, kTilePixels, 3);
+        const Buffer<Word> words = packed(q);
+        Buffer<Word> keys(static_cast<std::size_t>(channels) * kTilePixels / k_.pack);
+        for (int c = 0; c < channels; ++c) {
+          for (int i = 0; i < kTilePixels; i += k_.pack) {
+            keys[(c * kTilePixels + i) / k_.pack] = word(v[c][i], v[c][i + k_.pack - 1]);
+          }
+        }
+        Buffer<Word> out(static_cast<std::size_t>(channels + 1) * kTilePixels);
+        Buffer<float> scratch(attention_scratch(channels));
+        k_.attention({words.data(), keys.data(), out.data(), channels, window, scratch.data()});
+        for (int i = 0; i < kTilePixels; ++i) {
+          const int top = i / kTile / window * window, left = i % kTile / window * window;
+          std::vector<double> scores;
+          std::vector<int> where;
+          for (int n = 0; n < window * window; ++n) {
+            const int j = (top + n / window) * kTile + left + n % window;
+            double s = 0;
+            for (int c = 0; c < channels; ++c) s += double{q[c][i]} * q[c][j];
+            scores.push_back(s);
+            where.push_back(j);
+          }
+          const double most = *std::max_element(scores.begin(), scores.end());
+          double total = 0;
+          for (double& s : scores) total += s = std::exp2(s - most);
+          for (int c = 0; c < channels; ++c) {
+            double y = 0;
+            for (std::size_t n = 0; n < where.size(); ++n) y += scores[n] * v[c][where[n]] / total;
+            // A score of 10,000 has an error of about 1e-3 in FP32; BF16 rounds the powers.
+            const double limit = operand_ == Operand::fp32 ? (spread > 1 ? 2e-2 : 2e-5) : 5e-2;
+            ASSERT_NEAR(unpacked(out.data(), c, i, kTilePixels), y, limit)
+                << "window " << window << " channel " << c << " pixel " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuKernels, HaloComesFromTheRightNeighbours) {
+  constexpr int kChannels = 6;
+  std::vector<std::vector<float>> tiles(9);
+  for (auto& tile : tiles) {
+    tile.resize(kChannels * kTilePixels);
+    for (float& v : tile) v = value(5);
+  }
+  const std::vector<std::int32_t> order{2, 0, 5, -1, 1, 3};
+  for (const int missing : {-1, 1, 3, 8}) {
+    HaloTask task;
+    for (int i = 0; i < 9; ++i) task.x[i] = i == missing ? nullptr : tiles[i].data();
+    task.channels = order.data();
+    task.steps = static_cast<int>(order.size()) / k_.pack;
+    Buffer<Word> out(static_cast<std::size_t>(task.steps) * kHaloPlane);
+    task.out = out.data();
+    if (k_.pack == 1) task.steps = static_cast<int>(order.size());
+    k_.halo(task);
+    for (std::size_t c = 0; c < order.size(); ++c) {
+      for (int y = -kHalo; y < kTile + kHalo; ++y) {
+        for (int x = -kHalo; x < kTile + kHalo; ++x) {
+          const int tile = (y + kTile) / kTile * 3 + (x + kTile) / kTile;
+          const float expected =
+              order[c] < 0 || tile == missing
+                  ? 0.0f
+                  : tiles[tile][order[c] * kTilePixels + (y + kTile) % kTile * kTile +
+                                (x + kTile) % kTile];
+          ASSERT_EQ(unpacked(out.data() + kHaloOrigin + y * kHaloStride + x, static_cast<int>(c), 0,
+                             kHaloPlane),
+                    expected)
+              << c << " " << y << " " << x;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuKernels, RollingThereAndBackMovesPixels) {
+  for (const int pixels : {1, k_.pack}) {
+    const int row = kTile / pixels, plane = kTilePixels / pixels;
+    std::vector<std::vector<Word>> tiles(4, std::vector<Word>(3 * plane));
+    float next = 1;
+    for (auto& tile : tiles) {
+      for (Word& w : tile) w = next++;
+    }
+    for (const int roll : {2, 4, 8, 12, 14}) {
+      if (pixels == 2 && roll > 8) continue;  // only q and v are rolled as pairs of pixels
+      std::vector<Word> out(3 * plane);
+      k_.roll({{tiles[0].data(), tiles[1].data(), tiles[2].data(), tiles[3].data()},
+               roll,
+               3,
+               pixels,
+               out.data()});
+      for (int c = 0; c < 3; ++c) {
+        for (int y = 0; y < kTile; ++y) {
+          for (int x = 0; x < row; ++x) {
+            const int from_y = y + roll, from_x = x + roll / pixels;
+            const auto& tile = tiles[from_y / kTile * 2 + from_x / row];
+            ASSERT_EQ(out[c * plane + y * row + x],
+                      tile[c * plane + from_y % kTile * row + from_x % row])
+                << roll << " " << y << " " << x;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuKernels, ShufflingRoundsHalfToEvenAndClamps) {
+  for (const int scale : {1, 2, 3, 4}) {
+    std::vector<float> y(3 * scale * scale * kTilePixels);
+    for (float& v : y) v = static_cast<float>(random_() % 1200) / 4.0f - 25.0f;
+    const float mean[3] = {0.25f, 0, -0.25f};
+    Buffer<float> scratch(shuffle_scratch(scale));
+    const int width = kTile * scale - 3, height = kTile * scale - 1;
+    std::vector<std::uint8_t> bytes(3 * width * height);
+    std::vector<std::uint16_t> words(bytes.size());
+    std::vector<float> floats(bytes.size());
+    k_.shuffle({y.data(), scale, mean, view_of(bytes.data(), width, height), scratch.data()});
+    k_.shuffle({y.data(), scale, mean, view_of(words.data(), width, height), scratch.data()});
+    k_.shuffle({y.data(), scale, mean, view_of(floats.data(), width, height), scratch.data()});
+    for (int i = 0; i < width * height; ++i) {
+      const int px = i % width, py = i / width;
+      for (int c = 0; c < 3; ++c) {
+        const int plane = (c * scale + py % scale) * scale + px % scale;
+        const float exact = y[plane * kTilePixels + py / scale * kTile + px / scale] + mean[c];
+        const auto clamped = [](float v, float top) { return std::min(std::max(v, 0.0f), top); };
+        ASSERT_EQ(floats[3 * i + c], exact);
+        ASSERT_EQ(static_cast<float>(bytes[3 * i + c]), std::nearbyint(clamped(exact, 255)));
+        ASSERT_EQ(static_cast<float>(words[3 * i + c]),
+                  std::nearbyint(clamped(exact * 257, 65535)));
+      }
+    }
+  }
+}
+
+std::vector<std::tuple<Isa, Operand>> usable_kernels() {
+  std::vector<std::tuple<Isa, Operand>> all;
+  for (const Isa isa : usable_isas()) {
+    all.emplace_back(isa, Operand::fp32);
+    all.emplace_back(isa, Operand::bf16_emulated);
+    if (isa == Isa::avx512bf16) all.emplace_back(isa, Operand::bf16);
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, CpuKernels, testing::ValuesIn(usable_kernels()),
+                         [](const auto& test) {
+                           const Operand operand = std::get<1>(test.param);
+                           return std::string(to_string(std::get<0>(test.param))) +
+                                  (operand == Operand::fp32   ? "_fp32"
+                                   : operand == Operand::bf16 ? "_bf16"
+                                                              : "_bf16_emulated");
+                         });
+
+}  // namespace
+}  // namespace elan::cpu

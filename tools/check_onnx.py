@@ -1,0 +1,219 @@
+"""Runs exported graphs on ONNX Runtime's CPU provider and compares them with stored FP64 values.
+
+    python tools/check_onnx.py PROGRAM     (elan-sr; models/ and tests/data beside this folder)
+
+Exports every shipped model in the forms that docs/onnx.md describes, and
+  - checks each with onnx's own checker,
+  - compares FP32 (bar 1e-3) and FP16 (bar 0.2, both on 0..255) with the golden outputs,
+  - compares a batch with its pictures one by one,
+  - runs plugin graphs with ElanLFE and ElanGMSA written in numpy from the nodes' fields alone, which
+    shows that a plugin can be built from them,
+  - does the same for a network whose shifts are not one-hot.
+Prints one line per graph; the exit status is 1 if any is beyond its bar.
+"""
+
+import json
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BARS = {"fp32": 1e-3, "fp16": 0.2}  # largest difference on 0..255
+FIXED = {"elan_light_x4": ["1x1", "17x30", "33x50", "3x70", "64x48"], "elan_x4": ["1x1", "17x30"]}
+DTYPES = {"F32": np.float32, "U8": np.uint8, "I64": np.int64}
+
+
+def read_safetensors(path):
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = (8 + length + v for v in entry["data_offsets"])
+        tensors[name] = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata
+
+
+def write_safetensors(path, tensors, metadata):
+    header, body = {"__metadata__": metadata}, b""
+    names = {v: k for k, v in DTYPES.items()}
+    for name, tensor in tensors.items():
+        bytes_ = np.ascontiguousarray(tensor).tobytes()
+        offsets = [len(body), len(body) + len(bytes_)]
+        header[name] = {"dtype": names[tensor.dtype.type], "shape": list(tensor.shape), "data_offsets": offsets}
+        body += bytes_
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+
+
+class Golden:
+    """Inputs and outputs of one model as [1, 3, H, W], by size ("17x30": height x width)."""
+
+    def __init__(self, model):
+        tensors, _ = read_safetensors(ROOT / "tests/data" / f"{model}.safetensors")
+        planar = lambda t: t.transpose(2, 0, 1)[None].astype(np.float32)
+        self.cases = {
+            name[len("input.") :]: (planar(tensor), planar(tensors["output." + name[len("input.") :]]))
+            for name, tensor in tensors.items()
+            if name.startswith("input.")
+        }
+
+
+def shift_conv(x, mask, weight, bias):
+    """[C, H, W]: the depthwise 3x3 filter, zero outside, then the 1x1 convolution."""
+    height, width = x.shape[1:]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    shifted = np.zeros_like(x)
+    for ky in range(3):
+        for kx in range(3):
+            shifted += mask[:, 0, ky, kx, None, None] * padded[:, ky : ky + height, kx : kx + width]
+    return np.einsum("oc,chw->ohw", weight, shifted) + bias[:, None, None]
+
+
+def windows(x, w):
+    """[C, H, W] -> [windows, w * w, C]."""
+    c, h, wd = x.shape
+    return x.reshape(c, h // w, w, wd // w, w).transpose(1, 3, 2, 4, 0).reshape(-1, w * w, c)
+
+
+def picture(t, w, shape):
+    """The inverse, to [C, *shape]."""
+    h, wd = shape
+    return t.reshape(h // w, wd // w, w, w, -1).transpose(4, 0, 2, 1, 3).reshape(-1, h, wd)
+
+
+class ElanLFE(OpRun):
+    op_domain = "elan_sr"
+
+    def _run(self, x, **fields):
+        convs = [[fields[f"{conv}_{part}"].astype(np.float64) for part in ("mask", "weight", "bias")]
+                 for conv in ("conv0", "conv1")]
+        lfe = lambda v: shift_conv(np.maximum(shift_conv(v, *convs[0]), 0), *convs[1])
+        return (np.stack([v + lfe(v) for v in x]).astype(x.dtype),)
+
+
+class ElanGMSA(OpRun):
+    op_domain = "elan_sr"
+
+    def one(self, x, q, fields):
+        """One picture [C, H, W] with the queries of an earlier pair or None; (y, q)."""
+        y = np.einsum("oc,chw->ohw", fields["project_inp_weight"].astype(np.float64), x)
+        y += fields["project_inp_bias"][:, None, None]
+        part = fields["channels"] // 3
+        outputs, queries = [], []
+        for k, w in enumerate(fields["windows"]):
+            if fields["computes_attention"]:
+                query, value = y[2 * k * part :][:part], y[(2 * k + 1) * part :][:part]
+            else:
+                query, value = q[k * part :][:part], y[k * part :][:part]
+            queries.append(query)
+            by = w // 2 if fields["shifted"] else 0
+            query, value = (windows(np.roll(v, (-by, -by), (1, 2)), w) for v in (query, value))
+            logits = query @ query.transpose(0, 2, 1)
+            a = np.exp(logits - logits.max(-1, keepdims=True))
+            a /= a.sum(-1, keepdims=True)
+            outputs.append(np.roll(picture(a @ value, w, x.shape[1:]), (by, by), (1, 2)))
+        out = np.einsum("oc,chw->ohw", fields["project_out_weight"].astype(np.float64), np.concatenate(outputs))
+        return x + out + fields["project_out_bias"][:, None, None], np.concatenate(queries)
+
+    def _run(self, x, q=None, **fields):
+        results = [self.one(v, None if q is None else q[i], fields) for i, v in enumerate(x)]
+        outputs = tuple(np.stack(part).astype(x.dtype) for part in zip(*results))
+        return outputs if fields["gives_q"] else outputs[:1]
+
+
+class Checker:
+    def __init__(self, program, folder):
+        self.program, self.folder = program, folder
+        self.compared = self.failures = 0
+
+    def export(self, model, name, *flags):
+        path = self.folder / f"{name}.onnx"
+        subprocess.run([self.program, "export", model, path, *flags], check=True)
+        onnx.checker.check_model(onnx.load(path), full_check="--plugins" not in flags)
+        return path
+
+    def runtime(self, path):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 2
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda x: session.run(["output"], {"input": x})[0]
+
+    def numpy(self, path):
+        session = ReferenceEvaluator(str(path), new_ops=[ElanLFE, ElanGMSA])
+        return lambda x: session.run(["output"], {"input": x})[0]
+
+    def compare(self, name, run, cases, bar):
+        worst = 0.0
+        for x, expected in cases:
+            found = run(x)
+            worst = max(worst, float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf)
+            self.compared += 1
+        good = worst <= bar
+        self.failures += not good
+        print(f"{'ok' if good else 'FAILED'}  {name}: {len(cases)} pictures, at most {worst:.2g} off, bar {bar:g}", flush=True)
+
+    def whole(self, model):
+        """Every form of one shipped model."""
+        file, cases = ROOT / "models" / f"{model}.safetensors", Golden(model).cases
+        for precision, bar in BARS.items():
+            name = f"{model}_{precision}"
+            run = self.runtime(self.export(file, name, "-p", precision))
+            self.compare(name, run, list(cases.values()), bar)
+            x, y = cases["17x30"]
+            batch = (np.concatenate([x, x[..., ::-1], x]), np.concatenate([y, run(x[..., ::-1].copy()), y]))
+            self.compare(f"{name}, batch of 3", run, [batch], bar)
+            for size in FIXED.get(model, []):
+                height, width = size.split("x")
+                name = f"{model}_{precision}_{size}"
+                path = self.export(file, name, "-p", precision, "--size", f"{width}x{height}")
+                self.compare(name, self.runtime(path), [cases[size]], bar)
+            if (model, precision) == ("elan_light_x4", "fp16"):
+                # ONNX Runtime computes halves in FP32; here every node's result is rounded.
+                run = self.numpy(self.folder / f"{model}_fp16.onnx")
+                self.compare(f"{model}_fp16, every node rounded", run, [cases["17x30"]], bar)
+        if "16x16" in cases:
+            for name, flags in (("any", []), ("16x16", ["--size", "16x16"])):
+                path = self.export(file, f"{model}_outside_{name}", "--padding", "outside", *flags)
+                self.compare(f"{model}, padded outside, {name}", self.runtime(path), [cases["16x16"]], BARS["fp32"])
+        path = self.export(file, f"{model}_plugins", "--plugins")
+        self.compare(f"{model}, plugin nodes in numpy", self.numpy(path), [cases["1x1"], cases["17x30"]], BARS["fp32"])
+
+    def general_masks(self):
+        """A network whose shifts blend all nine neighbours: ONNX Runtime against the numpy nodes."""
+        tensors, metadata = read_safetensors(ROOT / "models/elan_light_x4.safetensors")
+        rng = np.random.default_rng(1)
+        for name, tensor in tensors.items():
+            if name.endswith("shift_conv.weight"):
+                noise = rng.uniform(-0.02, 0.02, tensor.shape)
+                tensors[name] = (tensor + noise).astype(tensor.dtype)
+        file = self.folder / "blended.safetensors"
+        write_safetensors(file, tensors, metadata)
+        x = Golden("elan_light_x4").cases["17x30"][0]
+        expected = self.numpy(self.export(file, "blended_plugins", "--plugins"))(x)
+        self.compare("shifts that are not one-hot", self.runtime(self.export(file, "blended")), [(x, expected)], BARS["fp32"])
+
+
+def main(program):
+    print(f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        checker = Checker(program, pathlib.Path(folder))
+        for file in sorted((ROOT / "models").glob("*.safetensors")):
+            checker.whole(file.stem)
+        checker.general_masks()
+    print(f"{checker.compared} pictures compared, {checker.failures} graphs failed")
+    return 1 if checker.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
