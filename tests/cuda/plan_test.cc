@@ -36,10 +36,6 @@ TEST(CudaPlan, EveryShapeFitsItsDevice) {
   for (const DeviceLimits& device : {kH200, kA100}) {
     for (const int channels : {60, 180}) {
       for (const Operand operand : kOperands) {
-        if (device.shared_per_block < kH200.shared_per_block && channels == 180 &&
-            operand_bytes(operand) == 4) {
-          continue;
-        }
         for (const int scale : {2, 3, 4}) {
           const Operand tail = choose_tail(channels, scale, operand, device);
           const Plan p = make_plan(shape(channels, scale, operand, tail), device, 100, 70, 1);
