@@ -75,20 +75,24 @@ class Bench {
 
     const double graph = time_device(p, true), plain = time_device(p, false);
     const double host = time_host(job, in, out);
-    const double pixels = static_cast<double>((job.width + 15) / 16 * 16) * ((job.height + 15) / 16 * 16) * job.batch;
+    const double pixels =
+        static_cast<double>((job.width + 15) / 16 * 16) * ((job.height + 15) / 16 * 16) * job.batch;
     const double tflops = 2 * work_per_pixel(model_.back().network()) * pixels / graph / 1e9;
     char line[512];
-    std::snprintf(line, sizeof line,
-                  R"({"model": "%s", "precision": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "tflops": %.1f, "ns_per_pixel": %.2f, "arena_mb": %.1f})",
-                  job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height,
-                  job.batch, graph, plain, host, tflops,
-                  graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
-                  static_cast<double>(backend_->arena_bytes()) / 1e6);
-    std::printf("%-14s %-5s %4dx%-4d b%d  graph %8.3f ms  plain %8.3f  host %8.3f  %6.1f TFLOP/s  %7.2f ns/px  arena %.1f MB\n",
-                job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height,
-                job.batch, graph, plain, host, tflops,
-                graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
-                static_cast<double>(backend_->arena_bytes()) / 1e6);
+    std::snprintf(
+        line, sizeof line,
+        R"({"model": "%s", "precision": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "tflops": %.1f, "ns_per_pixel": %.2f, "arena_mb": %.1f})",
+        job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height, job.batch,
+        graph, plain, host, tflops,
+        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
+        static_cast<double>(backend_->arena_bytes()) / 1e6);
+    std::printf(
+        "%-14s %-5s %4dx%-4d b%d  graph %8.3f ms  plain %8.3f  host %8.3f  %6.1f TFLOP/s  %7.2f "
+        "ns/px  arena %.1f MB\n",
+        job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height, job.batch,
+        graph, plain, host, tflops,
+        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
+        static_cast<double>(backend_->arena_bytes()) / 1e6);
     std::fflush(stdout);
     lines_.emplace_back(line);
     if (profile) show_profile(p);
@@ -126,7 +130,8 @@ class Bench {
     return median(times);
   }
 
-  double time_host(const Job& job, const std::vector<std::uint8_t>& in, std::vector<std::uint8_t>& out) {
+  double time_host(const Job& job, const std::vector<std::uint8_t>& in,
+                   std::vector<std::uint8_t>& out) {
     const int s = model_.back().scale();
     const std::size_t one = in.size() / job.batch;
     std::vector<ConstImageView> from;
@@ -141,7 +146,8 @@ class Bench {
       const auto start = std::chrono::steady_clock::now();
       backend_->run(from, to, {});
       const double ms =
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+              .count();
       spent += ms;
       if (i >= 0) times.push_back(ms);
     }
@@ -174,11 +180,16 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
     const auto value = [&] { return std::string(i + 1 < argc ? argv[++i] : ""); };
-    if (key == "--json") json = value();
-    else if (key == "--models") models = value();
-    else if (key == "--only") only = value();
-    else if (key == "--repeats") repeats = std::stoi(value());
-    else if (key == "--profile") profile = true;
+    if (key == "--json")
+      json = value();
+    else if (key == "--models")
+      models = value();
+    else if (key == "--only")
+      only = value();
+    else if (key == "--repeats")
+      repeats = std::stoi(value());
+    else if (key == "--profile")
+      profile = true;
     else {
       std::fprintf(stderr, "cuda-bench: unknown option %s\n", key.c_str());
       return 2;
@@ -189,7 +200,8 @@ int main(int argc, char** argv) {
     return 77;
   }
   std::vector<elan::Job> jobs;
-  for (const Precision precision : {Precision::fp16, Precision::bf16, Precision::tf32, Precision::fp32}) {
+  for (const Precision precision :
+       {Precision::fp16, Precision::bf16, Precision::tf32, Precision::fp32}) {
     jobs.push_back({"elan_x4", precision, 206, 292, 1});
     jobs.push_back({"elan_light_x4", precision, 206, 292, 1});
     jobs.push_back({"elan_x4", precision, 64, 64, 1});
@@ -212,7 +224,8 @@ int main(int argc, char** argv) {
     std::printf("%s\n", elan::cuda_status().c_str());
     elan::Bench bench(models, repeats);
     for (const elan::Job& job : jobs) {
-      const std::string text = std::string(job.model) + " " + std::string(to_string(job.precision)) + " " +
+      const std::string text = std::string(job.model) + " " +
+                               std::string(to_string(job.precision)) + " " +
                                std::to_string(job.width) + "x" + std::to_string(job.height) + " b" +
                                std::to_string(job.batch);
       if (text.find(only) == std::string::npos) continue;

@@ -19,7 +19,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 import elan_torch  # noqa: E402
 
-MODELS = {"elan_x4": (False, 4), "elan_light_x4": (True, 4), "elan_light_x3": (True, 3), "elan_light_x2": (True, 2)}
+MODELS = ["elan_x4", "elan_light_x4", "elan_light_x3", "elan_light_x2"]
+
+
+def reflect_on_device(x, multiple):
+    for dim in (2, 3):
+        size = x.shape[dim]
+        at = torch.arange(-(-size // multiple) * multiple, device=x.device) % max(2 * (size - 1), 1)
+        x = x.index_select(dim, torch.where(at < size, at, 2 * (size - 1) - at))
+    return x
+
+
+elan_torch.reflect_to_multiple = reflect_on_device
 
 
 def read_safetensors(path):
@@ -51,10 +62,9 @@ def write_safetensors(path, tensors):
 
 
 def load(name, dtype):
-    light, scale = MODELS[name]
-    model = elan_torch.build(light, scale)
-    model.load_state_dict(read_safetensors(ROOT / "models" / f"{name}.safetensors"))
-    return model.to("cuda", dtype).eval()
+    tensors = read_safetensors(ROOT / "models" / f"{name}.safetensors")
+    floats = {key: value for key, value in tensors.items() if value.is_floating_point()}
+    return elan_torch.Elan({key: value.cuda() for key, value in floats.items()}, dtype=dtype)
 
 
 def smooth_picture(rng, height, width):
@@ -75,13 +85,12 @@ def references(folder, count):
     for name in MODELS:
         model = load(name, torch.float64)
         sizes = [(292, 206)] if name.endswith("x4") else []
-        sizes += [(int(rng.integers(1, 90)), int(rng.integers(1, 90))) for _ in range(count)]
+        sizes += [(int(rng.integers(8, 90)), int(rng.integers(8, 90))) for _ in range(count)]
         tensors = {}
         for height, width in sizes:
             picture = smooth_picture(rng, height, width)
             x = torch.from_numpy(picture).permute(2, 0, 1)[None].to("cuda", torch.float64)
-            with torch.no_grad():
-                y = model(x)[0].permute(1, 2, 0).float().cpu().numpy()
+            y = model(x)[0].permute(1, 2, 0).float().cpu().numpy()
             tensors[f"input.{height}x{width}"] = picture
             tensors[f"output.{height}x{width}"] = y
         write_safetensors(folder / f"{name}.safetensors", tensors)
@@ -114,10 +123,8 @@ def times(file, quick):
             try:
                 model = load(name, dtype)
                 x = (torch.rand(1, 3, height, width, device="cuda") * 255).to(dtype)
-                with torch.no_grad():
-                    if compiled:
-                        model = torch.compile(model, mode="max-autotune-no-cudagraphs" if False else "reduce-overhead")
-                    ms = timed(lambda: model(x), 30)
+                run = torch.compile(lambda x: model(x), mode="reduce-overhead") if compiled else model
+                ms = timed(lambda: run(x), 30)
             except Exception as error:  # out of memory, or a compiler that fails: a row says so
                 print(name, kind, type(error).__name__, str(error)[:200], flush=True)
                 ms = None

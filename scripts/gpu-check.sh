@@ -37,8 +37,10 @@ fi
 [[ $failed == 77 ]] && exit 77
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
-    timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      "$programs/gpu-check" "${folders[@]}" --quick >"$out/$tool.log" 2>&1 || failed=$?
+    only=''
+    [[ $tool == racecheck ]] && only='elan_light_x4 fp16'  # some hundred times slower than without
+    timeout 150 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      "$programs/gpu-check" "${folders[@]}" --quick --only "$only" >"$out/$tool.log" 2>&1 || failed=$?
     tail -n 1 "$out/$tool.log"
   done
 fi

@@ -25,12 +25,17 @@ constexpr std::size_t kMostGraphs = 16;
 
 Operand operand_of(Precision precision) {
   switch (precision) {
-    case Precision::fp16: return Operand::fp16;
-    case Precision::bf16: return Operand::bf16;
-    case Precision::tf32: return Operand::tf32;
-    case Precision::fp32: return Operand::fp32;
+    case Precision::fp16:
+      return Operand::fp16;
+    case Precision::bf16:
+      return Operand::bf16;
+    case Precision::tf32:
+      return Operand::tf32;
+    case Precision::fp32:
+      return Operand::fp32;
     case Precision::fp64:
-    case Precision::int8: break;
+    case Precision::int8:
+      break;
   }
   throw Error(ErrorKind::usage, "device cuda: expected precision fp32, tf32, bf16 or fp16, found " +
                                     std::string(to_string(precision)));
@@ -68,7 +73,9 @@ GraphKey key_of(const DevicePictures& p) {
 class Implementation : public CudaBackend {
  public:
   Implementation(std::shared_ptr<const Network> network, Precision precision, int device)
-      : network_(std::move(network)), precision_(precision), device_(device),
+      : network_(std::move(network)),
+        precision_(precision),
+        device_(device),
         info_(open_device(device)) {
     check_network(*network_);
     shape_.channels = network_->arch.channels;
@@ -107,8 +114,7 @@ class Implementation : public CudaBackend {
 
   [[nodiscard]] std::string description() const override {
     return "cuda:" + std::to_string(device_) + " (" + info_.name + ", " +
-           std::string(to_string(precision_)) +
-           (shape_.hopper ? ", hopper)" : ", portable)");
+           std::string(to_string(precision_)) + (shape_.hopper ? ", hopper)" : ", portable)");
   }
   [[nodiscard]] Precision precision() const override { return precision_; }
   [[nodiscard]] std::vector<std::string> stages() const override {
@@ -178,7 +184,8 @@ class Implementation : public CudaBackend {
       stream_->wait();
       std::vector<std::pair<std::string, double>> sums;
       for (std::size_t i = 1; i < used; ++i) {
-        auto at = std::find_if(sums.begin(), sums.end(), [&](auto& s) { return s.first == names[i]; });
+        auto at =
+            std::find_if(sums.begin(), sums.end(), [&](auto& s) { return s.first == names[i]; });
         if (at == sums.end()) at = sums.insert(sums.end(), {names[i], 0});
         at->second += events[i].since(events[i - 1]);
       }
@@ -227,7 +234,12 @@ class Implementation : public CudaBackend {
   }
 
   ForwardArgs forward_args(const Plan& plan) {
-    return {*network_, packed_, shape_, plan, weights_.data(), arena_.data(),
+    return {*network_,
+            packed_,
+            shape_,
+            plan,
+            weights_.data(),
+            arena_.data(),
             reinterpret_cast<unsigned*>(not_finite_.data())};
   }
 
@@ -276,7 +288,8 @@ class Implementation : public CudaBackend {
   }
 
   // Copies the pictures into pinned memory and on to the device.
-  DevicePictures upload(const Plan& plan, std::span<const ConstImageView> in, SampleType output_type) {
+  DevicePictures upload(const Plan& plan, std::span<const ConstImageView> in,
+                        SampleType output_type) {
     const ConstImageView& first = in.front();
     const std::size_t row = static_cast<std::size_t>(first.width) * 3 * size_of(first.type);
     const std::size_t bytes = row * first.height * in.size();

@@ -20,9 +20,9 @@ std::string cuda_status();
 
 // Pictures that are on the device already: dense interleaved RGB, one after another.
 struct DevicePictures {
-  const void* input = nullptr;   // [batch][height][width][3]
+  const void* input = nullptr;  // [batch][height][width][3]
   SampleType input_type = SampleType::u8;
-  void* output = nullptr;        // [batch][scale * height][scale * width][3]
+  void* output = nullptr;  // [batch][scale * height][scale * width][3]
   SampleType output_type = SampleType::u8;
   int width = 0, height = 0, batch = 1;
 };

@@ -30,7 +30,9 @@ UseDevice::UseDevice(int index) {
   if (index != before_) ELAN_CUDA(cudaSetDevice(index));
 }
 
-UseDevice::~UseDevice() { cudaSetDevice(before_); }
+UseDevice::~UseDevice() {
+  cudaSetDevice(before_);
+}
 
 DeviceInfo open_device(int index) {
   const int count = cuda_device_count();
@@ -42,10 +44,11 @@ DeviceInfo open_device(int index) {
   cudaDeviceProp properties{};
   ELAN_CUDA(cudaGetDeviceProperties(&properties, index));
   if (properties.major < kOldestMajor) {
-    throw Error(ErrorKind::device,
-                "cuda:" + std::to_string(index) + ": expected compute capability 8.0 or newer, found " +
-                    std::to_string(properties.major) + "." + std::to_string(properties.minor) +
-                    " (" + properties.name + ")");
+    throw Error(ErrorKind::device, "cuda:" + std::to_string(index) +
+                                       ": expected compute capability 8.0 or newer, found " +
+                                       std::to_string(properties.major) + "." +
+                                       std::to_string(properties.minor) + " (" + properties.name +
+                                       ")");
   }
   DeviceInfo info;
   info.name = properties.name;
@@ -54,6 +57,7 @@ DeviceInfo open_device(int index) {
   info.limits.multiprocessors = properties.multiProcessorCount;
   info.limits.shared_per_block = static_cast<int>(properties.sharedMemPerBlockOptin);
   info.limits.shared_per_multiprocessor = static_cast<int>(properties.sharedMemPerMultiprocessor);
+  info.limits.overlap = properties.major >= 9;
   return info;
 }
 

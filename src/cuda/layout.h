@@ -13,10 +13,16 @@ namespace elan::cuda {
 
 // What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
 enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32 };
-constexpr int operand_bytes(Operand o) { return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4; }
-constexpr int operand_planes(Operand o) { return o == Operand::fp32 ? 2 : 1; }
+constexpr int operand_bytes(Operand o) {
+  return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4;
+}
+constexpr int operand_planes(Operand o) {
+  return o == Operand::fp32 ? 2 : 1;
+}
 // Words of 8 k x 8 columns of weights that one lane holds.
-constexpr int weight_words(Operand o) { return operand_bytes(o) / 2; }
+constexpr int weight_words(Operand o) {
+  return operand_bytes(o) / 2;
+}
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
 // tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
@@ -37,7 +43,9 @@ constexpr ChannelLayout layout_of(int channels) {
                          : ChannelLayout{60, 8, 3, 1, 1, 9, 3, 8, 1};
 }
 
-constexpr bool has_layout(int channels) { return channels == 60 || channels == 180; }
+constexpr bool has_layout(int channels) {
+  return channels == 60 || channels == 180;
+}
 
 // The stream channel in column `column` of a product whose columns are the stream: two neighbouring
 // tiles share 16 channels in such a way that a lane holds 4 channels in a row, 16 bytes.
@@ -56,7 +64,9 @@ constexpr int part_size(int n, int parts, int i) {
   const int first = parts == 1 ? n : (n / parts + 1) / 2 * 2;
   return i + 1 < parts ? first : n - first * (parts - 1);
 }
-constexpr int part_begin(int n, int parts, int i) { return i * part_size(n, parts, 0); }
+constexpr int part_begin(int n, int parts, int i) {
+  return i * part_size(n, parts, 0);
+}
 
 // `words` is weight_words() of the operand.
 constexpr int slab_bytes(int units, int tiles, int words) {
@@ -78,7 +88,9 @@ constexpr int project_slabs(const ChannelLayout& l) {  // of q; as many of v
 constexpr int out_slab_bytes(const ChannelLayout& l, int words) {
   return slab_bytes(kWindowGroups * l.group_units, l.out_tiles, words);
 }
-constexpr int tail_tiles(int scale) { return (3 * scale * scale + 7) / 8; }
+constexpr int tail_tiles(int scale) {
+  return (3 * scale * scale + 7) / 8;
+}
 constexpr int tail_slab_bytes(const ChannelLayout& l, int tiles, int words) {
   return slab_bytes(l.units, tiles, words);
 }
@@ -93,11 +105,14 @@ constexpr std::size_t block_bytes(const ChannelLayout& l, int operand_bytes) {
 
 // A picture tile in shared memory with its ring of one pixel: WX x WY blocks. The row length is 4
 // modulo 8 pixels, so that the two picture rows of an ldmatrix fall into different banks.
-constexpr int tile_row_pixels(int blocks_x) { return ((4 * blocks_x + 2 + 3) / 8) * 8 + 4; }
+constexpr int tile_row_pixels(int blocks_x) {
+  return ((4 * blocks_x + 2 + 3) / 8) * 8 + 4;
+}
 constexpr int tile_pixels(int blocks_x, int blocks_y) {
   return (4 * blocks_y + 1) * tile_row_pixels(blocks_x) + 4 * blocks_x + 2;
 }
-// One plane's bytes a pixel: an odd number of 16 bytes for 16-bit operands, 32 modulo 64 for others.
+// One plane's bytes a pixel: an odd number of 16 bytes for 16-bit operands, 32 modulo 64 for
+// others.
 constexpr int tile_pitch(const ChannelLayout& l, int plane_bytes) {
   const int bytes = 8 * l.units * plane_bytes;
   if (plane_bytes == 2) return bytes / 16 % 2 == 1 ? bytes : bytes + 16;
@@ -105,13 +120,16 @@ constexpr int tile_pitch(const ChannelLayout& l, int plane_bytes) {
 }
 
 // One plane of a tile; a tile has operand_planes() of them.
-constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_y, int plane_bytes) {
+constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_y,
+                               int plane_bytes) {
   return (tile_pixels(blocks_x, blocks_y) * tile_pitch(l, plane_bytes) + 127) / 128 * 128;
 }
 
 // Slabs of the Hopper path: core matrices of 8 columns x 8 k, [k unit][column tile]; an odd unit is
 // followed by one of zeros. 180 channels, 16 bits.
-constexpr int core_slab_bytes(int units, int tiles) { return (units + 1) / 2 * 2 * tiles * 128; }
+constexpr int core_slab_bytes(int units, int tiles) {
+  return (units + 1) / 2 * 2 * tiles * 128;
+}
 constexpr ChannelLayout kHopperLayout = layout_of(180);
 constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.hidden_tiles);
 constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
@@ -129,7 +147,9 @@ constexpr int hopper_shared_bytes() {
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
 
 constexpr int kTailStages = 2;
-constexpr int gmsa_stages(const ChannelLayout& l) { return l.out_slabs > 1 ? 2 : 0; }
+constexpr int gmsa_stages(const ChannelLayout& l) {
+  return l.out_slabs > 1 ? 2 : 0;
+}
 constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
   return 2 * 16 * static_cast<int>(group_bytes(l, bytes));
 }

@@ -16,8 +16,12 @@ namespace {
 }
 
 // The displacement of tap 3 * ky + kx.
-signed char tap_y(int tap) { return static_cast<signed char>(tap / 3 - 1); }
-signed char tap_x(int tap) { return static_cast<signed char>(tap % 3 - 1); }
+signed char tap_y(int tap) {
+  return static_cast<signed char>(tap / 3 - 1);
+}
+signed char tap_x(int tap) {
+  return static_cast<signed char>(tap % 3 - 1);
+}
 
 // Grows the data and remembers where things are.
 class Packer {
@@ -80,9 +84,11 @@ void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const Hid
       return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
     };
     if (c.hopper) {
-      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles, conv0);
+      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles,
+                     conv0);
       at += kHopperConv0Bytes;
-      pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles, 0, l.units, conv1);
+      pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles, 0, l.units,
+                     conv1);
       at += kHopperConv1Bytes;
       continue;
     }
@@ -326,7 +332,8 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
       for (int k = 0; k < 8; ++k) {
         const float v = value(8 * u + k, 8 * tile + n);
         const std::uint16_t bits = operand == Operand::bf16 ? to_bf16(v) : to_half(v);
-        std::memcpy(slab.data() + (u * tiles + n / 8) * 128 + n % 8 * 16 + k * 2, &bits, sizeof bits);
+        std::memcpy(slab.data() + (u * tiles + n / 8) * 128 + n % 8 * 16 + k * 2, &bits,
+                    sizeof bits);
       }
     }
   }
@@ -347,7 +354,8 @@ void check_network(const Network& net) {
   if (!has_layout(net.arch.channels)) {
     unsupported("60 or 180 channels, found " + std::to_string(net.arch.channels));
   }
-  if (net.arch.windows != std::array<int, 3>{4, 8, 16}) unsupported("windows of 4, 8 and 16 pixels");
+  if (net.arch.windows != std::array<int, 3>{4, 8, 16})
+    unsupported("windows of 4, 8 and 16 pixels");
   if (net.arch.scale < 2 || net.arch.scale > 4) {
     unsupported("scale 2, 3 or 4, found " + std::to_string(net.arch.scale));
   }
@@ -381,8 +389,8 @@ PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool 
     const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
     return out < 0 ? 0.F : net.head.weight[(out * 3 + colour) * 9 + tap];
   });
-  p.head_bias =
-      packer.floats(stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
+  p.head_bias = packer.floats(
+      stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
   const Context context{layout, body, p.order, hopper};
   for (const Elab& elab : net.body) {
     auto& pairs = p.body.emplace_back();

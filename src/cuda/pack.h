@@ -65,11 +65,11 @@ struct PackedPair {
 
 struct PackedNetwork {
   std::vector<std::byte> data;
-  std::vector<int> order;                      // stream_order()
+  std::vector<int> order;  // stream_order()
   std::size_t head_weights = 0, head_bias = 0;
-  std::vector<std::vector<PackedPair>> body;   // [elab][pair]
+  std::vector<std::vector<PackedPair>> body;  // [elab][pair]
   PackedOut tail;
-  int hidden_groups = 0;                       // the most of any LFE
+  int hidden_groups = 0;  // the most of any LFE
 };
 
 // The most hidden groups of any LFE; known before packing, for the plan.

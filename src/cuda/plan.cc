@@ -25,12 +25,14 @@ int ring_bytes(const ChannelLayout& l, Operand o, int groups, bool has_q, int st
 }
 
 [[noreturn]] void too_little(const char* what, int found) {
-  throw Error(ErrorKind::usage, std::string("cuda: ") + what +
-                                    " in this precision: expected a GPU with more shared memory, found " +
-                                    std::to_string(found) + " bytes a thread block; try fp16 or bf16");
+  throw Error(ErrorKind::usage,
+              std::string("cuda: ") + what +
+                  " in this precision: expected a GPU with more shared memory, found " +
+                  std::to_string(found) + " bytes a thread block; try fp16 or bf16");
 }
 
-LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Grid& grid, bool has_q) {
+LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Grid& grid,
+                  bool has_q) {
   const ChannelLayout l = layout_of(net.channels);
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
   if (net.hopper) {
@@ -43,11 +45,12 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
   const auto try_shape = [&](int tile_y, int stages, LfeShape& s) {
     s.tile_y = tile_y;
     s.stages = stages;
-    s.shared_bytes = tile_bytes(l, net.body, tile_y) +
-                     ring_bytes(l, net.body, net.hidden_groups, has_q, stages);
+    s.shared_bytes =
+        tile_bytes(l, net.body, tile_y) + ring_bytes(l, net.body, net.hidden_groups, has_q, stages);
     if (s.shared_bytes + kStaticShared > device.shared_per_block) return false;
     // As many blocks as run at once; 1 KiB of shared memory a block is the system's.
-    const int by_shared = device.shared_per_multiprocessor / (s.shared_bytes + kStaticShared + 1024);
+    const int by_shared =
+        device.shared_per_multiprocessor / (s.shared_bytes + kStaticShared + 1024);
     const int most = net.channels == 60 && operand_bytes(net.body) == 2 ? 2 : 1;
     const int resident = std::clamp(by_shared, 1, most * 2 / tile_y);
     s.blocks = std::min(blocks / (kTilesAcross * tile_y), device.multiprocessors * resident);
@@ -76,9 +79,9 @@ GmsaShape plan_gmsa(const NetworkShape& net, const DeviceLimits& device) {
 TailShape plan_tail(int channels, int scale, Operand operand, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(channels);
   for (const int tile_y : {2, 1}) {
-    const TailShape s{tile_y, tile_bytes(l, operand, tile_y) +
-                                  kTailStages * tail_slab_bytes(l, tail_tiles(scale),
-                                                                weight_words(operand))};
+    const TailShape s{
+        tile_y, tile_bytes(l, operand, tile_y) +
+                    kTailStages * tail_slab_bytes(l, tail_tiles(scale), weight_words(operand))};
     if (s.shared_bytes + kStaticShared <= device.shared_per_block) return s;
   }
   return {};
@@ -86,7 +89,9 @@ TailShape plan_tail(int channels, int scale, Operand operand, const DeviceLimits
 
 }  // namespace
 
-int padded(int side) { return (side + 15) / 16 * 16; }
+int padded(int side) {
+  return (side + 15) / 16 * 16;
+}
 
 Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& device) {
   const bool fits = plan_tail(channels, scale, Operand::fp32, device).shared_bytes != 0;
@@ -95,7 +100,7 @@ Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& d
 
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   const ChannelLayout l = layout_of(net.channels);
-  const Grid grid{padded(width), padded(height), batch};
+  const Grid grid{padded(width), padded(height), batch, false};
   const std::size_t stream = grid.pixels() * 8 * static_cast<std::size_t>(l.units) * sizeof(float);
   const std::size_t blocks = grid.pixels() / 16 * block_bytes(l, operand_bytes(net.body));
   const std::size_t input = static_cast<std::size_t>(width) * height * batch * 3 * sizeof(float);
@@ -115,9 +120,15 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   return a;
 }
 
-Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, int height, int batch) {
+Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, int height,
+               int batch) {
   Plan p;
-  p.grid = {padded(width), padded(height), batch};
+  p.grid = {padded(width), padded(height), batch, false};
+  // Measured on an H200: a gain of 4 % for the short kernels of the narrow network, a loss of as
+  // much for the long ones of the wide one, and of more where kernels do not fill the device.
+  const std::size_t tiles = p.grid.pixels() / 128;
+  p.grid.overlap = device.overlap && net.channels == 60 &&
+                   tiles >= 2 * static_cast<std::size_t>(device.multiprocessors);
   p.lfe = plan_lfe(net, device, p.grid, true);
   p.lfe_later = plan_lfe(net, device, p.grid, false);
   p.gmsa = plan_gmsa(net, device);

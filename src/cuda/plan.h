@@ -13,11 +13,13 @@ struct DeviceLimits {
   int multiprocessors = 0;
   int shared_per_block = 0;           // bytes a thread block may have at most
   int shared_per_multiprocessor = 0;  // bytes
+  bool overlap = false;               // kernels can start before the one before has ended
 };
 
 // The padded picture (sides are multiples of 16) and the batch.
 struct Grid {
   int width = 0, height = 0, batch = 0;
+  bool overlap = false;  // a kernel may start while the one before ends (compute capability 9.0 on)
   [[nodiscard]] std::size_t pixels() const {
     return static_cast<std::size_t>(width) * height * batch;
   }
@@ -66,13 +68,15 @@ struct Plan {
 
 int padded(int side);  // to the next multiple of 16
 
-// The last convolution's operands: fp32 where it fits, for little time; else those of a 16-bit body.
+// The last convolution's operands: fp32 where it fits, for little time; else those of a 16-bit
+// body.
 Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& device);
 
 // Exact and monotone in each size.
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch);
 
 // Throws Error (usage) when the device has too little shared memory for this precision.
-Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, int height, int batch);
+Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, int height,
+               int batch);
 
 }  // namespace elan::cuda

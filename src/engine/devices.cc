@@ -56,7 +56,9 @@ Device open_cuda(const Model& model, const EngineOptions& options) {
   }
 }
 
-bool is_cuda(const std::string& name) { return name == "cuda" || name.starts_with("cuda:"); }
+bool is_cuda(const std::string& name) {
+  return name == "cuda" || name.starts_with("cuda:");
+}
 #endif
 
 }  // namespace

@@ -1,10 +1,11 @@
 // Checks the CUDA backend on a GPU against stored values computed in float64; needs neither
 // GoogleTest nor picture files.
 //
-//   gpu-check [--json FILE] [--models DIR] [--data DIR] [--extra DIR] [--quick]
+//   gpu-check [--json FILE] [--models DIR] [--data DIR] [--extra DIR] [--quick] [--only TEXT]
 //
 // --extra: a folder with further files like those in tests/data (bench/torch_gpu.py writes them).
 // --quick: small sizes, one model of each width (for use under compute-sanitizer).
+// --only: what "MODEL PRECISION" must contain, for example "elan_x4 fp16".
 // Ends with 0 when all is well, 1 when something is not, 77 when there is no GPU.
 #include <algorithm>
 #include <array>
@@ -39,7 +40,7 @@ constexpr std::array<Bar, 4> kBars{{
 }};
 
 struct Options {
-  std::string json, models = ELANSR_MODELS, data = ELANSR_TEST_DATA, extra;
+  std::string json, models = ELANSR_MODELS, data = ELANSR_TEST_DATA, extra, only;
   bool quick = false;
 };
 
@@ -56,7 +57,8 @@ Error2 compare(const std::vector<float>& a, const std::vector<float>& b) {
     if (!(d <= e.largest)) e.largest = std::isnan(d) ? INFINITY : d;
     sum += d;
   }
-  e.mean = std::isfinite(e.largest) ? sum / static_cast<double>(std::max<std::size_t>(a.size(), 1)) : INFINITY;
+  e.mean = std::isfinite(e.largest) ? sum / static_cast<double>(std::max<std::size_t>(a.size(), 1))
+                                    : INFINITY;
   return e;
 }
 
@@ -68,9 +70,12 @@ class Check {
     std::printf("%s\n", cuda_status().c_str());
     std::printf("%-14s %-5s %-22s %10s %10s  %s\n", "model", "kind", "case", "max", "mean", "");
     for (const char* name : {"elan_light_x2", "elan_light_x3", "elan_light_x4", "elan_x4"}) {
-      if (options_.quick && std::string(name) != "elan_light_x4" && std::string(name) != "elan_x4") continue;
+      if (options_.quick && std::string(name) != "elan_light_x4" && std::string(name) != "elan_x4")
+        continue;
       const Model model = Model::load(options_.models + "/" + name + ".safetensors");
       for (const Bar& bar : kBars) {
+        const std::string text = std::string(name) + " " + std::string(to_string(bar.precision));
+        if (text.find(options_.only) == std::string::npos) continue;
         try {
           check_model(name, model, bar);
         } catch (const Error& e) {
@@ -81,7 +86,8 @@ class Check {
     }
     if (!options_.json.empty()) {
       std::ofstream file(options_.json);
-      file << "{\"device\": \"" << cuda_status() << "\", \"failed\": " << failed_ << ", \"checks\": [\n"
+      file << "{\"device\": \"" << cuda_status() << "\", \"failed\": " << failed_
+           << ", \"checks\": [\n"
            << json_ << "\n]}\n";
     }
     std::printf("%d checks, %d failed\n", checks_, failed_);
@@ -89,7 +95,8 @@ class Check {
   }
 
  private:
-  void note(const std::string& model, const Bar& bar, const std::string& what, const Error2& e, bool ok) {
+  void note(const std::string& model, const Bar& bar, const std::string& what, const Error2& e,
+            bool ok) {
     ++checks_;
     failed_ += ok ? 0 : 1;
     const std::string kind(to_string(bar.precision));
@@ -97,10 +104,11 @@ class Check {
                 e.largest, e.mean, ok ? "" : "FAILED");
     std::fflush(stdout);
     char line[256];
-    std::snprintf(line, sizeof line,
-                  R"({"model": "%s", "precision": "%s", "case": "%s", "max": %.4g, "mean": %.4g, "ok": %s})",
-                  model.c_str(), kind.c_str(), what.c_str(), std::min(e.largest, 1e30),
-                  std::min(e.mean, 1e30), ok ? "true" : "false");
+    std::snprintf(
+        line, sizeof line,
+        R"({"model": "%s", "precision": "%s", "case": "%s", "max": %.4g, "mean": %.4g, "ok": %s})",
+        model.c_str(), kind.c_str(), what.c_str(), std::min(e.largest, 1e30),
+        std::min(e.mean, 1e30), ok ? "true" : "false");
     json_ += (json_.empty() ? "" : ",\n") + std::string(line);
   }
 
@@ -168,13 +176,15 @@ class Check {
     if (!first.empty() || !complete) {
       std::printf("  first off: %s\n", first.c_str());
       for (const std::string& stage : order) {
-        std::printf("  %-18s max %.4g of %.4g\n", stage.c_str(), errors[stage].first, errors[stage].second);
+        std::printf("  %-18s max %.4g of %.4g\n", stage.c_str(), errors[stage].first,
+                    errors[stage].second);
       }
     }
   }
 
   // Bit for bit the same: again, from a graph, in a batch, and after another size.
-  void check_repeats(const std::string& name, const Model& model, const Bar& bar, CudaBackend& backend) {
+  void check_repeats(const std::string& name, const Model& model, const Bar& bar,
+                     CudaBackend& backend) {
     std::mt19937 random(7);
     const int w = 41, h = options_.quick ? 19 : 83, s = model.scale();
     std::vector<std::vector<std::uint8_t>> in(3);
@@ -206,7 +216,8 @@ class Check {
   }
 
   // u8 and u16 output are the rounded float output; u16 input is 257 times u8.
-  void check_samples(const std::string& name, const Model& model, const Bar& bar, CudaBackend& backend) {
+  void check_samples(const std::string& name, const Model& model, const Bar& bar,
+                     CudaBackend& backend) {
     std::mt19937 random(11);
     const int w = 21, h = 18, s = model.scale();
     const std::size_t in_size = static_cast<std::size_t>(w) * h * 3, out_size = in_size * s * s;
@@ -229,7 +240,8 @@ class Check {
     for (std::size_t i = 0; i < out_size; ++i) {
       const float r8 = std::clamp(std::nearbyint(out32[i]), 0.F, 255.F);
       const float r16 = std::clamp(std::nearbyint(out32[i] * 257.F), 0.F, 65535.F);
-      e.largest = std::max({e.largest, double(std::abs(r8 - out8[i])), double(std::abs(r16 - out16[i]))});
+      e.largest =
+          std::max({e.largest, double(std::abs(r8 - out8[i])), double(std::abs(r16 - out16[i]))});
     }
     note(name, bar, "sample types", e, e.largest <= 1e-4);
   }
@@ -247,11 +259,18 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
     const auto value = [&] { return i + 1 < argc ? argv[++i] : ""; };
-    if (key == "--json") options.json = value();
-    else if (key == "--models") options.models = value();
-    else if (key == "--data") options.data = value();
-    else if (key == "--extra") options.extra = value();
-    else if (key == "--quick") options.quick = true;
+    if (key == "--json")
+      options.json = value();
+    else if (key == "--models")
+      options.models = value();
+    else if (key == "--data")
+      options.data = value();
+    else if (key == "--extra")
+      options.extra = value();
+    else if (key == "--only")
+      options.only = value();
+    else if (key == "--quick")
+      options.quick = true;
     else {
       std::fprintf(stderr, "gpu-check: unknown option %s\n", key.c_str());
       return 2;

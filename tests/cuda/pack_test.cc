@@ -19,7 +19,8 @@ const Network& network(const char* name) {
   static std::map<std::string, Model> loaded;
   auto at = loaded.find(name);
   if (at == loaded.end()) {
-    at = loaded.emplace(name, Model::load(std::string(ELANSR_MODELS) + "/" + name + ".safetensors")).first;
+    at = loaded.emplace(name, Model::load(std::string(ELANSR_MODELS) + "/" + name + ".safetensors"))
+             .first;
   }
   return at->second.network();
 }
@@ -48,8 +49,8 @@ TEST(CudaPack, HalfRoundsToNearestEven) {
 
 TEST(CudaPack, Bfloat16AndTf32Round) {
   EXPECT_EQ(to_bf16(1.F), 0x3f80);
-  EXPECT_EQ(to_bf16(1.F + 0x1p-8F), 0x3f80);           // tie to even
-  EXPECT_EQ(to_bf16(1.F + 0x1.8p-7F), 0x3f82);         // tie to even, upward
+  EXPECT_EQ(to_bf16(1.F + 0x1p-8F), 0x3f80);    // tie to even
+  EXPECT_EQ(to_bf16(1.F + 0x1.8p-7F), 0x3f82);  // tie to even, upward
   EXPECT_EQ(std::bit_cast<float>(to_tf32_bits(1.F + 0x1p-11F)), 1.F + 0x1p-10F);  // away
   EXPECT_EQ(std::bit_cast<float>(to_tf32_bits(1.F + 0x1p-12F)), 1.F);
 }
@@ -133,8 +134,12 @@ TEST(CudaPack, SlabsHoldTheMatrixInOrderOfUse) {
       return bits;
     };
     const auto bf16 = [](std::uint32_t h) { return std::bit_cast<float>(h << 16); };
-    const auto low = [](std::uint32_t w) { return from_half(static_cast<std::uint16_t>(w & 0xffffU)); };
-    const auto high = [](std::uint32_t w) { return from_half(static_cast<std::uint16_t>(w >> 16)); };
+    const auto low = [](std::uint32_t w) {
+      return from_half(static_cast<std::uint16_t>(w & 0xffffU));
+    };
+    const auto high = [](std::uint32_t w) {
+      return from_half(static_cast<std::uint16_t>(w >> 16));
+    };
     int at = 0;
     for (int u = 0; u < kUnits; u += 2) {
       for (int n = 0; n < kTiles; ++n) {
@@ -174,6 +179,21 @@ TEST(CudaPack, SlabsHoldTheMatrixInOrderOfUse) {
   }
 }
 
+TEST(CudaPack, CoreSlabsHoldRowsOfEightK) {
+  constexpr int kUnits = 3, kTiles = 2;
+  std::vector<std::byte> slab(core_slab_bytes(kUnits, kTiles));
+  pack_core_slab(slab, Operand::fp16, kUnits, 1, kTiles,
+                 [](int k, int column) { return static_cast<float>(32 * k + column); });
+  for (int k = 0; k < 32; ++k) {
+    for (int column = 0; column < 16; ++column) {
+      std::uint16_t bits = 0;
+      const int at = (k / 8 * kTiles + column / 8) * 128 + column % 8 * 16 + k % 8 * 2;
+      std::memcpy(&bits, slab.data() + at, sizeof bits);
+      EXPECT_EQ(from_half(bits), k < 24 ? static_cast<float>(32 * k + column + 8) : 0.F);
+    }
+  }
+}
+
 TEST(CudaPack, PacksTheShippedModels) {
   for (const char* name : {"elan_light_x2", "elan_x4"}) {
     const Network& net = network(name);
@@ -183,7 +203,8 @@ TEST(CudaPack, PacksTheShippedModels) {
     EXPECT_TRUE(p.body[0][0].lfe.has_q);
     EXPECT_EQ(p.body[0].back().lfe.has_q, net.arch.pairs == 1);
     const PackedLfe& lfe = p.body[0][0].lfe;
-    for (const std::size_t at : {lfe.weights, lfe.bias0, lfe.bias1, lfe.bias_project, p.tail.weights}) {
+    for (const std::size_t at :
+         {lfe.weights, lfe.bias0, lfe.bias1, lfe.bias_project, p.tail.weights}) {
       EXPECT_EQ(at % 256, 0U);
       EXPECT_LT(at, p.data.size());
     }

@@ -12,8 +12,8 @@
 namespace elan::cuda {
 namespace {
 
-constexpr DeviceLimits kH200{132, 232448, 233472};   // compute capability 9.0
-constexpr DeviceLimits kA100{108, 166912, 167936};   // 8.0
+constexpr DeviceLimits kH200{132, 232448, 233472};     // compute capability 9.0
+constexpr DeviceLimits kA100{108, 166912, 167936};     // 8.0
 constexpr DeviceLimits kRtx4090{128, 101376, 102400};  // 8.9, as 8.6 and 12.0
 
 constexpr NetworkShape shape(int channels, int scale, Operand body, Operand tail = Operand::fp32) {
@@ -36,10 +36,6 @@ TEST(CudaPlan, EveryShapeFitsItsDevice) {
   for (const DeviceLimits& device : {kH200, kA100}) {
     for (const int channels : {60, 180}) {
       for (const Operand operand : kOperands) {
-        if (device.shared_per_block < kH200.shared_per_block && channels == 180 &&
-            operand_bytes(operand) == 4) {
-          continue;
-        }
         for (const int scale : {2, 3, 4}) {
           const Operand tail = choose_tail(channels, scale, operand, device);
           const Plan p = make_plan(shape(channels, scale, operand, tail), device, 100, 70, 1);
@@ -78,6 +74,28 @@ TEST(CudaPlan, SaysWhenSharedMemoryIsTooSmall) {
 TEST(CudaPlan, SmallPicturesTakeSmallTiles) {
   EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 64, 64, 1).lfe.tile_y, 1);
   EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 640, 640, 1).lfe.tile_y, 2);
+}
+
+TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
+  DeviceLimits device = kH200;
+  const auto overlap = [&](int channels, int side) {
+    return make_plan(shape(channels, 4, Operand::fp16), device, side, side, 1).grid.overlap;
+  };
+  EXPECT_FALSE(overlap(60, 512));
+  device.overlap = true;
+  EXPECT_TRUE(overlap(60, 512));
+  EXPECT_FALSE(overlap(60, 64));
+  EXPECT_FALSE(overlap(180, 512));
+}
+
+TEST(CudaPlan, HopperTakesItsOwnTiles) {
+  NetworkShape net = shape(180, 4, Operand::fp16);
+  net.hopper = true;
+  const Plan p = make_plan(net, kH200, 206, 292, 1);
+  EXPECT_EQ(p.lfe.shared_bytes, hopper_shared_bytes());
+  EXPECT_LE(p.lfe.shared_bytes + 256, kH200.shared_per_block);
+  EXPECT_EQ(p.lfe.blocks, 132);
+  EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).lfe.blocks, 2);
 }
 
 TEST(CudaPlan, NeverMoreBlocksThanTilesOrThanRunAtOnce) {

@@ -1,9 +1,9 @@
 // Operand codecs: how numbers travel through the tensor cores.
 //
 // Every kernel of this backend is written once, over these pieces, and the precision is a template
-// argument. A *unit* is the operand of 8 consecutive k: lane l of a warp (g = l / 4, t = l % 4) holds
-// the values of k = 2t and 2t + 1. That is also what a lane holds of an 8-column accumulator tile,
-// so the result of one product is encoded in place as the operand of the next.
+// argument. A *unit* is the operand of 8 consecutive k: lane l of a warp (g = l / 4, t = l % 4)
+// holds the values of k = 2t and 2t + 1. That is also what a lane holds of an 8-column accumulator
+// tile, so the result of one product is encoded in place as the operand of the next.
 //
 //   accumulator tile  16 x 8   float c[4]: (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
 //   UnitA             16 x 8k  kWords words for rows g and g + 8
@@ -21,10 +21,18 @@
 
 namespace elan::cuda {
 
-struct UnitB1 { std::uint32_t r[1]; };
-struct UnitB2 { std::uint32_t r[2]; };
-struct UnitA2 { std::uint32_t r[2]; };
-struct UnitA4 { std::uint32_t r[4]; };
+struct UnitB1 {
+  std::uint32_t r[1];
+};
+struct UnitB2 {
+  std::uint32_t r[2];
+};
+struct UnitA2 {
+  std::uint32_t r[2];
+};
+struct UnitA4 {
+  std::uint32_t r[4];
+};
 
 __device__ __forceinline__ std::uint32_t pack_half(float a, float b) {
   std::uint32_t r;
@@ -58,22 +66,22 @@ __device__ __forceinline__ float relu(float v) {
   return r;
 }
 
-#define ELAN_MMA_16816(NAME, TYPE)                                                              \
-  __device__ __forceinline__ void NAME(float (&c)[4], std::uint32_t a0, std::uint32_t a1,       \
-                                       std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,    \
-                                       std::uint32_t b1) {                                      \
-    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE                                  \
-        ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                            \
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                        \
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                                \
+#define ELAN_MMA_16816(NAME, TYPE)                                                           \
+  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1,     \
+                                       std::uint32_t a2, std::uint32_t a3, std::uint32_t b0, \
+                                       std::uint32_t b1) {                                   \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE                               \
+        ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                         \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                     \
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                             \
   }
-#define ELAN_MMA_1688(NAME, TYPE)                                                               \
-  __device__ __forceinline__ void NAME(float (&c)[4], std::uint32_t a0, std::uint32_t a1,       \
-                                       std::uint32_t b0) {                                      \
-    asm("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE                                   \
-        ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"                                     \
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                        \
-        : "r"(a0), "r"(a1), "r"(b0));                                                           \
+#define ELAN_MMA_1688(NAME, TYPE)                                                        \
+  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1, \
+                                       std::uint32_t b0) {                               \
+    asm("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE                            \
+        ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"                              \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                 \
+        : "r"(a0), "r"(a1), "r"(b0));                                                    \
   }
 ELAN_MMA_16816(mma16_f16, "f16")
 ELAN_MMA_1688(mma8_f16, "f16")
@@ -390,7 +398,9 @@ __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const auto s = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
 }
-__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;"); }
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;");
+}
 template <int Left>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");

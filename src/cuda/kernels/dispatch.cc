@@ -5,19 +5,27 @@ namespace elan::cuda {
 
 void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t stream) {
   switch (operand) {
-    case Operand::fp16: return launch_lfe_fp16(channels, args, stream);
-    case Operand::bf16: return launch_lfe_bf16(channels, args, stream);
-    case Operand::tf32: return launch_lfe_tf32(channels, args, stream);
-    case Operand::fp32: return launch_lfe_fp32(channels, args, stream);
+    case Operand::fp16:
+      return launch_lfe_fp16(channels, args, stream);
+    case Operand::bf16:
+      return launch_lfe_bf16(channels, args, stream);
+    case Operand::tf32:
+      return launch_lfe_tf32(channels, args, stream);
+    case Operand::fp32:
+      return launch_lfe_fp32(channels, args, stream);
   }
 }
 
 void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream_t stream) {
   switch (operand) {
-    case Operand::fp16: return launch_gmsa_fp16(channels, args, stream);
-    case Operand::bf16: return launch_gmsa_bf16(channels, args, stream);
-    case Operand::tf32: return launch_gmsa_tf32(channels, args, stream);
-    case Operand::fp32: return launch_gmsa_fp32(channels, args, stream);
+    case Operand::fp16:
+      return launch_gmsa_fp16(channels, args, stream);
+    case Operand::bf16:
+      return launch_gmsa_bf16(channels, args, stream);
+    case Operand::tf32:
+      return launch_gmsa_tf32(channels, args, stream);
+    case Operand::fp32:
+      return launch_gmsa_fp32(channels, args, stream);
   }
 }
 

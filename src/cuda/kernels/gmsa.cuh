@@ -87,7 +87,8 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
     load_units<K, U, false>(v, values[b], lane);
     const UnitA p0 = K::encode(s[2 * b]), p1 = K::encode(s[2 * b + 1]);
 #pragma unroll
-    for (int n = 0; n < U; ++n) K::mma16(a.out[n], p0, p1, K::half_of(v[n], 0), K::half_of(v[n], 1));
+    for (int n = 0; n < U; ++n)
+      K::mma16(a.out[n], p0, p1, K::half_of(v[n], 0), K::half_of(v[n], 1));
   }
 }
 
@@ -118,8 +119,9 @@ __device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to) {
 }
 
 template <typename K, int C, bool Staged>
-__global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
-    const __grid_constant__ GmsaArgs p) {
+__global__ __launch_bounds__(256, K::kWords == 2
+                                      ? 2
+                                      : 1) void gmsa_kernel(const __grid_constant__ GmsaArgs p) {
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(C);
   constexpr int U = L.group_units, kAll = kWindowGroups * U, kN = L.out_tiles;
@@ -149,18 +151,21 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
     return (first_block + static_cast<std::size_t>(y) * bw + x) * kBlock;
   };
 
+  allow_next();
+  SlabRing<kSlab, kSlab, 256> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
+                                   L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
+  wait_for_previous();
   if constexpr (Staged) {
     const int wy0 = tile_by - (r / across % 2) * 2, wx0 = tile_bx;
     constexpr int kChunks = kGroup / 16;
     for (int i = thread; i < 2 * 16 * kChunks; i += 256) {
       const int b = i / (2 * kChunks), c = i % (2 * kChunks);
-      const char* from = (c < kChunks ? p.q : p.v) + block_at(wy0 + b / 4, wx0 + b % 4) + 2 * kGroup;
+      const char* from =
+          (c < kChunks ? p.q : p.v) + block_at(wy0 + b / 4, wx0 + b % 4) + 2 * kGroup;
       cp_async16(shared + i * 16, from + c % kChunks * 16);
     }
     cp_async_commit();
   }
-  SlabRing<kSlab, kSlab, 256> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
-                              L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
 
   UnitA o[kAll];
   const std::size_t own = block_at(by, bx);
@@ -179,13 +184,13 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
         const std::size_t b0 = block_at(by + dy, bx - 1), b1 = block_at(by + dy, bx),
                           b2 = block_at(by + dy, bx + 1);
         const bool query_right = (g & 2) != 0, key_right = (t & 1) != 0;
-        attend<K, U, 3, true>(
-            a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2}, lane,
-            [&](int b, int tile, int row) {
-              const bool y = dy + tile == row;
-              const bool x = (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
-              return y && x;
-            });
+        attend<K, U, 3, true>(a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2},
+                              lane, [&](int b, int tile, int row) {
+                                const bool y = dy + tile == row;
+                                const bool x =
+                                    (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
+                                return y && x;
+                              });
       }
     }
     finish<K>(a, o);
@@ -199,7 +204,8 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
     const int wy0 = ((by + bh - s) % bh & ~1) + s, wx0 = ((bx + bw - s) % bw & ~1) + s;
 #pragma unroll 1
     for (int i = 0; i < 2; ++i) {
-      const std::size_t b0 = block_at(wy0 + i, wx0) + kGroup, b1 = block_at(wy0 + i, wx0 + 1) + kGroup;
+      const std::size_t b0 = block_at(wy0 + i, wx0) + kGroup,
+                        b1 = block_at(wy0 + i, wx0 + 1) + kGroup;
       attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
     }
     finish<K>(a, o + U);
@@ -255,7 +261,8 @@ __global__ __launch_bounds__(256, K::kWords == 2 ? 2 : 1) void gmsa_kernel(
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
       float2 b = make_float2(0, 0);
-      if (first + n < L.units) b = __ldg(reinterpret_cast<const float2*>(p.bias + (first + n) * 8) + t);
+      if (first + n < L.units)
+        b = __ldg(reinterpret_cast<const float2*>(p.bias + (first + n) * 8) + t);
       acc[n][0] = fmaf(acc[n][0], p.unscale, b.x);
       acc[n][1] = fmaf(acc[n][1], p.unscale, b.y);
       acc[n][2] = fmaf(acc[n][2], p.unscale, b.x);
@@ -272,11 +279,8 @@ template <typename K, int C>
 void launch_gmsa_channels(const GmsaArgs& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch);
   const auto shared = static_cast<std::size_t>(a.shape.shared_bytes);
-  if (a.shape.staged) {
-    gmsa_kernel<K, C, true><<<blocks, 256, shared, stream>>>(a);
-  } else {
-    gmsa_kernel<K, C, false><<<blocks, 256, shared, stream>>>(a);
-  }
+  launch_kernel(a.shape.staged ? &gmsa_kernel<K, C, true> : &gmsa_kernel<K, C, false>, dim3(blocks),
+                256, shared, stream, a);
 }
 
 template <typename K>

@@ -3,6 +3,7 @@
 // skip around the body: computing it twice is cheaper than keeping it.
 
 #include "cuda/kernels/kernels.h"
+#include "cuda/kernels/launch.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -35,22 +36,26 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   const int image = static_cast<int>(blockIdx.z);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
+  allow_next();
+  const int quad = thread % kQuads, first = thread / kQuads, lanes = threads / kQuads;
+  float4 w[27];
+#pragma unroll
+  for (int i = 0; i < 27; ++i)
+    w[i] = __ldg(reinterpret_cast<const float4*>(p.weights) + i * kQuads + quad);
+  const float4 b = __ldg(reinterpret_cast<const float4*>(p.bias) + quad);
+  wait_for_previous();
   for (int i = thread; i < 3 * (kPixels + 2) * 3; i += threads) {
     const int c = i % 3, px = x0 + i / 3 % (kPixels + 2) - 1, py = y + i / (3 * (kPixels + 2)) - 1;
     float v = 0;
     if (px >= 0 && px < p.grid.width && py >= 0 && py < p.grid.height) {
-      const auto row = static_cast<std::size_t>(image) * p.input_height + reflect(py, p.input_height);
+      const auto row =
+          static_cast<std::size_t>(image) * p.input_height + reflect(py, p.input_height);
       v = sample_at(p, (row * p.input_width + reflect(px, p.input_width)) * 3 + c) - p.mean[c];
     }
     (&patch[0][0][0])[i] = v;
   }
   __syncthreads();
 
-  const int quad = thread % kQuads, first = thread / kQuads, lanes = threads / kQuads;
-  float4 w[27];
-#pragma unroll
-  for (int i = 0; i < 27; ++i) w[i] = __ldg(reinterpret_cast<const float4*>(p.weights) + i * kQuads + quad);
-  const float4 b = __ldg(reinterpret_cast<const float4*>(p.bias) + quad);
   for (int i = first; i < kPixels && x0 + i < p.grid.width; i += lanes) {
     float4 acc = b;
 #pragma unroll
@@ -76,7 +81,7 @@ void launch(const HeadArgs& a, cudaStream_t stream) {
   constexpr int kQuads = 2 * layout_of(C).units;
   const dim3 blocks(static_cast<unsigned>((a.grid.width + kPixels - 1) / kPixels),
                     static_cast<unsigned>(a.grid.height), static_cast<unsigned>(a.grid.batch));
-  head_kernel<C><<<blocks, kQuads * (C == 180 ? 4 : 8), 0, stream>>>(a);
+  launch_kernel(&head_kernel<C>, blocks, kQuads * (C == 180 ? 4 : 8), 0, stream, a);
 }
 
 }  // namespace

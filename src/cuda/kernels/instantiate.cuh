@@ -25,16 +25,16 @@ void allow_channels() {
   allow_shared(reinterpret_cast<const void*>(&gmsa_kernel<K, C, false>));
 }
 
-#define ELAN_INSTANTIATE(NAME, CODEC)                                                   \
-  void launch_lfe_##NAME(int channels, const LfeArgs& args, cudaStream_t stream) {     \
-    launch_lfe_as<CODEC>(channels, args, stream);                                      \
-  }                                                                                     \
-  void launch_gmsa_##NAME(int channels, const GmsaArgs& args, cudaStream_t stream) {   \
-    launch_gmsa_as<CODEC>(channels, args, stream);                                     \
-  }                                                                                     \
-  void prepare_##NAME() {                                                               \
-    allow_channels<CODEC, 60>();                                                        \
-    allow_channels<CODEC, 180>();                                                       \
+#define ELAN_INSTANTIATE(NAME, CODEC)                                                \
+  void launch_lfe_##NAME(int channels, const LfeArgs& args, cudaStream_t stream) {   \
+    launch_lfe_as<CODEC>(channels, args, stream);                                    \
+  }                                                                                  \
+  void launch_gmsa_##NAME(int channels, const GmsaArgs& args, cudaStream_t stream) { \
+    launch_gmsa_as<CODEC>(channels, args, stream);                                   \
+  }                                                                                  \
+  void prepare_##NAME() {                                                            \
+    allow_channels<CODEC, 60>();                                                     \
+    allow_channels<CODEC, 180>();                                                    \
   }
 
 }  // namespace elan::cuda

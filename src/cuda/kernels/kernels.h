@@ -33,10 +33,10 @@ struct LfeArgs {
   float* y = nullptr;
   char* q = nullptr;
   char* v = nullptr;
-  const char* weights = nullptr;       // conv slabs, then project slabs
-  const float* bias0 = nullptr;        // [groups][8 * hidden_tiles]
-  const float* bias1 = nullptr;        // [stride]
-  const float* bias_project = nullptr; // q (if any), then v: [3][8 * group_units]
+  const char* weights = nullptr;        // conv slabs, then project slabs
+  const float* bias0 = nullptr;         // [groups][8 * hidden_tiles]
+  const float* bias1 = nullptr;         // [stride]
+  const float* bias_project = nullptr;  // q (if any), then v: [3][8 * group_units]
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;  // of packed weights
   int groups = 0;
   signed char hidden_y[kMaxHiddenGroups] = {}, hidden_x[kMaxHiddenGroups] = {};

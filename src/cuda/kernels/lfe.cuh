@@ -14,9 +14,9 @@ namespace elan::cuda {
 
 // The accumulators of a slab of project_inp as units of q, or of v transposed.
 template <typename K, int C, bool V>
-__device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).project_tiles][4], int slab,
-                                                const float* bias, float unscale, char* block,
-                                                int lane) {
+__device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).project_tiles][4],
+                                                int slab, const float* bias, float unscale,
+                                                char* block, int lane) {
   constexpr ChannelLayout L = layout_of(C);
   constexpr int N = L.project_tiles, kUnit = K::kWords * 128;
   typename K::UnitA u[N];
@@ -59,11 +59,13 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
   const int across = p.grid.width / (4 * WX), down = p.grid.height / (4 * WY);
   const int tiles = across * down * p.grid.batch;
 
+  allow_next();
   if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
   const int conv_slabs = p.groups * (L.conv0_parts + L.conv1_parts);
-  Ring ring(shared + T::kBytes, p.weights, conv_slabs,
-            conv_slabs + kQSlabs * (p.has_q ? 2 : 1), p.shape.stages, thread);
+  Ring ring(shared + T::kBytes, p.weights, conv_slabs, conv_slabs + kQSlabs * (p.has_q ? 2 : 1),
+            p.shape.stages, thread);
   __syncthreads();
+  wait_for_previous();
 
   int index = static_cast<int>(blockIdx.x);
   if (index < tiles) {
@@ -73,8 +75,8 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
   if (ring.resident()) cp_async_wait<0>();
 
   const std::uint32_t base = K::lane_base(lane, [&](int r) {
-    return static_cast<std::uint32_t>(
-        ((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
+    return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *
+                                      T::kPitch);
   });
 
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
@@ -97,7 +99,9 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
         constexpr int kPart = part_size(kU, L.conv0_parts, 0);
         multiply<K, kHT, kPart>(
             hidden, ring.next(), lane,
-            [&](int u, UnitA& a0, UnitA& a1) { K::load_pair(a0, a1, tile_address, at, T::kExtra, u); },
+            [&](int u, UnitA& a0, UnitA& a1) {
+              K::load_pair(a0, a1, tile_address, at, T::kExtra, u);
+            },
             [&](int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
         if constexpr (L.conv0_parts == 2) {
           multiply<K, kHT, kU - kPart>(
@@ -117,8 +121,9 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
       for (int n = 0; n < kHT; ++n) {
         const float2 b =
             __ldg(reinterpret_cast<const float2*>(p.bias0 + (group * kHT + n) * 8) + t);
-        float c[4] = {relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
-                      relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
+        float c[4] = {
+            relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
+            relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
         c[0] = in0 ? c[0] : 0.F;
         c[1] = in0 ? c[1] : 0.F;
         c[2] = in1 ? c[2] : 0.F;
@@ -142,7 +147,8 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
     // The residual; y leaves in FP32 and stays as an operand.
     UnitA y[kU];
     const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
-    const std::size_t row0 = pixel * (8 * kU), row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
+    const std::size_t row0 = pixel * (8 * kU),
+                      row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
 #pragma unroll
     for (int n = 0; n < kU; ++n) {
       const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
@@ -176,7 +182,8 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
     TileWalk<T> walk(thread);
     const float4* next_image = tile_image<T>(p.x, next_origin, p.grid);
 
-    const int block = ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
+    const int block =
+        ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
     constexpr std::size_t kBlock = block_bytes(L, 2 * kW);
     const float* bias = p.bias_project;
     const auto project = [&](auto is_v, char* to) {
@@ -209,16 +216,18 @@ __global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) vo
 
 template <typename K, int C, int WY>
 void launch_lfe_tile(const LfeArgs& a, cudaStream_t stream) {
-  lfe_kernel<K, C, 4, WY><<<static_cast<unsigned>(a.shape.blocks), 128 * WY,
-                            static_cast<std::size_t>(a.shape.shared_bytes), stream>>>(a);
+  launch_kernel(&lfe_kernel<K, C, 4, WY>, dim3(static_cast<unsigned>(a.shape.blocks)), 128 * WY,
+                static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }
 
 template <typename K>
 void launch_lfe_as(int channels, const LfeArgs& a, cudaStream_t stream) {
   if (channels == 180) {
-    a.shape.tile_y == 2 ? launch_lfe_tile<K, 180, 2>(a, stream) : launch_lfe_tile<K, 180, 1>(a, stream);
+    a.shape.tile_y == 2 ? launch_lfe_tile<K, 180, 2>(a, stream)
+                        : launch_lfe_tile<K, 180, 1>(a, stream);
   } else {
-    a.shape.tile_y == 2 ? launch_lfe_tile<K, 60, 2>(a, stream) : launch_lfe_tile<K, 60, 1>(a, stream);
+    a.shape.tile_y == 2 ? launch_lfe_tile<K, 60, 2>(a, stream)
+                        : launch_lfe_tile<K, 60, 1>(a, stream);
   }
 }
 

@@ -18,15 +18,18 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int wx = warp % 4, wy = warp / 4;
   const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  allow_next();
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
-  SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages, thread);
+  SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages,
+                                           thread);
   __syncthreads();
+  wait_for_previous();
   const TileOrigin o = tile_origin<4, WY>(static_cast<int>(blockIdx.x), p.grid);
   TileWalk<T> walk(thread);
   load_tile<K, T>(0, walk, shared, p.x, o, p.grid, taps);
   const std::uint32_t base = K::lane_base(lane, [&](int r) {
-    return static_cast<std::uint32_t>(
-        ((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
+    return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *
+                                      T::kPitch);
   });
 
   float acc[N][4] = {};
@@ -74,9 +77,11 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
     const int y = o.y * s + row, x = o.x * s + column;
     if (y >= p.output_height || x >= p.output_width) continue;
     const int pixel = row / s * 16 + column / s;
-    const float v = values[pixel * kStride + colour * s * s + row % s * s + column % s] + p.mean[colour];
+    const float v =
+        values[pixel * kStride + colour * s * s + row % s * s + column % s] + p.mean[colour];
     const auto at =
-        ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 + colour;
+        ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 +
+        colour;
     if (p.sample == 0) {
       static_cast<unsigned char*>(p.output)[at] =
           static_cast<unsigned char>(min(max(__float2int_rn(v), 0), 255));
@@ -124,9 +129,8 @@ void with_kernel(int channels, Operand operand, int scale, int tile_y, F f) {
 void launch_tail(int channels, Operand operand, const TailArgs& a, cudaStream_t stream) {
   with_kernel(channels, operand, a.scale, a.shape.tile_y, [&]<typename K, int C, int N, int WY>() {
     const int tiles = a.grid.width / 16 * (a.grid.height / (4 * WY)) * a.grid.batch;
-    tail_kernel<K, C, N, WY>
-        <<<static_cast<unsigned>(tiles), 128 * WY,
-           static_cast<std::size_t>(a.shape.shared_bytes), stream>>>(a);
+    launch_kernel(&tail_kernel<K, C, N, WY>, dim3(static_cast<unsigned>(tiles)), 128 * WY,
+                  static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
   });
 }
 

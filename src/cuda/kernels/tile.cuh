@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/codec.cuh"
 #include "cuda/kernels/kernels.h"
+#include "cuda/kernels/launch.cuh"
 
 namespace elan::cuda {
 
@@ -39,7 +40,8 @@ template <typename T>
 struct TileWalk {
   int chunk, column, row;
   __device__ __forceinline__ explicit TileWalk(int thread)
-      : chunk(thread % T::kChunks), column(thread / T::kChunks % T::kWidth),
+      : chunk(thread % T::kChunks),
+        column(thread / T::kChunks % T::kWidth),
         row(thread / T::kChunks / T::kWidth) {}
   __device__ __forceinline__ void next() {
     constexpr int kPixels = T::kThreads / T::kChunks;
@@ -68,21 +70,25 @@ __device__ __forceinline__ void fetch_slices(float4 (&v)[Count], TileWalk<T> wal
   for (int i = 0; i < Count; ++i) {
     const int tap = taps[walk.chunk];
     const int y = o.y + walk.row - 2 + (tap >> 2), x = o.x + walk.column - 2 + (tap & 3);
-    const bool inside = walk.row < T::kHeight && static_cast<unsigned>(y) < static_cast<unsigned>(g.height) &&
+    const bool inside = walk.row < T::kHeight &&
+                        static_cast<unsigned>(y) < static_cast<unsigned>(g.height) &&
                         static_cast<unsigned>(x) < static_cast<unsigned>(g.width);
     v[i] = make_float4(0, 0, 0, 0);
-    if (inside) v[i] = __ldg(image + static_cast<std::size_t>(y * g.width + x) * T::kChunks + walk.chunk);
+    if (inside)
+      v[i] = __ldg(image + static_cast<std::size_t>(y * g.width + x) * T::kChunks + walk.chunk);
     walk.next();
   }
 }
 
 // Stores them; moves `walk` on.
 template <typename K, typename T, int Count>
-__device__ __forceinline__ void store_slices(const float4 (&v)[Count], TileWalk<T>& walk, char* tile) {
+__device__ __forceinline__ void store_slices(const float4 (&v)[Count], TileWalk<T>& walk,
+                                             char* tile) {
 #pragma unroll
   for (int i = 0; i < Count; ++i) {
     if (walk.row < T::kHeight) {
-      K::store4(tile + (walk.row * T::kRow + walk.column) * T::kPitch, T::kPlane, walk.chunk * 4, v[i]);
+      K::store4(tile + (walk.row * T::kRow + walk.column) * T::kPitch, T::kPlane, walk.chunk * 4,
+                v[i]);
     }
     walk.next();
   }
@@ -175,7 +181,12 @@ class SlabRing {
   static constexpr int kStage = First > Second ? First : Second;
 
   __device__ SlabRing(char* shared, const char* blob, int first, int steps, int stages, int thread)
-      : shared_(shared), blob_(blob), first_(first), steps_(steps), stages_(stages), thread_(thread) {
+      : shared_(shared),
+        blob_(blob),
+        first_(first),
+        steps_(steps),
+        stages_(stages),
+        thread_(thread) {
     if (stages_ == 0) {
       const int bytes = offset(steps_);
 #pragma unroll 4
