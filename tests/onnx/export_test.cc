@@ -59,9 +59,9 @@ TEST_P(OnnxExport, PassesTheChecker) {
 }
 
 TEST_P(OnnxExport, UsesOnlyOperationsThatEnginesHave) {
-  std::set<std::string> allowed{"Add",   "Concat", "Conv",    "DepthToSpace", "MatMul",
-                                "Relu",  "Reshape", "Slice",  "Softmax",      "Split",
-                                "Sub",   "Transpose"};
+  std::set<std::string> allowed{"Add",     "Concat", "Conv",    "DepthToSpace",
+                                "MatMul",  "Relu",   "Reshape", "Slice",
+                                "Softmax", "Split",  "Sub",     "Transpose"};
   if (options_.padding) allowed.insert("Gather");
   if (!options_.size) allowed.insert({"Div", "Gather", "Mul", "Shape"});
   if (!options_.size && options_.padding) allowed.insert({"Max", "Min", "Range", "Squeeze"});
@@ -83,15 +83,14 @@ TEST_P(OnnxExport, HasNoRankAboveFour) {
     }
     if (node.op_type() == "Reshape") {
       const std::string& shape = node.input(1);
-      EXPECT_LE(constants.contains(shape) ? constants.at(shape)->dims(0)
-                                          : nodes.at(shape)->input_size(),
-                4)
+      EXPECT_LE(
+          constants.contains(shape) ? constants.at(shape)->dims(0) : nodes.at(shape)->input_size(),
+          4)
           << node.name();
     }
   }
-  const std::map<std::string, int> ranks = inferred([](const auto& tensor) {
-    return tensor.has_shape() ? tensor.shape().dim_size() : -1;
-  });
+  const std::map<std::string, int> ranks = inferred(
+      [](const auto& tensor) { return tensor.has_shape() ? tensor.shape().dim_size() : -1; });
   for (const auto& [name, rank] : ranks) EXPECT_LE(rank, 4) << name;
   if (!options_.size || options_.plugins) return;
   for (const auto& [name, node] : nodes) {
@@ -134,9 +133,9 @@ TEST_P(OnnxExport, NamesAreUniqueAndSayWhereTheyBelong) {
     EXPECT_TRUE(seen.insert(node.name()).second) << node.name();
   }
   if (options_.plugins) return;
-  for (const char* operation : {".lfe.0.conv0", ".lfe.0.conv1", ".gmsa.0.project_inp",
-                                ".gmsa.0.qk.window4", ".gmsa.0.av.window16",
-                                ".gmsa.0.project_out"}) {
+  for (const char* operation :
+       {".lfe.0.conv0", ".lfe.0.conv1", ".gmsa.0.project_inp", ".gmsa.0.qk.window4",
+        ".gmsa.0.av.window16", ".gmsa.0.project_out"}) {
     EXPECT_TRUE(seen.contains("body." + std::to_string(arch.elabs - 1) + operation)) << operation;
   }
 }
@@ -191,8 +190,8 @@ TEST_P(OnnxExport, MetadataSaysWhatItIs) {
 TEST_P(OnnxExport, PrecisionIsWhereItIsPromised) {
   const std::map<std::string, int> types =
       inferred([](const auto& tensor) { return tensor.elem_type(); });
-  const int branch = options_.precision == Precision::fp16 ? onnx::TensorProto::FLOAT16
-                                                           : onnx::TensorProto::FLOAT;
+  const int branch =
+      options_.precision == Precision::fp16 ? onnx::TensorProto::FLOAT16 : onnx::TensorProto::FLOAT;
   for (const char* stage : {"head", "body.0.lfe.0", "body.1.gmsa.0", "body", "tail"}) {
     EXPECT_EQ(types.at(stage), onnx::TensorProto::FLOAT) << stage;
   }
@@ -203,8 +202,8 @@ TEST_P(OnnxExport, PrecisionIsWhereItIsPromised) {
     EXPECT_EQ(types.at(gmsa + ".softmax" + window), onnx::TensorProto::FLOAT);
     EXPECT_EQ(types.at(gmsa + ".av" + window), branch);
   }
-  for (const char* conv : {".lfe.0.conv0", ".lfe.0.conv1", ".gmsa.0.project_inp",
-                           ".gmsa.0.project_out"}) {
+  for (const char* conv :
+       {".lfe.0.conv0", ".lfe.0.conv1", ".gmsa.0.project_inp", ".gmsa.0.project_out"}) {
     EXPECT_EQ(types.at("body.0" + std::string(conv)), branch) << conv;
   }
 }
@@ -264,8 +263,7 @@ TEST(OnnxWeights, BeyondHalfsRangeAreRefusedByName) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::model);
-    EXPECT_NE(std::string(error.what()).find("body.2.lfe.1.conv1.weight: 70000"),
-              std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("body.2.lfe.1.conv1.weight: 70000"), std::string::npos)
         << error.what();
   }
 }

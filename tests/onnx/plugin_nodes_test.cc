@@ -38,8 +38,7 @@ class PluginNodes : public testing::TestWithParam<const char*> {
  protected:
   const Model model_ = Model::load(model_path(GetParam()));
   const Network& net_ = model_.network();
-  const onnx::ModelProto proto_ =
-      exported(model_, {.precision = Precision::fp16, .plugins = true});
+  const onnx::ModelProto proto_ = exported(model_, {.precision = Precision::fp16, .plugins = true});
   const std::map<std::string, const onnx::NodeProto*> nodes_ = nodes_of(proto_);
 };
 
