@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <memory>
 #include <mutex>
 
@@ -91,35 +90,9 @@ class SharedProgress {
   std::vector<double> done_;
 };
 
-// Reads rows for an encoder that may swallow what a reader throws and go on with black rows: a
-// failure is kept, and `stop` makes save() drop the file.
-class GuardedRows {
- public:
-  explicit GuardedRows(const std::stop_token& outer)
-      : forward_(outer, [this] { stop_.request_stop(); }) {}
-
-  picture::RowReader guard(RowSource& source) {
-    return [this, &source](int y, const ImageView& out) {
-      try {
-        source.read(y, out);
-      } catch (...) {
-        if (!failure_) failure_ = std::current_exception();
-        stop_.request_stop();
-        throw;
-      }
-    };
-  }
-
-  [[nodiscard]] std::stop_token stop() const { return stop_.get_token(); }
-  void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  std::stop_source stop_;
-  std::exception_ptr failure_;
-  std::stop_callback<std::function<void()>> forward_;
-};
+picture::RowReader rows_of(RowSource& source) {
+  return [&source](int y, const ImageView& out) { source.read(y, out); };
+}
 
 }  // namespace
 
@@ -166,12 +139,11 @@ UpscaleResult write_enlarged(Engine& engine, const picture::Picture& picture,
   const std::optional<ConstImageView> alpha = picture.alpha();
   SharedProgress progress(options.progress, alpha ? 2 : 1);
   const std::unique_ptr<RowSource> colours = stream(picture.rgb(), progress.part(0));
-  GuardedRows guarded(options.stop);
   std::unique_ptr<RowSource> alphas;
   picture::RowReader alpha_reader;
   if (alpha) {
     alphas = stream(*alpha, progress.part(1));
-    alpha_reader = guarded.guard(*alphas);
+    alpha_reader = rows_of(*alphas);
   }
 
   UpscaleResult result;
@@ -180,15 +152,10 @@ UpscaleResult write_enlarged(Engine& engine, const picture::Picture& picture,
   result.out_width = r.save.width != 0 ? r.save.width : r.computed.width;
   result.out_height = r.save.height != 0 ? r.save.height : r.computed.height;
   result.warnings = picture.warnings();
-  try {
-    const std::vector<std::string> saved =
-        picture::save(picture, guarded.guard(*colours), alpha_reader, r.computed.width,
-                      r.computed.height, output, r.save, guarded.stop());
-    result.warnings.insert(result.warnings.end(), saved.begin(), saved.end());
-  } catch (...) {
-    guarded.rethrow();
-    throw;
-  }
+  const std::vector<std::string> saved =
+      picture::save(picture, rows_of(*colours), alpha_reader, r.computed.width, r.computed.height,
+                    output, r.save, options.stop);
+  result.warnings.insert(result.warnings.end(), saved.begin(), saved.end());
   return result;
 }
 

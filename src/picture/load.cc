@@ -2,9 +2,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "elan/error.h"
@@ -12,6 +13,7 @@
 #include "picture/colour.h"
 #include "picture/metadata.h"
 #include "picture/picture_state.h"
+#include "picture/pnm.h"
 
 namespace elan::picture {
 namespace {
@@ -44,19 +46,23 @@ Descriptor open_input(const Input& input, const std::string& name) {
   return fd;
 }
 
-vips::VSource open_source(const Descriptor& fd, const std::string& name) {
+vips::VSource open_source(const Descriptor& fd) {
   VipsSource* source = vips_source_new_from_descriptor(fd.get());
-  if (source == nullptr) fail(name, "cannot be read: " + take_vips_error());
+  if (source == nullptr) throw vips::VError();
   return vips::VSource(source);
 }
 
+std::span<const unsigned char> beginning_of(const vips::VSource& source, std::size_t bytes) {
+  unsigned char* head = nullptr;
+  const gint64 size = vips_source_sniff_at_most(source.get_source(), &head, bytes);
+  if (size < 0) throw vips::VError();
+  return {head, static_cast<std::size_t>(size)};
+}
+
 Format recognise(const vips::VSource& source, const std::string& name) {
-  const unsigned char* head = nullptr;
-  auto* raw = const_cast<unsigned char**>(&head);
-  const gint64 size = vips_source_sniff_at_most(source.get_source(), raw, kSniffBytes);
-  if (size < 0) fail(name, "cannot be read: " + take_vips_error());
-  if (size == 0) fail(name, "expected a picture, found an empty file");
-  const auto format = format_of_content({head, static_cast<std::size_t>(size)});
+  const auto head = beginning_of(source, kSniffBytes);
+  if (head.empty()) fail(name, "expected a picture, found an empty file");
+  const auto format = format_of_content(head);
   if (!format)
     fail(name, "expected a picture in one of the formats " + readable_formats() +
                    ", found something else");
@@ -64,6 +70,27 @@ Format recognise(const vips::VSource& source, const std::string& name) {
     fail(name, "found a " + std::string(to_string(*format)) +
                    " picture, which the libvips here cannot read");
   return *format;
+}
+
+void check_sides(std::uint64_t width, std::uint64_t height, const std::string& name) {
+  if (width >= 1 && width <= VIPS_MAX_COORD && height >= 1 && height <= VIPS_MAX_COORD) return;
+  fail(name, "expected a picture of 1 to " + std::to_string(VIPS_MAX_COORD) +
+                 " pixels a side, found " + std::to_string(width) + "x" + std::to_string(height));
+}
+
+// What libvips would believe, and take memory for, before it looks at the samples.
+void check_pnm(const vips::VSource& source, const Descriptor& fd, const std::string& name) {
+  const auto header = parse_pnm_header(beginning_of(source, kPnmHeaderBytes));
+  if (!header) fail(name, "expected a PNM picture, found one whose header is damaged or cut off");
+  check_sides(header->width, header->height, name);
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) return;
+  const auto found = static_cast<std::uint64_t>(status.st_size);
+  if (found < header->file_bytes())
+    fail(name, "expected a PNM picture of " + std::to_string(header->file_bytes()) +
+                   " bytes at least for " + std::to_string(header->width) + "x" +
+                   std::to_string(header->height) + " pixels, found one truncated to " +
+                   std::to_string(found));
 }
 
 VImage open_image(const vips::VSource& source, Format format, VipsAccess access) {
@@ -153,7 +180,7 @@ int significant_bits_of(const VImage& image, Format format) {
 
 Plane take_plane(const VImage& image) {
   Plane plane;
-  void* data = image.write_to_memory(&plane.bytes);
+  void* data = samples_in_memory(image, plane.bytes);
   plane.data = {static_cast<std::byte*>(data), g_free};
   return plane;
 }
@@ -180,7 +207,7 @@ void decode(Picture::State& state, VImage image, const std::string& name) {
   state.metadata = keep_metadata(image);
   const int colours = state.gray ? 1 : 3;
   state.has_alpha = image.bands() > colours;
-  if (state.has_alpha) image = image.copy_memory();  // read three times below
+  if (state.has_alpha) image = in_memory(image);  // read three times below
   const VImage colour = image.extract_band(0, VImage::option()->set("n", colours));
   state.rgb = take_plane(state.gray ? replicated(colour) : colour);
   if (!state.has_alpha) return;
@@ -198,24 +225,31 @@ void decode(Picture::State& state, VImage image, const std::string& name) {
 Picture load(const Input& input, const LoadOptions& options) {
   const std::string name = quoted_name(input.path);
   const Descriptor fd = open_input(input, name);
-  const vips::VSource source = open_source(fd, name);
+  VipsMessages messages;
   auto state = std::make_unique<Picture::State>();
-  state->format = recognise(source, name);
+  const char* domain = "source";
+  std::string expected = "cannot be read";
   try {
+    const vips::VSource source = open_source(fd);
+    state->format = recognise(source, name);
+    domain = traits(state->format).domain;
+    expected = "expected a " + std::string(to_string(state->format)) +
+               " picture, found one that is damaged, truncated or of an unsupported kind";
+    if (state->format == Format::pnm) check_pnm(source, fd, name);
     VImage image = open_image(source, state->format, VIPS_ACCESS_SEQUENTIAL);
+    check_sides(static_cast<std::uint64_t>(image.width()),
+                static_cast<std::uint64_t>(image.height()), name);
     check_samples(image, name);
     check_size(image, state->format, options, name);
     note_pages(image, state->warnings);
     state->significant_bits = significant_bits_of(image, state->format);
     // Turning needs rows in another order than the file has them.
-    if (orientation_of(image) > 1) image = image.copy_memory().autorot();
+    if (orientation_of(image) > 1) image = in_memory(image).autorot();
     state->width = image.width();
     state->height = image.height();
     decode(*state, image, name);
   } catch (const vips::VError&) {
-    fail(name, "expected a " + std::string(to_string(state->format)) +
-                   " picture, found one that is damaged, truncated or of an unsupported kind (" +
-                   take_vips_error() + ")");
+    fail(name, expected + messages.take(domain));
   } catch (const std::bad_alloc&) {
     fail(name, "not enough memory to decode it");
   }

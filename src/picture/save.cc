@@ -313,19 +313,26 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
   check_output(picture, width, height, options);
   if (picture.alpha() && !alpha)
     throw Error(ErrorKind::internal, "a picture with alpha is saved without rows of alpha");
+  VipsMessages messages;
   OutputFile file(output, needs_file(options.format));
   RowImage rows(picture, rgb, alpha, width, height, options.format, stop);
+  Watch watch;
+  bool encoded = true;
   try {
     const VImage image = resized(rows.image(), written_size(width, height, options));
-    encode(fitted(image, options.format), options, picture.state().significant_bits, file);
+    encode(watch.over(fitted(image, options.format)), options, picture.state().significant_bits,
+           file);
   } catch (const vips::VError&) {
-    const std::string detail = take_vips_error();
-    if (rows.error()) std::rethrow_exception(rows.error());
-    if (!file.failure().empty()) throw Error(ErrorKind::input, file.failure());
-    throw Error(ErrorKind::input, quoted_name(output.path) + ": cannot be encoded as " +
-                                      std::string(to_string(options.format)) + " (" + detail + ")");
+    encoded = false;
   }
+  // Also where the encoder claims success: some go on with black rows after a failure.
+  if (rows.error()) std::rethrow_exception(rows.error());
   if (stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled while writing");
+  if (!file.failure().empty()) throw Error(ErrorKind::input, file.failure());
+  if (!encoded || watch.failed())
+    throw Error(ErrorKind::input, quoted_name(output.path) + ": cannot be encoded as " +
+                                      std::string(to_string(options.format)) +
+                                      messages.take(traits(options.format).domain));
   file.finish();
   return warnings_of(picture, options);
 }

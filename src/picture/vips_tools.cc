@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdio>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "elan/error.h"
@@ -25,6 +27,41 @@ std::size_t utf8_length(std::string_view text) {
   return 0;
 }
 
+struct Dealings {
+  std::mutex mutex;
+  unsigned long begun = 0, failures = 0;
+  int alive = 0;
+};
+Dealings dealings;
+
+std::string take_buffer() {
+  char* buffer = vips_error_buffer_copy();  // empties it
+  std::string text(buffer);
+  g_free(buffer);
+  return text;
+}
+
+// One problem often appears several times, in ever more general words; the first is the cause.
+std::string_view first_line(std::string_view text) {
+  return text.substr(0, text.find('\n'));
+}
+
+std::string in_brackets(std::string_view line) {
+  if (line.empty()) return "";
+  std::string text(line);
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < ' ') c = ' ';
+  return " (" + text + ")";
+}
+
+// True for "vipspng: libpng read error" and "png".
+bool names_domain(std::string_view line, std::string_view domain) {
+  std::string head(line.substr(0, line.find(':')));
+  std::transform(head.begin(), head.end(), head.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return head.find(domain) != std::string::npos;
+}
+
 }  // namespace
 
 void initialise(int threads) {
@@ -38,7 +75,7 @@ void initialise(int threads) {
     // libvips looks for its plugins relative to the program of this name; there is none, so it
     // uses the folder it was built with.
     if (vips_init("elan-sr: no program") != 0)
-      throw Error(ErrorKind::internal, "libvips does not start: " + take_vips_error());
+      throw Error(ErrorKind::internal, "libvips does not start: " + take_buffer());
     vips_operation_block_set("VipsForeignLoad", TRUE);
     for (const char* name : kAllowedLoaders) vips_operation_block_set(name, FALSE);
     vips_cache_set_max(0);  // every picture is processed once
@@ -67,16 +104,69 @@ bool can_write(Format format) {
   return has_operation(traits(format).saver);
 }
 
-std::string take_vips_error() {
-  char* buffer = vips_error_buffer_copy();
-  std::string text(buffer);
-  g_free(buffer);
-  // One problem often appears several times, in ever more general words; the first is the cause.
-  const std::size_t end = text.find('\n');
-  if (end != std::string::npos) text.resize(end);
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  return text.empty() ? "no reason given" : text;
+VipsMessages::VipsMessages() {
+  const std::lock_guard lock(dealings.mutex);
+  alone_ = dealings.alive++ == 0;
+  begun_ = ++dealings.begun;
+  failures_ = dealings.failures;
+  if (alone_) vips_error_clear();
+}
+
+VipsMessages::~VipsMessages() {
+  const std::lock_guard lock(dealings.mutex);
+  --dealings.alive;
+}
+
+std::string VipsMessages::take(const char* domain) {
+  const std::lock_guard lock(dealings.mutex);
+  const std::string all = take_buffer();
+  const bool others_failed = dealings.failures++ != failures_;
+  if (alone_ && dealings.begun == begun_) return in_brackets(first_line(all));
+  if (others_failed) return "";
+  for (std::string_view rest = all; !rest.empty();) {
+    const std::string_view line = first_line(rest);
+    if (names_domain(line, domain)) return in_brackets(line);
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+  }
+  return "";
+}
+
+VImage Watch::over(const VImage& image) {
+  VipsImage* raw = vips_image_new();
+  VImage out(raw);
+  if (vips_image_pipelinev(raw, image.get_image()->dhint, image.get_image(), nullptr) != 0 ||
+      vips_image_generate(raw, vips_start_one, &Watch::generate, vips_stop_one, image.get_image(),
+                          this) != 0)
+    throw vips::VError();
+  // The callbacks take the image without holding it.
+  g_object_ref(image.get_image());
+  vips_object_local(raw, image.get_image());
+  return out;
+}
+
+int Watch::generate(VipsRegion* out, void* in, void*, void* self, gboolean*) {
+  auto* region = static_cast<VipsRegion*>(in);
+  const VipsRect& area = out->valid;
+  if (vips_region_prepare(region, &area) == 0 &&
+      vips_region_region(out, region, &area, area.left, area.top) == 0)
+    return 0;
+  static_cast<Watch*>(self)->failed_ = true;
+  return -1;
+}
+
+VImage in_memory(const VImage& image) {
+  Watch watch;
+  VImage out = watch.over(image).copy_memory();
+  if (watch.failed()) throw vips::VError();
+  return out;
+}
+
+void* samples_in_memory(const VImage& image, std::size_t& bytes) {
+  Watch watch;
+  void* samples = watch.over(image).write_to_memory(&bytes);
+  if (!watch.failed()) return samples;
+  g_free(samples);
+  throw vips::VError();
 }
 
 std::string quoted_name(const std::filesystem::path& path) {

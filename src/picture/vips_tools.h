@@ -1,6 +1,8 @@
 // Our dealings with libvips as a library: setting it up, its operations by name, its errors.
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <string>
 #include <vips/vips8>
 
@@ -14,8 +16,42 @@ using vips::VOption;
 // True when libvips has this operation ("pngload_source") and it is not blocked.
 bool has_operation(const char* nickname);
 
-// Takes libvips' pending messages and makes one line of those that help a person.
-std::string take_vips_error();
+// What one picture's dealings with libvips had to say. libvips collects its messages in one place
+// for the whole process, so a message is passed on only where it belongs to this picture: always
+// while no other is being read or written, else when it names the format and no other picture
+// failed in the meantime. Lives as long as the dealings do.
+class VipsMessages {
+ public:
+  VipsMessages();
+  ~VipsMessages();
+  VipsMessages(const VipsMessages&) = delete;
+
+  // To be called once this picture has failed. " (the first message)", or nothing. `domain`: part
+  // of what libvips puts before messages about the format, "png".
+  std::string take(const char* domain);
+
+ private:
+  unsigned long begun_;  // counts of the process when this began
+  unsigned long failures_;
+  bool alone_;
+};
+
+// Notices every failure below an image. The thread pool of libvips 8.14.1 forgets one that happens
+// after the last piece of work has been handed out, and calls the whole a success.
+class Watch {
+ public:
+  // `image`, watched. This must outlive the result.
+  VImage over(const VImage& image);
+  [[nodiscard]] bool failed() const { return failed_; }
+
+ private:
+  static int generate(VipsRegion* out, void* in, void*, void* self, gboolean*);
+  std::atomic<bool> failed_ = false;
+};
+
+// Evaluates into memory; throws vips::VError on any failure.
+VImage in_memory(const VImage& image);
+void* samples_in_memory(const VImage& image, std::size_t& bytes);  // for g_free
 
 // "'a b.png'" for messages: quotes the name; control characters and invalid UTF-8 as \xNN.
 std::string quoted_name(const std::filesystem::path& path);
