@@ -53,6 +53,18 @@ OnnxOptions onnx_options(const ExportOptions& options) {
   return result;
 }
 
+#ifdef ELANSR_HAS_ONNX
+void write(const Model& model, const OnnxOptions& options, const std::string& path) {
+  export_onnx(model, options, path);
+}
+#else
+void write(const Model&, const OnnxOptions&, const std::string&) {
+  throw Error(ErrorKind::usage,
+              "export: this program was built without ONNX; building it where libonnx-dev and "
+              "libprotobuf-dev are installed adds it");
+}
+#endif
+
 int export_model(ExportOptions options, const std::vector<std::string>& operands) {
   for (const std::string& operand : operands) {
     if (options.model.empty()) {
@@ -75,14 +87,8 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
     throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
                                       ", the model's, found " + std::to_string(choice.scale));
   }
-#ifdef ELANSR_HAS_ONNX
-  export_onnx(model, onnx, options.output);
+  write(model, onnx, options.output);
   return kDone;
-#else
-  throw Error(ErrorKind::usage,
-              "export: this program was built without ONNX; building it where libonnx-dev and "
-              "libprotobuf-dev are installed adds it");
-#endif
 }
 
 }  // namespace
