@@ -257,6 +257,32 @@ TEST_F(Save, WhatAReaderThrowsComesOutAndNothingStays) {
   EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
 }
 
+// At the first, a middle and the last rows, where encoders may have stopped listening to errors.
+TEST_F(Save, WhatAReaderThrowsAtAnyRowComesOut) {
+  const Picture picture = picture_of(gradient(64, 64, 4), file("in.png"));
+  for (const Format format : kAll)
+    for (const int bad_row : {0, 1, 64, 200, 254, 255})
+      for (const bool in_alpha : {false, true}) {
+        const auto failing = [&](const ConstImageView& plane, bool fails) {
+          return [&, fails, inner = nearest(plane, 4)](int y, const ImageView& out) {
+            inner(y, out);
+            if (fails && y <= bad_row && bad_row < y + out.height)
+              throw Error(ErrorKind::device, "no memory left");
+          };
+        };
+        const fs::path out = file("out." + std::string(extension_of(format)));
+        EXPECT_EQ(error_of(ErrorKind::device,
+                           [&] {
+                             save(picture, failing(picture.rgb(), !in_alpha),
+                                  failing(*picture.alpha(), in_alpha), 256, 256, {out},
+                                  {.format = format});
+                           }),
+                  "no memory left")
+            << to_string(format) << bad_row << in_alpha;
+        EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
+      }
+}
+
 TEST_F(Save, StopsWhenAskedAndNothingStays) {
   const Picture picture = picture_of(gradient(500, 500, 3), file("in.png"));
   for (const Format format : {Format::png, Format::jpeg, Format::webp, Format::tiff}) {
