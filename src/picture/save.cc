@@ -263,6 +263,30 @@ std::vector<std::string> warnings_of(const Picture& picture, const SaveOptions& 
   return warnings;
 }
 
+// Bytes a pixel that encoders hold which take the whole picture; the rows of docs/formats.md with
+// some margin.
+std::size_t encoder_bytes(const Picture::State& state, const SaveOptions& options) {
+  const auto sum = [&](std::size_t plain, std::size_t deep, std::size_t alpha,
+                       std::size_t lossless) {
+    return plain + (state.type == SampleType::u16 ? deep : 0) + (state.has_alpha ? alpha : 0) +
+           (options.lossless ? lossless : 0);
+  };
+  switch (options.format) {
+    case Format::webp:
+      return sum(26, 0, 36, 16);
+    case Format::gif:
+      return sum(40, 0, 6, 0);
+    case Format::jxl:
+      return sum(60, 4, 40, 48);
+    case Format::avif:
+      return sum(96, 0, 8, 0);
+    case Format::heic:
+      return sum(44, 20, 14, 0);
+    default:
+      return 0;
+  }
+}
+
 void check_sides(const Picture& picture, Size size, Format format) {
   const int limit = traits(format).max_side;
   if (size.width <= limit && size.height <= limit) return;
@@ -304,7 +328,7 @@ std::size_t save_memory(const Picture& picture, int width, int height, const Sav
   const Size size = written_size(width, height, options);
   const std::size_t pixels =
       static_cast<std::size_t>(size.width) * static_cast<std::size_t>(size.height);
-  return 4 * band + (streams(options.format) ? 0 : pixels * 32);
+  return 4 * band + pixels * encoder_bytes(state, options);
 }
 
 std::vector<std::string> save(const Picture& picture, const RowReader& rgb, const RowReader& alpha,

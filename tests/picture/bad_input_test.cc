@@ -2,10 +2,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
 #include <random>
+#include <thread>
 
 #include "picture/fixtures.h"
+#include "picture/vips_tools.h"
 
 namespace elan::picture {
 namespace {
@@ -121,6 +124,78 @@ TEST_F(BadInput, TruncatedAnywhere) {
   }
 }
 
+std::string samples_of(const Picture& picture) {
+  const auto* data = reinterpret_cast<const char*>(picture.rgb().data);
+  return {data, picture.rgb().row_bytes * static_cast<std::size_t>(picture.height())};
+}
+
+// Reads what is written into a pipe, whose length nobody knows.
+Picture load_from_pipe(const std::string& bytes) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::runtime_error("no pipe");
+  const bool fits = ::write(ends[1], bytes.data(), bytes.size()) == std::ssize(bytes);
+  ::close(ends[1]);
+  EXPECT_TRUE(fits);
+  const struct Closer {
+    int end;
+    ~Closer() { ::close(end); }
+  } closer{ends[0]};
+  return load({"a pipe", ends[0]}, {});
+}
+
+// Cut at every length, it is refused, or what is missing carries no samples (a trailer). Several
+// threads at once, so that those of libvips overtake each other.
+TEST_F(BadInput, NoTruncationGoesUnnoticed) {
+  const VImage noise =
+      VImage::gaussnoise(23, 17, VImage::option()->set("mean", 128)->set("sigma", 60))
+          .bandjoin(gradient(23, 17, 2))
+          .cast(VIPS_FORMAT_UCHAR)
+          .copy(VImage::option()->set("interpretation", VIPS_INTERPRETATION_sRGB));
+  for (const char* name : {"a.png", "a.jpg", "a.webp", "a.tif", "a.gif", "a.jxl", "a.ppm"}) {
+    noise.write_to_file(file(name).c_str());
+    const std::string bytes = read_file(file(name));
+    const std::string whole = samples_of(load_from_pipe(bytes));
+    std::atomic<std::size_t> next = 1;
+    std::atomic<int> refusals = 0;
+    const auto cut = [&] {
+      for (std::size_t size = next++; size < bytes.size(); size = next++) {
+        try {
+          const Picture picture = load_from_pipe(bytes.substr(0, size));
+          EXPECT_EQ(samples_of(picture), whole) << name << " cut to " << size;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.kind(), ErrorKind::input) << error.what();
+          ++refusals;
+        }
+      }
+    };
+    {
+      std::vector<std::jthread> threads;
+      for (int i = 0; i < 4; ++i) threads.emplace_back(cut);
+    }
+    EXPECT_GT(refusals, static_cast<int>(bytes.size()) / 2) << name;
+  }
+}
+
+// The last rows are missing, which libvips' thread pool may fail to report.
+TEST_F(BadInput, MissingLastRowsAreNoticedEveryTime) {
+  const std::string cut = "P6 8 8 255\n" + std::string(150, 'x');
+  std::atomic<int> refusals = 0;
+  const auto repeat = [&] {
+    for (int round = 0; round < 500; ++round) {
+      try {
+        (void)load_from_pipe(cut);
+      } catch (const Error&) {
+        ++refusals;
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) threads.emplace_back(repeat);
+  }
+  EXPECT_EQ(refusals, 2000);
+}
+
 // Whatever happens to the bytes, it is a picture or one line.
 TEST_F(BadInput, DamagedAnywhere) {
   std::mt19937 random(5);
@@ -151,12 +226,48 @@ TEST_F(BadInput, HugeClaimsAreRefusedFromTheHeader) {
             "'" + file("huge.png").native() +
                 "': a picture of 100000x100000 pixels needs 27.9 GiB to decode, more than the 1.0 "
                 "GiB allowed");
-  write_file(file("huge.ppm"), "P6 200000 200000 255\n");
-  EXPECT_NE(refused("huge.ppm", {.max_memory = 1000}).find("more than the 1000 bytes"),
+  write_file(file("whole.ppm"), "P6 20 20 255\n" + std::string(1200, 'x'));
+  EXPECT_NE(refused("whole.ppm", {.max_memory = 1000}).find("more than the 1000 bytes"),
             std::string::npos);
   gradient(100, 100, 3).write_to_file(file("fits.png").c_str());
   EXPECT_NO_THROW((void)load({file("fits.png")}, {.max_memory = 30000}));
   EXPECT_NE(refused("fits.png", {.max_memory = 29999}).find("29.3 KiB"), std::string::npos);
+}
+
+// Sizes whose product overflows 64 bits, and sizes that the bytes of the file cannot fill.
+TEST_F(BadInput, PnmThatClaimsMoreThanItHas) {
+  const char* sides = "expected a picture of 1 to 10000000 pixels a side, found ";
+  for (const char* size : {"2000000000 2000000000", "4294967296 4294967296", "10000001 1",
+                           "1 99999999999999999999999", "0 5", "5 0", "0 0"})
+    for (const char* kind : {"P1", "P2", "P3", "P4", "P5", "P6"})
+      EXPECT_NE(refused_bytes("a.ppm", std::string(kind) + " " + size + " 255\nabc").find(sides),
+                std::string::npos);
+  EXPECT_NE(refused_bytes("a.pfm", "PF 0 0 -1.0\nabc").find(sides), std::string::npos);
+  EXPECT_NE(refused_bytes("a.ppm", "P6 10000000 10000000 255\nabc")
+                .find("expected a PNM picture of 300000000000025 bytes at least for "
+                      "10000000x10000000 pixels, found one truncated to 28"),
+            std::string::npos);
+  for (const char* header : {"P6 -5 5 255\n", "P6 5 x 255\n", "P6 5 5 0\n", "P6 5 5", "P6 5 5 255",
+                             "P6 # a comment without an end"})
+    EXPECT_NE(refused_bytes("a.ppm", header).find("header is damaged or cut off"),
+              std::string::npos)
+        << header;
+}
+
+TEST_F(BadInput, PnmOfExactlyItsBytesIsRead) {
+  const std::pair<const char*, std::size_t> exact[] = {{"P4 9 3\n", 6},
+                                                       {"P5 9 3 255\n", 27},
+                                                       {"P5 # 1 1\n9 3\n# 7\n65535\n", 54},
+                                                       {"P6\n9 3\n255\n", 81},
+                                                       {"P6 9 3 256\n", 162}};
+  for (const auto& [header, bytes] : exact) {
+    write_file(file("a.ppm"), header + std::string(bytes, 'x'));
+    EXPECT_EQ(load({file("a.ppm")}, {}).width(), 9) << header;
+    const std::string text = refused_bytes("b.ppm", header + std::string(bytes - 1, 'x'));
+    EXPECT_NE(text.find("truncated to "), std::string::npos) << text;
+  }
+  write_file(file("a.ppm"), "P2 3 1 9\n1 2 3\n");
+  EXPECT_EQ(load({file("a.ppm")}, {}).width(), 3);
 }
 
 TEST_F(BadInput, ZeroSized) {
@@ -164,6 +275,30 @@ TEST_F(BadInput, ZeroSized) {
   refused_bytes("b.png", png_claiming(5, 0));
   refused_bytes("a.ppm", "P6 0 0 255\n");
   refused_bytes("a.gif", std::string("GIF89a\0\0\0\0\x80\0\0", 13));
+}
+
+// Two pictures fail at once: neither gets the other's reason.
+TEST_F(BadInput, MessagesBelongToTheirPicture) {
+  vips_error("old", "left over");
+  {
+    VipsMessages alone;
+    vips_error("source", "bad seek");
+    vips_error("VipsForeignLoad", "in general words");
+    EXPECT_EQ(alone.take("png"), " (source: bad seek)");
+    EXPECT_EQ(alone.take("png"), "");
+  }
+  VipsMessages png;
+  {
+    VipsMessages jpeg;
+    vips_error("VipsJpeg", "Premature end");
+    vips_error("vipspng", "read error");
+    EXPECT_EQ(png.take("png"), " (vipspng: read error)");
+    EXPECT_EQ(jpeg.take("jpeg"), "");  // what is left may be about either
+  }
+  VipsMessages webp;
+  vips_error("source", "bad seek");
+  EXPECT_EQ(webp.take("webp"), "");  // perhaps of the picture that is still being read
+  EXPECT_STREQ(vips_error_buffer(), "");
 }
 
 TEST_F(BadInput, SamplesTheNetworkCannotTake) {

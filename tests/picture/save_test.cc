@@ -257,6 +257,32 @@ TEST_F(Save, WhatAReaderThrowsComesOutAndNothingStays) {
   EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
 }
 
+// At the first, a middle and the last rows, where encoders may have stopped listening to errors.
+TEST_F(Save, WhatAReaderThrowsAtAnyRowComesOut) {
+  const Picture picture = picture_of(gradient(64, 64, 4), file("in.png"));
+  for (const Format format : kAll)
+    for (const int bad_row : {0, 1, 64, 200, 254, 255})
+      for (const bool in_alpha : {false, true}) {
+        const auto failing = [&](const ConstImageView& plane, bool fails) {
+          return [&, fails, inner = nearest(plane, 4)](int y, const ImageView& out) {
+            inner(y, out);
+            if (fails && y <= bad_row && bad_row < y + out.height)
+              throw Error(ErrorKind::device, "no memory left");
+          };
+        };
+        const fs::path out = file("out." + std::string(extension_of(format)));
+        EXPECT_EQ(error_of(ErrorKind::device,
+                           [&] {
+                             save(picture, failing(picture.rgb(), !in_alpha),
+                                  failing(*picture.alpha(), in_alpha), 256, 256, {out},
+                                  {.format = format});
+                           }),
+                  "no memory left")
+            << to_string(format) << bad_row << in_alpha;
+        EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
+      }
+}
+
 TEST_F(Save, StopsWhenAskedAndNothingStays) {
   const Picture picture = picture_of(gradient(500, 500, 3), file("in.png"));
   for (const Format format : {Format::png, Format::jpeg, Format::webp, Format::tiff}) {
@@ -272,6 +298,29 @@ TEST_F(Save, StopsWhenAskedAndNothingStays) {
     });
   }
   EXPECT_EQ(names(), std::vector<std::string>{"in.png"});
+}
+
+// At least what was measured for 2048x2048 pixels of noise (docs/formats.md).
+TEST_F(Save, MemoryCoversWhatEncodersWereSeenToTake) {
+  const Picture plain = picture_of(gradient(64, 64, 3), file("plain.png"));
+  const Picture rich = picture_of(gradient(64, 64, 4, true), file("rich.png"));
+  const struct {
+    SaveOptions save;
+    double plain, rich;  // bytes a pixel
+  } seen[] = {{{.format = Format::webp}, 21.4, 57.8},
+              {{.format = Format::webp, .lossless = true}, 37.8, 51.3},
+              {{.format = Format::gif}, 34.4, 41.4},
+              {{.format = Format::jxl}, 54.5, 94.5},
+              {{.format = Format::jxl, .lossless = true}, 99.8, 142.7},
+              {{.format = Format::avif}, 40.0, 79.5},
+              {{.format = Format::heic}, 35.4, 72.9}};
+  for (const auto& s : seen) {
+    const auto each = [&](const Picture& picture) {
+      return double(save_memory(picture, 2048, 2048, s.save)) / (2048.0 * 2048.0);
+    };
+    EXPECT_GE(each(plain), s.plain) << to_string(s.save.format) << s.save.lossless;
+    EXPECT_GE(each(rich), s.rich) << to_string(s.save.format) << s.save.lossless;
+  }
 }
 
 TEST_F(Save, MemoryIsSmallForStreamsAndGrowsWithTheRest) {
