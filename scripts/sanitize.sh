@@ -13,7 +13,7 @@ case $preset in
   *) echo "expected asan or tsan, found $preset" >&2; exit 2 ;;
 esac
 
-install_packages "${build_packages[@]}" "${test_packages[@]}"
+install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}"
 configure "$preset"
 cmake --build --preset "$preset" --parallel "$jobs"
 ctest --preset "$preset" --output-junit junit.xml "$@"

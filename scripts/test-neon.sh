@@ -1,20 +1,13 @@
 #!/usr/bin/env bash
 # Cross-builds the CPU engine for AArch64 and runs its kernel tests, the smallest pictures and the
 # stages under qemu. GoogleTest is built from Debian's source package.
-set -euo pipefail
-cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-for program in aarch64-linux-gnu-g++ qemu-aarch64 cmake ninja; do
-  command -v "$program" > /dev/null || {
-    echo "test-neon.sh: $program is missing: apt-get install g++-aarch64-linux-gnu qemu-user cmake ninja-build googletest" >&2
-    exit 2
-  }
-done
-jobs=$(nproc)
-launcher=$(command -v ccache || true)
+install_packages cmake ninja-build nlohmann-json3-dev "${neon_packages[@]}"
+compiler_launcher=$(command -v ccache || true)
 cross=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
   -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc
-  "-DCMAKE_CXX_COMPILER_LAUNCHER=$launcher")
+  "-DCMAKE_CXX_COMPILER_LAUNCHER=$compiler_launcher")
 build=build/neon
 
 cmake -S /usr/src/googletest -B "$build/googletest" "${cross[@]}" -DBUILD_GMOCK=OFF \

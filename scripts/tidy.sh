@@ -3,7 +3,7 @@
 # scripts/tidy.sh src/engine cli
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-install_packages "${build_packages[@]}" "${test_packages[@]}" "${tidy_packages[@]}"
+install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}" "${tidy_packages[@]}"
 configure lint
 cmake --build --preset lint --target elan-sr-commit
 
