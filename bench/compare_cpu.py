@@ -184,7 +184,8 @@ def compare(arguments):
         exact = torch_net(arguments.model, torch.float64)(torch.from_numpy(x).double()).numpy()
         onnx = f"{work}/model.onnx"
         names = [n for n, (package, _) in PEERS.items()
-                 if importlib.util.find_spec(package) and n not in arguments.skip.split(",")]
+                 if importlib.util.find_spec(package) and n not in arguments.skip.split(",")
+                 and (not arguments.only or n in arguments.only.split(","))]
         if {"ort", "openvino", "openvino_bf16"} & set(names):
             size = f"{x.shape[3]}x{x.shape[2]}"
             subprocess.run([arguments.program, "export", arguments.model, onnx, "--size", size],
@@ -217,7 +218,7 @@ def compare(arguments):
             p.process.wait()
 
 
-def main():
+def main(only=""):
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "build/release/cli/elan-sr"))
@@ -227,6 +228,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--skip", default="", help="peers to leave out, with commas: " + ", ".join(PEERS))
+    parser.add_argument("--only", default=only, help="peers to run, the others left out")
     for hidden in ("--worker", "--onnx", "--work"):
         parser.add_argument(hidden, default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
