@@ -86,7 +86,7 @@ class Metadata : public PictureTest {
         "Photoshop 3.0\0"
         "8BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x19\0\x03"
         "abc",
-        36);
+        34);
     vips_image_set_blob_copy(image.get_image(), VIPS_META_IPTC_NAME, iptc.data(), iptc.size());
     image = image.copy(VImage::option()->set("xres", 300 / 25.4)->set("yres", 300 / 25.4));
     image.write_to_file(path.c_str(), VImage::option()->set("Q", 95));
