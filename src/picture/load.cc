@@ -236,7 +236,7 @@ Picture load(const Input& input, const LoadOptions& options) {
     expected = "expected a " + std::string(to_string(state->format)) +
                " picture, found one that is damaged, truncated or of an unsupported kind";
     if (state->format == Format::pnm) check_pnm(source, fd, name);
-    VImage image = open_image(source, state->format, VIPS_ACCESS_SEQUENTIAL);
+    VImage image = with_own_blobs(open_image(source, state->format, VIPS_ACCESS_SEQUENTIAL));
     check_sides(static_cast<std::uint64_t>(image.width()),
                 static_cast<std::uint64_t>(image.height()), name);
     check_samples(image, name);

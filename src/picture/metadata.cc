@@ -83,6 +83,20 @@ void copy_fields(const VImage& from, VImage& to) {
 
 }  // namespace
 
+VImage with_own_blobs(const VImage& image) {
+  VImage owner = image.copy();
+  std::unique_ptr<char*, void (*)(char**)> fields(vips_image_get_fields(image.get_image()),
+                                                  g_strfreev);
+  for (char** field = fields.get(); *field != nullptr; ++field) {
+    if (image.get_typeof(*field) != VIPS_TYPE_BLOB) continue;
+    std::size_t size = 0;
+    const void* data = image.get_blob(*field, &size);
+    vips_image_set_blob_copy(owner.get_image(), *field, data, size);
+  }
+  // Setting EXIF may set the density, too.
+  return owner.copy(VImage::option()->set("xres", image.xres())->set("yres", image.yres()));
+}
+
 VImage keep_metadata(const VImage& image) {
   double xres = image.xres(), yres = image.yres();
   if (xres == kNoDensity && yres == kNoDensity) xres = yres = k72PerInch;

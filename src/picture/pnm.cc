@@ -26,7 +26,10 @@ class Scanner {
     return at_ > first && at_ < bytes_.size() ? std::optional(value) : std::nullopt;
   }
 
-  bool skip_one_space() { return at_ < bytes_.size() && std::isspace(bytes_[at_++]) != 0; }
+  bool skip_one_space() {
+    if (at_ >= bytes_.size()) return false;
+    return std::isspace(bytes_[at_++]) != 0;
+  }
 
  private:
   void skip_to_token() {

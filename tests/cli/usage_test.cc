@@ -16,7 +16,8 @@ struct BadUsage {
   const char* says;
 };
 
-void PrintTo(const BadUsage& bad, std::ostream* out) {
+// The name is GoogleTest's.
+void PrintTo(const BadUsage& bad, std::ostream* out) {  // NOLINT(readability-identifier-naming)
   *out << bad.name;
 }
 

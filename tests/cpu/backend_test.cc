@@ -90,7 +90,8 @@ struct Picture {
     rgb.resize(static_cast<std::size_t>(w) * h * 3);
     // Soft waves with a little noise: like pictures, not like noise.
     for (std::size_t i = 0; i < rgb.size(); ++i) {
-      const double x = static_cast<double>(i / 3 % w), y = static_cast<double>(i / 3 / w);
+      const std::size_t column = i / 3 % w, row = i / 3 / w;
+      const auto x = static_cast<double>(column), y = static_cast<double>(row);
       const double wave = 120 + 90 * std::sin(x / 3 + seed) * std::cos(y / 5 + double(i % 3));
       rgb[i] = static_cast<std::uint8_t>(wave + static_cast<double>(random() % 30));
     }

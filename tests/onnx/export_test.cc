@@ -28,7 +28,8 @@ struct Variant {
   OnnxOptions options;
 };
 
-void PrintTo(const Variant& variant, std::ostream* out) {
+// The name is GoogleTest's.
+void PrintTo(const Variant& variant, std::ostream* out) {  // NOLINT(readability-identifier-naming)
   *out << variant.name;
 }
 

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <iterator>
 
+#include "picture/metadata.h"
+
 namespace elan::picture {
 
 PictureTest::PictureTest() {
@@ -60,7 +62,7 @@ double difference(const VImage& a, const VImage& b) {
 }
 
 VImage reopen(const fs::path& path) {
-  return VImage::new_from_file(path.c_str()).copy_memory();
+  return with_own_blobs(VImage::new_from_file(path.c_str())).copy_memory();
 }
 
 void write_file(const fs::path& path, const std::string& bytes) {
