@@ -19,8 +19,9 @@ class Buffer {
   void reserve(std::size_t size) {
     if (size <= size_) return;
     data_.reset();
-    const std::size_t page = size * sizeof(T) >= kHugePage ? kHugePage : 64;
-    void* memory = std::aligned_alloc(page, (size * sizeof(T) + page - 1) / page * page);
+    const std::size_t bytes = size * sizeof(T) + kSlack;
+    const std::size_t page = bytes >= kHugePage ? kHugePage : 64;
+    void* memory = std::aligned_alloc(page, (bytes + page - 1) / page * page);
     if (memory == nullptr) throw std::bad_alloc();
     advise(memory, size * sizeof(T));
     data_.reset(static_cast<T*>(memory));
@@ -34,6 +35,8 @@ class Buffer {
   const T& operator[](std::size_t i) const { return data_.get()[i]; }
 
  private:
+  // A vector whose lower part is wanted may be loaded from the last row.
+  static constexpr std::size_t kSlack = 64;  // bytes
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;
   struct Free {
     void operator()(T* p) const { std::free(p); }
