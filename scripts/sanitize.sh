@@ -9,6 +9,7 @@ shift || true
 case $preset in
   # Not detect_stack_use_after_return: its frames do not keep the alignment of vectors on the stack.
   asan) export ASAN_OPTIONS=strict_string_checks=1
+        export LSAN_OPTIONS=suppressions=$root/scripts/lsan.supp:print_suppressions=0
         export UBSAN_OPTIONS=print_stacktrace=1 ;;
   tsan) export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 ;;
   *) echo "expected asan or tsan, found $preset" >&2; exit 2 ;;
