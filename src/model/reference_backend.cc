@@ -175,7 +175,8 @@ class ReferenceBackend : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> network,
-                                                Precision precision) {
+                                                const PrecisionPlan& plan) {
+  const Precision precision = single_precision(plan, network->arch, "reference");
   if (precision == Precision::fp64) {
     return std::make_unique<ReferenceBackend<double>>(std::move(network));
   }
