@@ -317,7 +317,9 @@ class CpuBackend : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network,
-                                          Precision precision, std::shared_ptr<ThreadPool> pool) {
+                                          const PrecisionPlan& plan,
+                                          std::shared_ptr<ThreadPool> pool) {
+  const Precision precision = single_precision(plan, network->arch, "cpu");
   if (precision != Precision::fp32 && precision != Precision::bf16) {
     throw Error(ErrorKind::usage, "precision on the cpu: expected fp32 or bf16, found " +
                                       std::string(to_string(precision)));

@@ -4,6 +4,7 @@
 
 #include "core/thread_pool.h"
 #include "model/network.h"
+#include "model/plan.h"
 #if ELANSR_HAVE_CUDA
 #include "cuda/cuda_backend.h"
 #endif
@@ -11,20 +12,36 @@
 namespace elan {
 namespace {
 
-Device open_cpu(const Model& model, const EngineOptions& options) {
+// What the options ask for; `fallback` is the device's own default.
+PrecisionPlan plan_of(const Model& model, const EngineOptions& options, Precision fallback) {
+  if (options.precision_plan.empty()) return options.precision.value_or(fallback);
+  if (options.precision) {
+    throw Error(ErrorKind::usage, "precision and precision plan contradict each other: give one");
+  }
+  PrecisionPlan plan = PrecisionPlan::read(options.precision_plan, fallback);
+  plan.check(model.architecture());
+  return plan;
+}
+
+Device make_device(const std::string& name, const PrecisionPlan& plan) {
   Device device;
-  device.name = "cpu";
-  device.backends.push_back(make_cpu_backend(model.shared_network(),
-                                             options.precision.value_or(Precision::fp32),
+  device.name = name;
+  if (!plan.uniform()) device.precision_plan = plan.to_json();
+  return device;
+}
+
+Device open_cpu(const Model& model, const EngineOptions& options) {
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  Device device = make_device("cpu", plan);
+  device.backends.push_back(make_cpu_backend(model.shared_network(), plan,
                                              std::make_shared<ThreadPool>(options.threads)));
   return device;
 }
 
 Device open_reference(const Model& model, const EngineOptions& options) {
-  Device device;
-  device.name = "reference";
-  device.backends.push_back(
-      make_reference_backend(model.shared_network(), options.precision.value_or(Precision::fp32)));
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  Device device = make_device("reference", plan);
+  device.backends.push_back(make_reference_backend(model.shared_network(), plan));
   return device;
 }
 
@@ -39,8 +56,8 @@ Device open_slower(const Model& model, const EngineOptions& options) {
 #if ELANSR_HAVE_CUDA
 // "cuda" is "cuda:0"; "cuda:0,2" is one backend on each.
 Device open_cuda(const Model& model, const EngineOptions& options) {
-  Device device;
-  device.name = "cuda";
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp16);
+  Device device = make_device("cuda", plan);
   const std::string list = options.device == "cuda" ? "0" : options.device.substr(5);
   const char *at = list.data(), *const end = list.data() + list.size();
   while (true) {
@@ -49,8 +66,7 @@ Device open_cuda(const Model& model, const EngineOptions& options) {
     if (error != std::errc{} || (next != end && *next != ',')) {
       throw Error(ErrorKind::usage, "device: expected cuda[:N,...], found " + options.device);
     }
-    device.backends.push_back(make_cuda_backend(
-        model.shared_network(), options.precision.value_or(Precision::fp16), index));
+    device.backends.push_back(make_cuda_backend(model.shared_network(), plan, index));
     if (next == end) return device;
     at = next + 1;
   }
