@@ -180,7 +180,7 @@ OperandSet sample_operands(const Network& net, std::span<const Planar<float>> pi
                    samples.values.data() + static_cast<std::size_t>(k) * value.channels);
       }
     };
-    forward<float>(
+    all.enlarged[index] = forward<float>(
         net, picture, [](const std::string&, const Planar<float>&) {}, Precision::fp32, watch);
     const std::lock_guard lock(mutex);
     ++done;

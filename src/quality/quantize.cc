@@ -218,11 +218,11 @@ class Quantizer {
 
   // The pictures that a search can afford; a matter of the network, never of the clock.
   [[nodiscard]] std::size_t search_pictures() const {
-    constexpr double kWork = 3e11;  // multiply-adds of one pass
+    constexpr double kWork = 1e11;  // multiply-adds of one pass
     const double each =
         multiply_adds_per_pixel(net_.arch) * static_cast<double>(pictures_.front().pixels());
     const auto affordable = static_cast<std::size_t>(kWork / each);
-    return std::min(pictures_.size(), std::clamp<std::size_t>(affordable, 4, 16));
+    return std::min(pictures_.size(), std::clamp<std::size_t>(affordable, 4, 8));
   }
 
   std::vector<Planar<float>> outputs(std::size_t count) {
