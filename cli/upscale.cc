@@ -16,6 +16,7 @@
 #include "picture/picture.h"
 #include "pipeline.h"
 #include "reporter.h"
+#include "run_engine.h"
 #include "signals.h"
 
 namespace elan::cli {
@@ -138,7 +139,7 @@ void run_jobs(const Options& o, const FilePlan& plan, ModelChoice choice,
     info.model = model;
     info.scale = engine.model().scale();
     info.device = engine.description();
-    info.precision = to_string(engine.precision());
+    info.precision = precision_of(engine);
     for (const std::string& text : engine.warnings()) reporter.warning("", text);
     reporter.remark("using " + info.device + ", " + info.precision + ", model " + model);
   }
