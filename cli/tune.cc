@@ -149,7 +149,7 @@ class Tuner {
   // Empty when the device can run the plan, else why it cannot.
   [[nodiscard]] std::string refusal(const PrecisionPlan& plan) const {
     try {
-      engine_of(plan);
+      static_cast<void>(engine_of(plan));
       return "";
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::usage && error.kind() != ErrorKind::model) throw;

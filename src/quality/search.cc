@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 namespace elan {
@@ -79,6 +80,16 @@ Choice most_accurate_choice(const std::vector<SearchPart>& parts, double cost) {
     const Step step = best_step(parts, choice, [](double) { return true; });
     if (step.ratio < 0) return choice;
     choice[step.part] = step.option;
+  }
+  // The last steps may have saved so much that earlier ones were not needed: the worst go first.
+  std::vector<std::size_t> order(parts.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return parts[a].options[choice[a]].error > parts[b].options[choice[b]].error;
+  });
+  for (const std::size_t p : order) {
+    const std::size_t before = std::exchange(choice[p], 0);
+    if (predicted_cost(parts, choice) > cost) choice[p] = before;
   }
   return choice;
 }
