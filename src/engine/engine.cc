@@ -11,6 +11,7 @@
 #include "backend.h"
 #include "core/memory.h"
 #include "core/thread_pool.h"
+#include "engine/band_source.h"
 #include "engine/devices.h"
 #include "engine/tiles.h"
 #include "model/network.h"
@@ -192,59 +193,34 @@ class Tiler {
 
 }  // namespace
 
-// Holds one band of tiles of the enlarged picture.
-class BandSource : public RowSource {
+// Bands of tiles of the enlarged picture.
+class BandSource : public BandedRows {
  public:
-  BandSource(Engine::State& state, const ConstImageView& in, SampleType type, RunOptions run,
-             std::size_t reserved)
-      : lease_(state),
-        in_(in),
-        scale_(state.model.scale()),
-        type_(type),
+  BandSource(Engine::State& state, const ConstImageView& picture, SampleType out_type,
+             RunOptions run, std::size_t reserved)
+      : BandedRows(picture, state.model.scale(), out_type),
+        lease_(state),
         run_(std::move(run)),
-        request_(state.request(in.width, in.height, reserved)),
+        request_(state.request(picture.width, picture.height, reserved)),
         plan_(plan_tiles(request_)),
-        tiler_(lease_.backend(), in_, scale_, run_) {}
-
-  void read(int y, const ImageView& out) override {
-    if (out.width != in_.width * scale_ || out.type != type_ || y < begin_ * scale_ ||
-        y + out.height > in_.height * scale_) {
-      throw Error(ErrorKind::internal, "rows " + std::to_string(y) + ".. asked for out of order");
-    }
-    for (int row = 0; row < out.height; ++row) {
-      while (y + row >= end_ * scale_) next_band();
-      std::memcpy(out.data + static_cast<std::size_t>(row) * out.row_bytes,
-                  band_.data() + static_cast<std::size_t>(y + row - begin_ * scale_) * row_bytes(),
-                  row_bytes());
-    }
-  }
+        tiler_(lease_.backend(), in(), scale(), run_) {}
 
  private:
-  [[nodiscard]] std::size_t row_bytes() const {
-    return static_cast<std::size_t>(in_.width) * scale_ * 3 * size_of(type_);
-  }
-
-  void next_band() {
-    begin_ = end_;
-    with_smaller_tiles(request_, plan_, [this] {
-      const Span rows = tile_span(in_.height, begin_, plan_.tile_height, plan_.overlap);
-      const int height = (rows.end - rows.begin) * scale_;
-      band_.resize(row_bytes() * static_cast<std::size_t>(height));
-      tiler_.band(plan_, rows, {band_.data(), in_.width * scale_, height, type_, row_bytes()});
-      end_ = rows.end;
+  int compute_band(int begin) override {
+    int end = begin;
+    with_smaller_tiles(request_, plan_, [&] {
+      const Span rows = tile_span(in().height, begin, plan_.tile_height, plan_.overlap);
+      tiler_.band(plan_, rows, hold(rows.end - rows.begin));
+      end = rows.end;
     });
+    return end;
   }
 
   Engine::State::Lease lease_;
-  ConstImageView in_;
-  int scale_;
-  SampleType type_;
   RunOptions run_;
   TileRequest request_;
   TilePlan plan_;
   Tiler tiler_;
-  int begin_ = 0, end_ = 0;  // input rows of the band held
-  std::vector<std::byte> band_;
 };
 
 Engine::Engine(Model model, EngineOptions options)
