@@ -105,6 +105,7 @@ class TtaSource : public BandedRows {
                                         pixel * static_cast<std::size_t>(area.width)});
     RunOptions run;
     run.stop = run_.stop;
+    run.warning = run_.warning;
     const double part =
         static_cast<double>(core.width) * core.height / (8.0 * in().width * in().height);
     if (run_.progress) {
