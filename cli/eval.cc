@@ -108,7 +108,9 @@ Quality evaluate(Engine& engine, const Pair& pair) {
   }
   std::vector<std::uint8_t> rgb(static_cast<std::size_t>(width) * height * 3);
   const ImageView enlarged = view_of(rgb.data(), width, height);
-  engine.upscale(low.rgb(), enlarged);
+  RunOptions run;
+  run.warning = [&](const std::string& text) { print_warning(pair.low.string(), text); };
+  engine.upscale(low.rgb(), enlarged, run);
   return compare_luma(enlarged, ConstImageView(high.rgb().crop(0, 0, width, height)), scale);
 }
 
