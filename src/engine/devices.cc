@@ -47,12 +47,17 @@ Device open_reference(const Model& model, const EngineOptions& options) {
   return device;
 }
 
+// For those who named no device: what the CPU backend refuses runs on the reference.
 Device open_slower(const Model& model, const EngineOptions& options) {
-  if (model.network().one_hot_shifts()) return open_cpu(model, options);
-  Device device = open_reference(model, options);
-  device.warnings.emplace_back(
-      "the shift masks of this model are not one-hot: running on the reference, which is slow");
-  return device;
+  try {
+    return open_cpu(model, options);
+  } catch (const Error& refusal) {
+    if (refusal.kind() != ErrorKind::model) throw;
+    Device device = open_reference(model, options);
+    device.warnings.emplace_back(std::string(refusal.what()) +
+                                 "; running on the reference, which is slow");
+    return device;
+  }
 }
 
 #if ELANSR_HAVE_CUDA
