@@ -20,14 +20,10 @@ struct Name {
   std::string_view name;
 };
 
-constexpr Name kNames[] = {{Isa::scalar, "scalar"},
-                           {Isa::neon, "neon"},
-                           {Isa::neondot, "neondot"},
-                           {Isa::avx2, "avx2"},
-                           {Isa::avxvnni, "avxvnni"},
-                           {Isa::avx512, "avx512"},
-                           {Isa::avx512vnni, "avx512vnni"},
-                           {Isa::avx512bf16, "avx512bf16"}};
+constexpr Name kNames[] = {{Isa::scalar, "scalar"},         {Isa::neon, "neon"},
+                           {Isa::neondot, "neondot"},       {Isa::avx2, "avx2"},
+                           {Isa::avxvnni, "avxvnni"},       {Isa::avx512, "avx512"},
+                           {Isa::avx512vnni, "avx512vnni"}, {Isa::avx512bf16, "avx512bf16"}};
 
 #if defined(__x86_64__)
 // AVX-VNNI: not among the names that every compiler knows.

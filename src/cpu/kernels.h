@@ -15,7 +15,7 @@ namespace elan::cpu {
 // 32-bit integers, see docs/quantization.md). `bf16_emulated` rounds and multiplies in FP32.
 enum class Operand : std::uint8_t { fp32, bf16, bf16_emulated, int8 };
 
-int pack_of(Operand operand);  // channels in a word: 1, for bf16 2, for int8 4
+int pack_of(Operand operand);                 // channels in a word: 1, for bf16 2, for int8 4
 int steps_of(int channels, Operand operand);  // words of a pixel
 
 // What the products of q with itself are scaled by, beside log2(e): the attention's powers of two
@@ -80,8 +80,8 @@ struct PackTask {
 // score_scale(), so that powers of two take the place of exponentials.
 struct AttentionTask {
   Operand operand = Operand::fp32;  // of q and v; not int8
-  const Word* q = nullptr;  // [steps][256]
-  const Word* v = nullptr;  // [channels][256 / pack]
+  const Word* q = nullptr;          // [steps][256]
+  const Word* v = nullptr;          // [channels][256 / pack]
   int channels = 0;
   int window = 0;            // 4, 8 or 16
   float* scratch = nullptr;  // attention_scratch(channels) floats, aligned

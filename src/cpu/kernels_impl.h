@@ -32,5 +32,5 @@ double peak(Operand operand, long rounds) {
   }
 }
 
-constexpr Kernels kTable{Half::kOperand, Vec::kZeroByte, product, attention, pack, halo, roll,
-                         shuffle,        peak};
+constexpr Kernels kTable{Half::kOperand, Vec::kZeroByte, product, attention, pack,
+                         halo,           roll,           shuffle, peak};

@@ -118,10 +118,10 @@ class MatrixPacker {
     for (int r = 0; r < m.outs; ++r) {
       const int row = rows[r];
       const QuantizedMatrix& q = *source_.int8;
-      m.scale_memory[r] =
-          row == kNone ? 0.0f
-                       : static_cast<float>(double{q.input_scale} * q.weight_scale[row] *
-                                            source_.factor / source_.divisor);
+      m.scale_memory[r] = row == kNone
+                              ? 0.0f
+                              : static_cast<float>(double{q.input_scale} * q.weight_scale[row] *
+                                                   source_.factor / source_.divisor);
       int sum = 0;
       for (const int column : columns) sum += byte(row, column);
       m.start_memory[r] = -sum * zero_byte_;
@@ -345,10 +345,10 @@ void pack_gmsa(const Gmsa& gmsa, const Kernels& kernels, PackedPair& pair, const
   pair.v = pack_projection(rows_of_groups(inp, group, stride - group, stride), gmsa.int8_v,
                            pair.v_input.operand, 1, iota(3 * group), pair.attention, kernels);
   if (gmsa.computes_attention) {
-    pair.q = pack_projection(
-        rows_of_groups(inp, group, 0, stride), gmsa.int8_q, pair.q_input.operand,
-        std::sqrt(std::numbers::log2e * score_scale(pair.attention)),
-        padded_groups(group, pack_of(pair.attention)), pair.attention, kernels);
+    pair.q =
+        pack_projection(rows_of_groups(inp, group, 0, stride), gmsa.int8_q, pair.q_input.operand,
+                        std::sqrt(std::numbers::log2e * score_scale(pair.attention)),
+                        padded_groups(group, pack_of(pair.attention)), pair.attention, kernels);
   }
   const Linear& out = gmsa.project_out;
   const Operand operand = pair.attended.operand;
@@ -425,15 +425,15 @@ PackedNetwork pack_network(const Network& network, const PrecisionPlan& plan,
       pair.shifted = elab.shifted;
       pair.lfe = pack_lfe(lfe, operands.of(lfe_name + ".conv0", lfe.conv0.int8),
                           operands.of(lfe_name + ".conv1", lfe.conv1.int8), kernels);
-      pair.v_input = format(operands.of(gmsa_name + ".project_inp.v", gmsa.int8_v),
-                            pointer(gmsa.int8_v));
+      pair.v_input =
+          format(operands.of(gmsa_name + ".project_inp.v", gmsa.int8_v), pointer(gmsa.int8_v));
       if (gmsa.computes_attention) {
-        pair.q_input = format(operands.of(gmsa_name + ".project_inp.q", gmsa.int8_q),
-                              pointer(gmsa.int8_q));
+        pair.q_input =
+            format(operands.of(gmsa_name + ".project_inp.q", gmsa.int8_q), pointer(gmsa.int8_q));
       }
       pair.attention = operands.of_attention(i);
-      pair.attended = format(operands.of(gmsa_name + ".project_out", gmsa.int8_out),
-                             pointer(gmsa.int8_out));
+      pair.attended =
+          format(operands.of(gmsa_name + ".project_out", gmsa.int8_out), pointer(gmsa.int8_out));
       pack_conv1(lfe.conv1, pair.v_input, kernels, pair.lfe);
       packed.keeps_q |= !gmsa.computes_attention;
       packed.keeps_input |= pair.lfe.input.operand == Operand::int8;

@@ -27,9 +27,9 @@ struct HiddenGroup {
 };
 
 struct PackedLfe {
-  Format input;    // what conv0 reads; int8: stored by whoever made x, channels in order
-  Format hidden;   // what conv1 reads
-  Word zero = 0;   // of the hidden operand
+  Format input;   // what conv0 reads; int8: stored by whoever made x, channels in order
+  Format hidden;  // what conv1 reads
+  Word zero = 0;  // of the hidden operand
   Buffer<std::int32_t> channels;  // not int8: [halo_steps][pack], sorted by their tap, or -1
   int halo_steps = 0;
   std::vector<HiddenGroup> groups;
@@ -42,10 +42,10 @@ struct PackedPair {
   bool shifted = false;
   bool computes_attention = false;
   PackedLfe lfe;
-  Format q_input, v_input;              // x + LFE(x) as project_inp reads it
-  Operand attention = Operand::fp32;    // of q and v
-  Format attended;                      // what project_out reads
-  PackedMatrix q;                       // empty if the pair uses the q of an earlier one
+  Format q_input, v_input;            // x + LFE(x) as project_inp reads it
+  Operand attention = Operand::fp32;  // of q and v
+  Format attended;                    // what project_out reads
+  PackedMatrix q;                     // empty if the pair uses the q of an earlier one
   PackedMatrix v;
   PackedMatrix project_out;
 };

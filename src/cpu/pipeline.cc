@@ -92,7 +92,7 @@ Workspace::Scratch::Scratch(const PackedNetwork& n) {
                            return std::max(std::size_t(p.lfe.hidden_steps) * kTilePixels,
                                            3 * group_words(n, p.attended.operand));
                          })));
-  const auto place_input = [&](std::size_t& at, Format PackedPair::*input) {
+  const auto place_input = [&](std::size_t& at, Format PackedPair::* input) {
     place(at, most_words(n, [&](const PackedPair& p) -> std::size_t {
             const Operand operand = (p.*input).operand;
             if (operand == Operand::fp32) return 0;
@@ -251,7 +251,7 @@ void Pipeline::neighbours(std::size_t pairs, int row, int column, HaloTask& task
     const int r = row + i / 3 - 1, c = column + i % 3 - 1;
     const bool inside = r >= 0 && r < rows_ && c >= 0 && c < columns_;
     const int tile = r * columns_ + c;
-    task.x[i] = !inside                            ? nullptr
+    task.x[i] = !inside                         ? nullptr
                 : task.operand == Operand::int8 ? input(pairs, tile)
                                                 : x(pairs, tile);
   }
@@ -317,8 +317,7 @@ void Pipeline::project(int pair, int tile, float* scratch, Word* queries, Word* 
                        Stopwatch& watch) {
   const PackedPair& weights = network_.pairs[pair];
   const float* x = this->x(static_cast<std::size_t>(pair) + 1, tile);
-  const Word* v_input =
-      weights.v_input.operand == Operand::fp32 ? x : scratch + layout_.v_input;
+  const Word* v_input = weights.v_input.operand == Operand::fp32 ? x : scratch + layout_.v_input;
   ProductTask product;
   product.format = {weights.attention, 1};
   if (weights.computes_attention) {

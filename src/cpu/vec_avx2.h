@@ -79,9 +79,7 @@ struct Vec {
                                     _mm256_set1_epi8(static_cast<char>(low)));
     return _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(kZeroByte)));
   }
-  static void store_bytes(Word* p, I a) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a);
-  }
+  static void store_bytes(Word* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
 
 #ifdef __AVXVNNI__
   // The instruction takes one operand without sign.

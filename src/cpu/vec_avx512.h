@@ -83,8 +83,8 @@ struct Vec {
     const auto integers = [&](F x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, top)); };
     const I words = _mm512_packs_epi16(_mm512_packs_epi32(integers(a), integers(b)),
                                        _mm512_packs_epi32(integers(c), integers(d)));
-    const I order = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const I order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const I bytes = _mm512_max_epi8(_mm512_shuffle_epi8(words, order),
                                     _mm512_set1_epi8(static_cast<char>(low)));
     return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(kZeroByte)));
