@@ -120,7 +120,8 @@ inline void check_stream(const Module& m, const nvinfer1::Dims& dims) {
 }
 
 // Output `index` from the stream that is input 0.
-inline nvinfer1::DimsExprs output_dims(const Module& m, int index, const nvinfer1::DimsExprs& stream,
+inline nvinfer1::DimsExprs output_dims(const Module& m, int index,
+                                       const nvinfer1::DimsExprs& stream,
                                        nvinfer1::IExprBuilder& build) {
   using nvinfer1::DimensionOperation;
   std::vector<std::int64_t> sides;

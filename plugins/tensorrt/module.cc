@@ -13,19 +13,19 @@ namespace elan::plugins {
 namespace {
 
 constexpr std::array kLfeFields{
-    FieldName{"stage", FieldType::text},        FieldName{"fingerprint", FieldType::text},
-    FieldName{"precision", FieldType::text},    FieldName{"channels", FieldType::i32},
-    FieldName{"stream", FieldType::i32},        FieldName{"hidden", FieldType::i32},
-    FieldName{"gives_q", FieldType::i32},       FieldName{"conv0_mask", FieldType::f32},
-    FieldName{"conv0_weight", FieldType::f32},  FieldName{"conv0_bias", FieldType::f32},
-    FieldName{"conv1_mask", FieldType::f32},    FieldName{"conv1_weight", FieldType::f32},
-    FieldName{"conv1_bias", FieldType::f32},    FieldName{"project_inp_weight", FieldType::f32},
+    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
+    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
+    FieldName{"stream", FieldType::i32},          FieldName{"hidden", FieldType::i32},
+    FieldName{"gives_q", FieldType::i32},         FieldName{"conv0_mask", FieldType::f32},
+    FieldName{"conv0_weight", FieldType::f32},    FieldName{"conv0_bias", FieldType::f32},
+    FieldName{"conv1_mask", FieldType::f32},      FieldName{"conv1_weight", FieldType::f32},
+    FieldName{"conv1_bias", FieldType::f32},      FieldName{"project_inp_weight", FieldType::f32},
     FieldName{"project_inp_bias", FieldType::f32}};
 constexpr std::array kGmsaFields{
-    FieldName{"stage", FieldType::text},      FieldName{"fingerprint", FieldType::text},
-    FieldName{"precision", FieldType::text},  FieldName{"channels", FieldType::i32},
-    FieldName{"stream", FieldType::i32},      FieldName{"windows", FieldType::i32},
-    FieldName{"shifted", FieldType::i32},     FieldName{"project_out_weight", FieldType::f32},
+    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
+    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
+    FieldName{"stream", FieldType::i32},          FieldName{"windows", FieldType::i32},
+    FieldName{"shifted", FieldType::i32},         FieldName{"project_out_weight", FieldType::f32},
     FieldName{"project_out_bias", FieldType::f32}};
 
 constexpr std::array kStreamAndPacked{TensorKind::stream, TensorKind::packed, TensorKind::packed};
@@ -131,7 +131,8 @@ class Fields {
     if (found == fields_.end()) {
       fail(std::string("field ") + name + ": expected " + name_of(type) + ", found none");
     }
-    const bool fits = found->type == type || (type == FieldType::i32 && found->type == FieldType::i64);
+    const bool fits =
+        found->type == type || (type == FieldType::i32 && found->type == FieldType::i64);
     if (!fits) fail(name, name_of(type), name_of(found->type));
     if (found->length < 0 || (found->data == nullptr && found->length > 0)) {
       fail(name, name_of(type), "no data");
@@ -198,8 +199,10 @@ void check_order(const Fields& fields, const Module& m) {
 void read_lfe(const Fields& fields, Module& m) {
   const int hidden = fields.number("hidden", 1, kMostHidden);
   m.gives_q = fields.number("gives_q", 0, 1) != 0;
-  m.lfe.conv0 = read_shift_conv(fields, {"conv0_mask", "conv0_weight", "conv0_bias"}, m.channels, hidden);
-  m.lfe.conv1 = read_shift_conv(fields, {"conv1_mask", "conv1_weight", "conv1_bias"}, hidden, m.channels);
+  m.lfe.conv0 =
+      read_shift_conv(fields, {"conv0_mask", "conv0_weight", "conv0_bias"}, m.channels, hidden);
+  m.lfe.conv1 =
+      read_shift_conv(fields, {"conv1_mask", "conv1_weight", "conv1_bias"}, hidden, m.channels);
   const int width = 8 * cuda::layout_of(m.channels).hidden_tiles;
   const auto groups = cuda::hidden_order(m.lfe.conv1.taps, width).taps.size();
   if (groups > cuda::kMaxHiddenGroups) {
@@ -250,7 +253,8 @@ Module module_from_fields(Kind kind, std::span<const Field> given) {
   m.fingerprint = fields.text("fingerprint");
   m.precision = read_precision(fields);
   m.channels = fields.number("channels", 1, INT32_MAX);
-  if (!cuda::has_layout(m.channels)) fields.fail("channels", "60 or 180", std::to_string(m.channels));
+  if (!cuda::has_layout(m.channels))
+    fields.fail("channels", "60 or 180", std::to_string(m.channels));
   m.stream = fields.ints("stream");
   if (kind == Kind::lfe) {
     read_lfe(fields, m);
@@ -282,7 +286,9 @@ int packed_words(const Module& m) {
 void check_stream(const Module& m, std::span<const std::int64_t> dims) {
   std::string found;
   for (const std::int64_t d : dims) found += (found.empty() ? "" : "x") + std::to_string(d);
-  const auto multiple = [](std::int64_t side) { return side == -1 || (side > 0 && side % 16 == 0); };
+  const auto multiple = [](std::int64_t side) {
+    return side == -1 || (side > 0 && side % 16 == 0);
+  };
   if (dims.size() != 4 || !multiple(dims[1]) || !multiple(dims[2]) || dims[3] != places(m)) {
     throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage +
                                       ": input: expected batch x height x width x " +

@@ -1,5 +1,5 @@
-// What an ElanLFE or ElanGMSA node is, whatever runtime created it: read from the fields of its ONNX
-// node, checked, written to bytes and read again. Plain C++, no TensorRT and no CUDA.
+// What an ElanLFE or ElanGMSA node is, whatever runtime created it: read from the fields of its
+// ONNX node, checked, written to bytes and read again. Plain C++, no TensorRT and no CUDA.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,7 @@
 namespace elan::plugins {
 
 constexpr const char* kNamespace = "elan_sr";
-constexpr const char* kVersion = "1";       // of the fields and tensors; what an ONNX node asks for
+constexpr const char* kVersion = "1";  // of the fields and tensors; what an ONNX node asks for
 constexpr std::uint32_t kSerialVersion = 1;  // of the bytes
 
 enum class Kind : std::uint32_t { lfe, gmsa };

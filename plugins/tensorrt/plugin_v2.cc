@@ -119,7 +119,8 @@ class Creator : public IPluginCreator {
   IPluginV2* createPlugin(const char*, const PluginFieldCollection* given) noexcept override {
     return guarded<IPluginV2*>(nullptr, [&] {
       if (given == nullptr) {
-        throw Error(ErrorKind::model, std::string(name_of(kind_)) + ": expected fields, found none");
+        throw Error(ErrorKind::model,
+                    std::string(name_of(kind_)) + ": expected fields, found none");
       }
       return make(module_from_fields(kind_, fields_from(*given)));
     });

@@ -132,13 +132,14 @@ class Creator : public IPluginCreatorV3One {
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
   const PluginFieldCollection* getFieldNames() noexcept override { return names_.get(); }
 
-  // In an engine's plan the one field holds the bytes of serialise(); otherwise the fields are those
-  // of an ONNX node.
+  // In an engine's plan the one field holds the bytes of serialise(); otherwise the fields are
+  // those of an ONNX node.
   IPluginV3* createPlugin(const char*, const PluginFieldCollection* given,
                           TensorRTPhase phase) noexcept override {
     return guarded<IPluginV3*>(nullptr, [&] {
       if (given == nullptr) {
-        throw Error(ErrorKind::model, std::string(name_of(kind_)) + ": expected fields, found none");
+        throw Error(ErrorKind::model,
+                    std::string(name_of(kind_)) + ": expected fields, found none");
       }
       Module module = phase == TensorRTPhase::kRUNTIME
                           ? from_plan(*given)
@@ -152,8 +153,8 @@ class Creator : public IPluginCreatorV3One {
     for (int i = 0; i < given.nbFields; ++i) {
       const PluginField& f = given.fields[i];
       if (std::string_view(f.name) != kSerialField || f.length < 0) continue;
-      return deserialise(kind_, {static_cast<const std::byte*>(f.data),
-                                 static_cast<std::size_t>(f.length)});
+      return deserialise(
+          kind_, {static_cast<const std::byte*>(f.data), static_cast<std::size_t>(f.length)});
     }
     throw Error(ErrorKind::model, std::string(name_of(kind_)) + ": expected field " + kSerialField +
                                       " in the plan, found none");

@@ -9,7 +9,8 @@ namespace elan::plugins {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'L', 'A', 'N', 'P', 'L', 'U', 'G'};
-constexpr std::size_t kHeaderBytes = sizeof kMagic + 2 * sizeof(std::uint32_t) + sizeof(std::uint64_t);
+constexpr std::size_t kHeaderBytes =
+    sizeof kMagic + 2 * sizeof(std::uint32_t) + sizeof(std::uint64_t);
 
 // The same walk writes, reads and is the only list of what there is. Reading goes through the
 // module's fields, so bytes are checked as strictly as an ONNX node is.
@@ -33,7 +34,9 @@ class Writer {
   void ints(const char* name, const std::vector<int>& values) {
     field(name, FieldType::i32, values.data(), values.size(), values.size() * sizeof(int));
   }
-  void integer(const char* name, int value) { field(name, FieldType::i32, &value, 1, sizeof value); }
+  void integer(const char* name, int value) {
+    field(name, FieldType::i32, &value, 1, sizeof value);
+  }
   void floats(const char* name, const std::vector<float>& values) {
     field(name, FieldType::f32, values.data(), values.size(), values.size() * sizeof(float));
   }
