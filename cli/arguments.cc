@@ -10,6 +10,8 @@
 #include <memory>
 #include <sstream>
 
+#include "engine/tiles.h"
+
 namespace elan::cli {
 namespace {
 
@@ -228,7 +230,6 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
 }
 
 EngineOptions engine_options(const CLI::App& app, const EngineArguments& a) {
-  constexpr int kTileGrid = 16, kSmallestTile = 64;
   EngineOptions options;
   options.device = checked_device(a.device);
   if (!a.gpu.empty()) {
@@ -242,8 +243,8 @@ EngineOptions engine_options(const CLI::App& app, const EngineArguments& a) {
     options.precision_plan = a.plan.starts_with('{') ? "./" + a.plan : a.plan;
   }
   if (a.tile != 0 && (a.tile < kSmallestTile || a.tile % kTileGrid != 0)) {
-    usage("--tile: expected 0 (automatic) or a multiple of 16 from 64 on, found " +
-          std::to_string(a.tile));
+    usage("--tile: expected 0 (automatic) or a multiple of " + std::to_string(kTileGrid) +
+          " from " + std::to_string(kSmallestTile) + " on, found " + std::to_string(a.tile));
   }
   options.tile = a.tile;
   if (!a.max_memory.empty()) options.max_memory = parse_memory("--max-memory", a.max_memory);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "model/reference.h"
 #include "picture/picture.h"
 #include "run_engine.h"
+#include "terminal.h"
 #include "timing.h"
 
 namespace elan::cli {
@@ -138,7 +140,13 @@ nlohmann::json measure(LoadedEngine& loaded, const BenchArguments& arguments,
   for (auto& rgb : enlarged) {
     out.push_back(view_of(rgb.data(), sample.width * scale, sample.height * scale));
   }
-  const std::vector<double> samples = time_runs(arguments.timing, [&] { engine.upscale(in, out); });
+  RunOptions run;
+  std::set<std::string> told;
+  run.warning = [&](const std::string& text) {
+    if (told.insert(text).second) print_warning("", text);
+  };
+  const std::vector<double> samples =
+      time_runs(arguments.timing, [&] { engine.upscale(in, out, run); });
 
   const Architecture& arch = engine.model().architecture();
   const double padded = static_cast<double>(padded_side(arch, sample.width)) *

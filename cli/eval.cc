@@ -204,20 +204,28 @@ struct Made {
   double ms = 0;
 };
 
-Made make(Engine& engine, const picture::Picture& low, int repeat, bool compared) {
+std::uint8_t level_of(float value) {
+  return static_cast<std::uint8_t>(std::nearbyint(std::clamp(value, 0.0F, 255.0F)));
+}
+
+Made make(Engine& engine, const fs::path& path, const picture::Picture& low, int repeat,
+          bool compared) {
   const int scale = engine.model().scale();
   const int width = low.width() * scale, height = low.height() * scale;
   Made made;
   made.rgb.resize(static_cast<std::size_t>(width) * height * 3);
-  const ImageView out = view_of(made.rgb.data(), width, height);
-  const std::vector<double> times =
-      time_runs({.warm_up_ms = 0, .iterations = repeat, .duration_ms = 0, .first_counts = true},
-                [&] { engine.upscale(low.rgb(), out); });
+  if (compared) made.exact.resize(made.rgb.size());
+  const ImageView out = compared ? view_of(made.exact.data(), width, height)
+                                 : view_of(made.rgb.data(), width, height);
+  RunOptions run;
+  run.warning = [&](const std::string& text) { print_warning(path.string(), text); };
+  const std::vector<double> times = time_runs(
+      {.warm_up_ms = 0, .iterations = repeat, .duration_ms = 0, .first_counts = true}, [&] {
+        engine.upscale(low.rgb(), out, run);
+        run.warning = {};  // said once
+      });
   made.ms = percentile(times, 0);
-  if (compared) {
-    made.exact.resize(made.rgb.size());
-    engine.upscale(low.rgb(), view_of(made.exact.data(), width, height));
-  }
+  std::transform(made.exact.begin(), made.exact.end(), made.rgb.begin(), level_of);
   return made;
 }
 
@@ -244,7 +252,7 @@ void evaluate(std::vector<Row>& rows, const DataSet& data, int repeat) {
     const int width = low.width() * scale, height = low.height() * scale;
     std::vector<float> first;
     for (std::size_t r = 0; r < rows.size(); ++r) {
-      Made made = make(rows[r].loaded.engine, low, repeat, compared);
+      Made made = make(rows[r].loaded.engine, pair.low, low, repeat, compared);
       nlohmann::json one{{"name", valid_utf8(pair.name)}, {"ms", made.ms}};
       totals[r].ms += made.ms;
       if (data.has_high()) {
