@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
     jobs.push_back({"elan_x4", Precision::fp16, 206, 292, batch});
     jobs.push_back({"elan_light_x4", Precision::fp16, 206, 292, batch});
   }
-  for (const int side : {128, 256, 512, 1024, 2048}) {
+  for (const int side : {128, 256, 512, 768, 1024, 1536, 2048}) {
     jobs.push_back({"elan_x4", Precision::fp16, side, side, 1});
     jobs.push_back({"elan_light_x4", Precision::fp16, side, side, 1});
   }

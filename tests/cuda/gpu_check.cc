@@ -2,12 +2,13 @@
 // needs neither GoogleTest nor the picture code.
 //
 //   gpu-check [--json FILE] [--models DIR] [--data DIR] [--extra DIR] [--sets DIR] [--sizes N]
-//             [--quick] [--only TEXT]
+//             [--quick] [--tiny] [--only TEXT]
 //
 // --extra: a folder with further files like those in tests/data (bench/torch_gpu.py writes them).
 // --sets: test sets as tools/to_ppm.py writes them, for PSNR.
 // --sizes: how many random sizes for each model and precision (50).
 // --quick: small sizes, one model of each width (for use under compute-sanitizer).
+// --tiny: one picture of 16x16 and nothing else (for racecheck, which is slower still).
 // --only: what "MODEL PRECISION" must contain, for example "elan_x4 fp16"; "robustness" and
 //         "quality" are the parts without a model.
 // Columns: largest and mean difference on 0..255 (for PSNR: dB, and the distance from fp32).
@@ -46,6 +47,13 @@ void check_model(const std::string& name, const Options& options, Results& resul
     try {
       const auto gpu = make_cuda_backend(model.shared_network(), bar.precision, 0);
       const Subject subject{name, model, bar, *gpu, *cpu, cpu_results, options, results};
+      if (options.tiny) {
+        const Picture p = noise(16, 16, 1);
+        const Difference e =
+            compare(run(*gpu, p.view(), model.scale()), run(*cpu, p.view(), model.scale()));
+        subject.note("16x16", e, e.mean <= bar.mean * 2);
+        continue;
+      }
       check_accuracy(subject);
       check_behaviour(subject);
       check_device_pictures(subject);
@@ -103,6 +111,8 @@ int main(int argc, char** argv) {
       options.only = value();
     } else if (key == "--quick") {
       options.quick = true;
+    } else if (key == "--tiny") {
+      options.tiny = options.quick = true;
     } else {
       std::fprintf(stderr, "gpu-check: unknown option %s\n", key.c_str());
       return 2;

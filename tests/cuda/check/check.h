@@ -18,6 +18,7 @@ struct Options {
   std::string json, models = ELANSR_MODELS, data = ELANSR_TEST_DATA, extra, sets, only;
   int sizes = 50;      // random ones for each model, against the CPU
   bool quick = false;  // small sizes, one model of each width
+  bool tiny = false;   // one small picture
 };
 
 // The worst errors on 0..255 that are accepted: the means asked for, and for single values ten
