@@ -13,6 +13,7 @@
 
 #include "elan/image.h"
 #include "elan/precision.h"
+#include "model/plan.h"
 
 namespace elan {
 
@@ -76,7 +77,7 @@ class Backend {
   virtual ~Backend() = default;
 
   [[nodiscard]] virtual std::string description() const = 0;  // "cpu (avx512, 2 threads)"
-  [[nodiscard]] virtual Precision precision() const = 0;
+  [[nodiscard]] virtual Precision precision() const = 0;      // a plan's default
 
   // Names this backend can show to an observer, in order of computation.
   [[nodiscard]] virtual std::vector<std::string> stages() const = 0;
@@ -110,11 +111,12 @@ class Backend {
                    const RunContext& context) = 0;
 };
 
-// Factories: one per backend. Throw Error (usage: precision it cannot do; model: a network it
-// cannot run; device).
+// Factories: one per backend. The plan has been checked against the network. Throw Error (usage: a
+// precision or a mix of them that it cannot do; model: a network it cannot run; device).
 std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> network,
-                                                Precision precision);
+                                                const PrecisionPlan& plan);
 std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network,
-                                          Precision precision, std::shared_ptr<ThreadPool> pool);
+                                          const PrecisionPlan& plan,
+                                          std::shared_ptr<ThreadPool> pool);
 
 }  // namespace elan

@@ -24,7 +24,10 @@ namespace elan {
 struct EngineOptions {
   std::string device = "auto";              // auto, cpu, reference, cuda, cuda:N[,N...]
   std::optional<Precision> precision = {};  // none: the device's default (cpu: fp32)
-  int threads = 0;                          // CPU threads; 0: every core this process may use
+  // Instead of a precision: a precision for each operation (docs/precision.md), as a file's path or
+  // as the JSON text itself, which begins with {.
+  std::string precision_plan = {};
+  int threads = 0;  // CPU threads; 0: every core this process may use
   // Bytes of the host's memory, and of a device's own; 0: half of the smaller of physical memory
   // and cgroup limit, and what the device offers (three quarters of a GPU's memory).
   std::size_t max_memory = 0;
@@ -58,10 +61,11 @@ class RowSource;
 // are handed out to its devices as these become free.
 class ELAN_API Engine {
  public:
-  // Throws Error: usage (unknown device or precision), model (the device cannot run this network),
-  // device (no such device).
+  // Throws Error: usage (unknown device, a precision or plan that it cannot do, both given), model
+  // (the device cannot run this network, a plan that is none for it), device (no such device).
   explicit Engine(Model model, EngineOptions options = {});
-  // On a backend of the caller's own; options.device, precision and threads are ignored.
+  // On a backend of the caller's own; options.device, precision, precision_plan and
+  // threads are ignored.
   Engine(Model model, EngineOptions options, std::unique_ptr<Backend> backend);
   // On several that compute the same; each run goes to the least busy one.
   Engine(Model model, EngineOptions options, std::vector<std::unique_ptr<Backend>> backends);
@@ -90,11 +94,12 @@ class ELAN_API Engine {
   [[nodiscard]] TilePlan plan(int width, int height, std::size_t reserved = 0) const;
 
   [[nodiscard]] const Model& model() const;
-  [[nodiscard]] const std::string& device() const;       // what was chosen, for example "cpu"
-  [[nodiscard]] const std::string& description() const;  // and how, "cpu (avx512, 2 threads)"
-  [[nodiscard]] Precision precision() const;
-  [[nodiscard]] std::size_t max_memory() const;  // bytes of the host's
-  [[nodiscard]] int devices() const;             // that pictures are handed out to; 1 for CPUs
+  [[nodiscard]] const std::string& device() const;          // what was chosen, for example "cpu"
+  [[nodiscard]] const std::string& description() const;     // and how, "cpu (avx512, 2 threads)"
+  [[nodiscard]] Precision precision() const;                // a plan's default
+  [[nodiscard]] const std::string& precision_plan() const;  // one line of JSON; "": one precision
+  [[nodiscard]] std::size_t max_memory() const;             // bytes of the host's
+  [[nodiscard]] int devices() const;  // that pictures are handed out to; 1 for CPUs
   [[nodiscard]] const std::vector<std::string>& warnings() const;  // about the choice of device
   [[nodiscard]] Backend& backend() const;  // for tools; not part of the stable API
 

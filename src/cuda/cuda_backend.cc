@@ -42,6 +42,7 @@ Operand operand_of(Precision precision) {
     case Precision::fp32:
       return Operand::fp32;
     case Precision::fp64:
+    case Precision::fp8:
     case Precision::int8:
       break;
   }
@@ -499,7 +500,8 @@ class Implementation : public CudaBackend {
 }  // namespace
 
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
-                                               Precision precision, int device_index) {
+                                               const PrecisionPlan& plan, int device_index) {
+  const Precision precision = single_precision(plan, network->arch, "cuda");
   return std::make_unique<Implementation>(std::move(network), precision, device_index);
 }
 

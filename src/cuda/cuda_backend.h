@@ -71,6 +71,6 @@ class CudaBackend : public Backend {
 // Precisions: fp16, bf16, tf32, and fp32 as two FP16 terms. Throws Error: device (no such device,
 // driver trouble, memory), usage (a precision it cannot do), model (a network it cannot run).
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
-                                               Precision precision, int device_index);
+                                               const PrecisionPlan& plan, int device_index);
 
 }  // namespace elan

@@ -6,6 +6,7 @@
 
 #include "core/thread_pool.h"
 #include "model/network.h"
+#include "model/plan.h"
 #if ELANSR_HAVE_CUDA
 #include "cuda/cuda_backend.h"
 #endif
@@ -13,38 +14,58 @@
 namespace elan {
 namespace {
 
-Device open_cpu(const Model& model, const EngineOptions& options) {
+// What the options ask for; `fallback` is the device's own default.
+PrecisionPlan plan_of(const Model& model, const EngineOptions& options, Precision fallback) {
+  if (options.precision_plan.empty()) return options.precision.value_or(fallback);
+  if (options.precision) {
+    throw Error(ErrorKind::usage, "precision and precision plan contradict each other: give one");
+  }
+  PrecisionPlan plan = PrecisionPlan::read(options.precision_plan, fallback);
+  plan.check(model.architecture());
+  return plan;
+}
+
+Device make_device(const std::string& name, const PrecisionPlan& plan) {
   Device device;
-  device.name = "cpu";
-  device.backends.push_back(make_cpu_backend(model.shared_network(),
-                                             options.precision.value_or(Precision::fp32),
+  device.name = name;
+  if (!plan.uniform()) device.precision_plan = plan.to_json();
+  return device;
+}
+
+Device open_cpu(const Model& model, const EngineOptions& options) {
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  Device device = make_device("cpu", plan);
+  device.backends.push_back(make_cpu_backend(model.shared_network(), plan,
                                              std::make_shared<ThreadPool>(options.threads)));
   return device;
 }
 
 Device open_reference(const Model& model, const EngineOptions& options) {
-  Device device;
-  device.name = "reference";
-  device.backends.push_back(
-      make_reference_backend(model.shared_network(), options.precision.value_or(Precision::fp32)));
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  Device device = make_device("reference", plan);
+  device.backends.push_back(make_reference_backend(model.shared_network(), plan));
   return device;
 }
 
+// For those who named no device: what the CPU backend refuses runs on the reference.
 Device open_slower(const Model& model, const EngineOptions& options) {
-  if (model.network().one_hot_shifts()) return open_cpu(model, options);
-  Device device = open_reference(model, options);
-  device.warnings.emplace_back(
-      "the shift masks of this model are not one-hot: running on the reference, which is slow");
-  return device;
+  try {
+    return open_cpu(model, options);
+  } catch (const Error& refusal) {
+    if (refusal.kind() != ErrorKind::model) throw;
+    Device device = open_reference(model, options);
+    device.warnings.emplace_back(std::string(refusal.what()) +
+                                 "; running on the reference, which is slow");
+    return device;
+  }
 }
 
 #if ELANSR_HAVE_CUDA
 Device open_cuda(const Model& model, const EngineOptions& options) {
-  Device device;
-  device.name = "cuda";
+  const PrecisionPlan plan = plan_of(model, options, Precision::fp16);
+  Device device = make_device("cuda", plan);
   for (const int index : cuda_indices(options.device)) {
-    device.backends.push_back(make_cuda_backend(
-        model.shared_network(), options.precision.value_or(Precision::fp16), index));
+    device.backends.push_back(make_cuda_backend(model.shared_network(), plan, index));
   }
   return device;
 }

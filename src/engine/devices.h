@@ -14,6 +14,7 @@ struct Device {
   std::string name;                                // "cpu", "reference", "cuda"
   std::vector<std::unique_ptr<Backend>> backends;  // one per processor; at least one
   std::vector<std::string> warnings;
+  std::string precision_plan;  // one line of JSON; empty: one precision
 };
 
 // "cuda" is GPU 0, "cuda:0,2" the two. Throws Error (usage) for anything else, and for one named

@@ -404,6 +404,9 @@ const std::string& Engine::description() const {
 Precision Engine::precision() const {
   return state_->device.backends.front()->precision();
 }
+const std::string& Engine::precision_plan() const {
+  return state_->device.precision_plan;
+}
 std::size_t Engine::max_memory() const {
   return state_->max_memory;
 }

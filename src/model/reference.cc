@@ -6,6 +6,7 @@
 #include <numeric>
 #include <span>
 
+#include "model/rounding.h"
 #include "model/stages.h"
 
 namespace elan {
@@ -41,13 +42,27 @@ void add_tap(Planar<T>& y, int to, const Planar<T>& x, int from, int tap, T fact
 }
 
 template <typename T>
-Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& x) {
+std::vector<T> rounded(std::span<const float> values, Precision precision) {
+  std::vector<T> result(values.begin(), values.end());
+  round_to<T>(precision, result);
+  return result;
+}
+
+template <typename T>
+Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& exact, Precision precision) {
+  Planar<T> narrow;
+  if (!holds<T>(precision)) {
+    narrow = exact;
+    round_to<T>(precision, narrow.values);
+  }
+  const Planar<T>& x = holds<T>(precision) ? exact : narrow;
   Planar<T> y(conv.out, x.height, x.width);
-  const float* weight = conv.weight.data();
+  const std::vector<T> weights = rounded<T>(conv.weight, precision);
+  const T* weight = weights.data();
   for (int o = 0; o < conv.out; ++o) {
     std::fill_n(y.plane(o), y.pixels(), T(conv.bias[o]));
     for (int i = 0; i < conv.in; ++i) {
-      for (int tap = 0; tap < 9; ++tap) add_tap(y, o, x, i, tap, T(*weight++));
+      for (int tap = 0; tap < 9; ++tap) add_tap(y, o, x, i, tap, *weight++);
     }
   }
   return y;
@@ -55,17 +70,24 @@ Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& x) {
 
 // A 1x1 convolution: weight is [out][in].
 template <typename T>
-Planar<T> multiply(std::span<const float> weight, std::span<const float> bias, const Planar<T>& x) {
+Planar<T> multiply(std::span<const float> weight, std::span<const float> bias, const Planar<T>& x,
+                   Precision precision) {
   constexpr std::size_t kBlock = 256;  // pixels at a time, so that a row of y stays in cache
   const int out = static_cast<int>(bias.size());
+  const std::vector<T> weights = rounded<T>(weight, precision);
+  std::vector<T> block(kBlock * x.channels);  // [in][pixels]
   Planar<T> y(out, x.height, x.width);
   for (std::size_t begin = 0; begin < x.pixels(); begin += kBlock) {
     const std::size_t count = std::min(kBlock, x.pixels() - begin);
-    const float* w = weight.data();
+    for (int i = 0; i < x.channels; ++i) {
+      std::copy_n(x.plane(i) + begin, count, block.data() + i * kBlock);
+    }
+    round_to<T>(precision, block);
+    const T* w = weights.data();
     for (int o = 0; o < out; ++o) {
       T* const to = y.plane(o) + begin;
       std::fill_n(to, count, T(bias[o]));
-      for (int i = 0; i < x.channels; ++i) add_scaled(to, x.plane(i) + begin, T(*w++), count);
+      for (int i = 0; i < x.channels; ++i) add_scaled(to, block.data() + i * kBlock, *w++, count);
     }
   }
   return y;
@@ -85,15 +107,16 @@ Planar<T> filter(const std::vector<float>& mask, const Planar<T>& x) {
 }
 
 template <typename T>
-Planar<T> shift_convolve(const ShiftConv& conv, const Planar<T>& x) {
-  return multiply<T>(conv.weight, conv.bias, filter(conv.mask, x));
+Planar<T> shift_convolve(const ShiftConv& conv, const Planar<T>& x, Precision precision) {
+  return multiply<T>(conv.weight, conv.bias, filter(conv.mask, x), precision);
 }
 
 template <typename T>
-Planar<T> local_features(const Lfe& lfe, const Planar<T>& x) {
-  Planar<T> hidden = shift_convolve(lfe.conv0, x);
+Planar<T> local_features(const Lfe& lfe, const Planar<T>& x, const PrecisionPlan& plan,
+                         const std::string& stage) {
+  Planar<T> hidden = shift_convolve(lfe.conv0, x, plan.at(stage + ".conv0"));
   for (T& v : hidden.values) v = std::max(v, T(0));
-  return shift_convolve(lfe.conv1, hidden);
+  return shift_convolve(lfe.conv1, hidden, plan.at(stage + ".conv1"));
 }
 
 template <typename T>
@@ -106,6 +129,39 @@ void normalise(const BatchNorm& norm, Planar<T>& x) {
       v = (v - T(norm.mean[c])) * gain + T(norm.bias[c]);
     }
   }
+}
+
+// The precisions of a GMSA's operations.
+struct GmsaPrecisions {
+  Precision q, v, qk, av, project_out;
+
+  GmsaPrecisions(const PrecisionPlan& plan, const std::string& stage)
+      : q(plan.at(stage + ".project_inp.q")),
+        v(plan.at(stage + ".project_inp.v")),
+        qk(plan.at(stage + ".qk")),
+        av(plan.at(stage + ".av")),
+        project_out(plan.at(stage + ".project_out")) {}
+};
+
+// Three groups of (q, v), or of v alone.
+template <typename T>
+Planar<T> project(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in) {
+  const bool has_q = gmsa.computes_attention;
+  if (holds<T>(in.v) && (!has_q || holds<T>(in.q))) {
+    Planar<T> y = multiply<T>(gmsa.project_inp.weight, gmsa.project_inp.bias, x, in.v);
+    normalise(gmsa.norm, y);
+    return y;
+  }
+  const Linear folded = gmsa.folded_project_inp();
+  Planar<T> y = multiply<T>(folded.weight, folded.bias, x, in.v);
+  if (!has_q || in.q == in.v) return y;
+  const Planar<T> with_q = multiply<T>(folded.weight, folded.bias, x, in.q);
+  const int half = folded.out / 6;  // channels of q in a group
+  for (int group = 0; group < 3; ++group) {
+    const int first = 2 * group * half;
+    std::copy(with_q.plane(first), with_q.plane(first + half), y.plane(first));
+  }
+  return y;
 }
 
 // The tokens of one window: which pixel of the plane each of its w * w tokens is. Shifting rolls
@@ -149,14 +205,14 @@ using Attention = std::array<std::vector<T>, 3>;
 // writes A v to the group's channels of y.
 template <typename T>
 void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int window, int shift,
-                  std::vector<T>& attention, Planar<T>& y) {
+                  const GmsaPrecisions& in, std::vector<T>& attention, Planar<T>& y) {
   const int channels = y.channels / 3;
   const int first = group * projected.channels / 3;  // q, then v; or v alone
   const int first_v = gmsa.computes_attention ? first + channels : first;
   const std::size_t tokens = static_cast<std::size_t>(window) * window;
   if (gmsa.computes_attention) attention.resize(y.pixels() * tokens);
 
-  std::vector<T> q(channels * tokens), v(tokens * channels), sum(channels);
+  std::vector<T> q(channels * tokens), v(tokens * channels), sum(channels), row(tokens);
   T* a = attention.data();
   for (int wy = 0; wy < y.height / window; ++wy) {
     for (int wx = 0; wx < y.width / window; ++wx, a += tokens * tokens) {
@@ -167,6 +223,7 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
             q[c * tokens + t] = projected.plane(first + c)[pixels[t]];
           }
         }
+        round_to<T>(in.qk, q);
         attend(q, channels, tokens, a);
       }
       for (int c = 0; c < channels; ++c) {
@@ -174,10 +231,13 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
           v[t * channels + c] = projected.plane(first_v + c)[pixels[t]];
         }
       }
+      round_to<T>(in.av, v);
       for (std::size_t i = 0; i < tokens; ++i) {
+        std::copy_n(a + i * tokens, tokens, row.data());
+        round_to<T>(in.av, row);
         std::fill(sum.begin(), sum.end(), T(0));
         for (std::size_t j = 0; j < tokens; ++j) {
-          add_scaled(sum.data(), v.data() + j * channels, a[i * tokens + j], sum.size());
+          add_scaled(sum.data(), v.data() + j * channels, row[j], sum.size());
         }
         for (int c = 0; c < channels; ++c) y.plane(group * channels + c)[pixels[i]] = sum[c];
       }
@@ -187,15 +247,14 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
 
 template <typename T>
 Planar<T> self_attention(const Gmsa& gmsa, const std::array<int, 3>& windows, bool shifted,
-                         const Planar<T>& x, Attention<T>& attention) {
-  Planar<T> projected = multiply<T>(gmsa.project_inp.weight, gmsa.project_inp.bias, x);
-  normalise(gmsa.norm, projected);
+                         const Planar<T>& x, const GmsaPrecisions& in, Attention<T>& attention) {
+  const Planar<T> projected = project(gmsa, x, in);
   Planar<T> y(x.channels, x.height, x.width);
   for (int group = 0; group < 3; ++group) {
     const int window = windows[group];
-    attend_group(gmsa, projected, group, window, shifted ? window / 2 : 0, attention[group], y);
+    attend_group(gmsa, projected, group, window, shifted ? window / 2 : 0, in, attention[group], y);
   }
-  return multiply<T>(gmsa.project_out.weight, gmsa.project_out.bias, y);
+  return multiply<T>(gmsa.project_out.weight, gmsa.project_out.bias, y, in.project_out);
 }
 
 // Channel k * s * s + dy * s + dx becomes phase (dy, dx) of channel k.
@@ -216,10 +275,13 @@ Planar<T> pixel_shuffle(const Planar<T>& x, int scale) {
 }  // namespace
 
 template <typename T>
-Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch) {
+Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
+                  const PrecisionPlan& plan) {
+  const Precision stream = plan.at("residual");
   Planar<T> picture = padded;
   add_mean(picture, net.mean, T(-1));
-  const Planar<T> head = convolve3x3(net.head, picture);
+  Planar<T> head = convolve3x3(net.head, picture, plan.at("head"));
+  round_to<T>(stream, head.values);
   watch("head", head);
 
   Planar<T> x = head;
@@ -227,23 +289,30 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
     const Elab& elab = net.body[i];
     Attention<T> attention;  // computed by the first pair, used again by the others
     for (int j = 0; j < net.arch.pairs; ++j) {
-      add(x, local_features(elab.lfe[j], x));
-      watch(lfe_stage(i, j), x);
-      add(x, self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x, attention));
-      watch(gmsa_stage(i, j), x);
+      const std::string lfe = lfe_stage(i, j), gmsa = gmsa_stage(i, j);
+      add(x, local_features(elab.lfe[j], x, plan, lfe));
+      round_to<T>(stream, x.values);
+      watch(lfe, x);
+      add(x,
+          self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x, {plan, gmsa}, attention));
+      round_to<T>(stream, x.values);
+      watch(gmsa, x);
     }
   }
   add(x, head);
+  round_to<T>(stream, x.values);
   watch("body", x);
 
-  Planar<T> enlarged = pixel_shuffle(convolve3x3(net.tail, x), net.arch.scale);
+  Planar<T> enlarged = pixel_shuffle(convolve3x3(net.tail, x, plan.at("tail")), net.arch.scale);
   watch("tail", enlarged);
   add_mean(enlarged, net.mean, T(1));
   return enlarged;
 }
 
-template Planar<float> forward(const Network&, const Planar<float>&, const StageWatcher<float>&);
-template Planar<double> forward(const Network&, const Planar<double>&, const StageWatcher<double>&);
+template Planar<float> forward(const Network&, const Planar<float>&, const StageWatcher<float>&,
+                               const PrecisionPlan&);
+template Planar<double> forward(const Network&, const Planar<double>&, const StageWatcher<double>&,
+                                const PrecisionPlan&);
 
 int padded_side(const Architecture& arch, int side) {
   int multiple = 1;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/network.h"
+#include "model/plan.h"
 
 namespace elan {
 
@@ -35,9 +36,12 @@ template <typename T>
 using StageWatcher = std::function<void(const std::string& name, const Planar<T>& value)>;
 
 // `padded` is RGB, 0..255, each side a multiple of the largest window. Returns the enlarged
-// picture with the mean added, neither cropped nor rounded. T is float or double.
+// picture with the mean added, neither cropped nor rounded. T is float or double. Operations that
+// the plan has in a narrower precision get their operands rounded to it (batch norm folded in,
+// softmax normalised, before); everything is computed in T. int8 and fp8 are not for this function.
 template <typename T>
-Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch);
+Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
+                  const PrecisionPlan& plan = Precision::fp64);
 
 // The side the picture is padded to: the next multiple of what every window divides.
 int padded_side(const Architecture& arch, int side);

@@ -15,7 +15,10 @@
 
 #include "backend.h"
 #include "engine/devices.h"
+#include "model/checkpoint.h"
 #include "model/network.h"
+#include "support/errors.h"
+#include "support/weights_files.h"
 
 namespace elan {
 namespace {
@@ -395,6 +398,43 @@ TEST(Engine, AnUnknownDeviceIsAUsageError) {
     EXPECT_EQ(error.kind(), ErrorKind::usage);
     EXPECT_NE(std::string(error.what()).find("abacus"), std::string::npos);
   }
+}
+
+// Networks that the fast CPU backend has no kernels for run on the reference, unless the CPU was
+// asked for by name.
+TEST(Engine, WhatTheCpuRefusesRunsOnTheReference) {
+  const test::WeightsFile usual = test::make_elan(test::small_architecture());
+  test::WeightsFile windows = usual, masks = usual;
+  windows.metadata["windows"] = "2,4,8";
+  test::RawTensor& mask = masks.tensors["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"];
+  std::vector<float> values = test::floats_of(mask);
+  values[0] = 0.5F;
+  mask = test::f32_tensor(mask.shape, values);
+  const auto model = [](const test::WeightsFile& file) {
+    return Model(std::make_shared<Network>(
+        read_checkpoint(Safetensors::parse("made here", test::serialise(file))).network));
+  };
+  EngineOptions named;
+  named.device = "cpu";
+  EngineOptions reference;
+  reference.device = "reference";
+  const Picture picture(9, 7);
+  const auto count = [](const std::vector<std::string>& warnings, const std::string& what) {
+    return std::count_if(warnings.begin(), warnings.end(), [&](const std::string& warning) {
+      return warning.find(what) != std::string::npos &&
+             warning.find("reference, which is slow") != std::string::npos;
+    });
+  };
+  for (const auto& [file, what] : {std::pair(windows, "windows"), std::pair(masks, "masks")}) {
+    Engine engine(model(file), {});
+    EXPECT_EQ(engine.device(), "reference") << what;
+    EXPECT_EQ(count(engine.warnings(), what), 1) << what;
+    Engine expected(model(file), reference);
+    EXPECT_EQ(upscale(engine, picture), upscale(expected, picture)) << what;
+    EXPECT_NE(test::error_of(ErrorKind::model, [&] { Engine(model(file), named); }).find(what),
+              std::string::npos);
+  }
+  EXPECT_EQ(Engine(model(usual), named).device(), "cpu");
 }
 
 }  // namespace
