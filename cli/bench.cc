@@ -116,13 +116,18 @@ nlohmann::json profile_of(Engine& engine, std::span<const ConstImageView> in,
             [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
   double total = 0;
   for (const OperationTime& o : operations) total += o.seconds;
+  const HardwareRating rating = engine.backend().rating();
+  const double gflops = rating.gflops > 0 ? rating.gflops : engine.backend().measure_peak();
   nlohmann::json rows = nlohmann::json::array();
   for (const OperationTime& o : operations) {
-    rows.push_back({{"operation", o.operation},
-                    {"ms", o.seconds * 1e3},
-                    {"share", o.seconds / total},
-                    {"gflops", o.seconds > 0 ? o.flop / o.seconds / 1e9 : 0},
-                    {"gbytes_per_second", o.seconds > 0 ? o.bytes / o.seconds / 1e9 : 0}});
+    rows.push_back(
+        {{"operation", o.operation},
+         {"ms", o.seconds * 1e3},
+         {"share", o.seconds / total},
+         {"gflops", o.seconds > 0 ? o.flop / o.seconds / 1e9 : 0},
+         {"gbytes_per_second", o.seconds > 0 ? o.bytes / o.seconds / 1e9 : 0},
+         {"share_of_floor",
+          o.seconds > 0 ? floor_seconds(o, gflops, rating.gbytes_per_second) / o.seconds : 0}});
   }
   return rows;
 }
@@ -210,11 +215,13 @@ void print(const LoadedEngine& loaded, const nlohmann::json& report) {
   }
   text += "\n";
   for (const auto& row : report.value("operations", nlohmann::json::array())) {
-    char line[160];
-    std::snprintf(line, sizeof line, "  %-16s %10.2f ms %6.1f %% %9.1f GFLOP/s %8.1f GB/s\n",
+    char line[200];
+    std::snprintf(line, sizeof line,
+                  "  %-16s %10.3f ms %6.1f %% %9.1f GFLOP/s %8.1f GB/s %6.1f %% of the floor\n",
                   std::string(row.at("operation")).c_str(), row.at("ms").get<double>(),
                   100 * row.at("share").get<double>(), row.at("gflops").get<double>(),
-                  row.at("gbytes_per_second").get<double>());
+                  row.at("gbytes_per_second").get<double>(),
+                  100 * row.at("share_of_floor").get<double>());
     text += line;
   }
   std::fputs(text.c_str(), stdout);

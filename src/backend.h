@@ -62,6 +62,13 @@ struct HardwareRating {
   double gbytes_per_second = 0;  // of the memory that run() works in
 };
 
+// The least time that hardware of this speed takes for it; 0 where nothing is known.
+inline double floor_seconds(const OperationTime& o, double gflops, double gbytes_per_second) {
+  const double arithmetic = gflops > 0 ? o.flop / gflops / 1e9 : 0;
+  const double traffic = gbytes_per_second > 0 ? o.bytes / gbytes_per_second / 1e9 : 0;
+  return arithmetic > traffic ? arithmetic : traffic;
+}
+
 class Backend {
  public:
   Backend() = default;

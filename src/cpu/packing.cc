@@ -388,7 +388,7 @@ void check(const Network& network, const PrecisionPlan& plan) {
   if (quantized(network)) return;
   for (const std::string& operation : operation_names(network.arch)) {
     if (plan.at(operation) != Precision::int8) continue;
-    throw Error(ErrorKind::model,
+    throw Error(ErrorKind::usage,
                 operation + ": int8 needs a quantised model; this one holds no scales");
   }
 }
