@@ -57,5 +57,6 @@ Action setup_eval(CommandLine& line);
 Action setup_compare(CommandLine& line);
 Action setup_tune(CommandLine& line);
 Action setup_export(CommandLine& line);
+Action setup_quantize(CommandLine& line);
 
 }  // namespace elan::cli
