@@ -107,11 +107,17 @@ std::vector<float> run(Backend& backend, const Picture& picture, int scale,
   return out;
 }
 
-// 200 odd sizes of at most 48x48, most of them small: the reference in double is slow.
+#ifdef __SANITIZE_ADDRESS__
+constexpr unsigned kOddPictures = 10;  // the reference is ten times slower then
+#else
+constexpr unsigned kOddPictures = 200;
+#endif
+
+// Odd sizes of at most 48x48, most of them small: the reference in double is slow.
 std::vector<Picture> odd_pictures() {
   std::minstd_rand random(2026);
   std::vector<Picture> pictures;
-  for (unsigned i = 0; i < 200; ++i) {
+  for (unsigned i = 0; i < kOddPictures; ++i) {
     const int most = i % 20 == 0 ? 24 : i % 4 == 0 ? 12 : 8;
     pictures.emplace_back(2 * static_cast<int>(random() % most) + 1,
                           2 * static_cast<int>(random() % most) + 1, i);
