@@ -55,5 +55,6 @@ Action setup_info(CommandLine& line);
 Action setup_bench(CommandLine& line);
 Action setup_eval(CommandLine& line);
 Action setup_export(CommandLine& line);
+Action setup_build(CommandLine& line);
 
 }  // namespace elan::cli

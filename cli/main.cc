@@ -26,6 +26,7 @@ constexpr std::array kCommands{
     Command{"bench", "time a model, and compare with the machine's peak", setup_bench},
     Command{"eval", "measure PSNR and SSIM on test sets", setup_eval},
     Command{"export", "write a model as ONNX, for other runtimes", setup_export},
+    Command{"build", "build a TensorRT engine", setup_build},
     Command{"info", "describe a model, or list the shipped ones", setup_info},
 };
 

@@ -17,6 +17,7 @@
 #include "pipeline.h"
 #include "reporter.h"
 #include "signals.h"
+#include "tensorrt_device.h"
 
 namespace elan::cli {
 namespace {
@@ -66,7 +67,7 @@ class Engines {
                                           " for model " + path.string() + ", found " +
                                           std::to_string(scale));
       }
-      engine = std::make_unique<Engine>(std::move(model), options_);
+      engine = std::make_unique<Engine>(make_engine(std::move(model), options_));
     }
     return *engine;
   }
