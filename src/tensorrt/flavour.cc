@@ -60,23 +60,37 @@ class Logger : public nvinfer1::ILogger {
 class Monitor : public nvinfer1::IProgressMonitor {
  public:
   explicit Monitor(const BuildInput& input) : input_(input) {}
+  // The outermost phase tells how far the build is; those inside it only come and go.
   void phaseStart(const char* phase, const char* parent, int32_t steps) noexcept override {
-    if (parent == nullptr) tell(phase, 0, steps);
+    guarded([&] {
+      if (parent != nullptr) return;
+      outermost_ = phase;
+      steps_ = steps;
+      if (input_.progress) input_.progress(outermost_, 0, steps_);
+    });
   }
   bool stepComplete(const char* phase, int32_t step) noexcept override {
-    tell(phase, step + 1, 0);
+    guarded([&] {
+      if (outermost_ == phase && input_.progress) input_.progress(outermost_, step + 1, steps_);
+    });
     return !input_.stop.stop_requested();
   }
   void phaseFinish(const char*) noexcept override {}
 
  private:
-  void tell(const char* phase, int done, int of) noexcept {
+  template <typename Work>
+  void guarded(Work work) noexcept {
     try {
-      if (input_.progress) input_.progress(phase, done, of);
+      const std::lock_guard lock(mutex_);  // phases may be told from several threads
+      work();
     } catch (...) {  // a failing display must not end a build
     }
   }
+
   const BuildInput& input_;
+  std::mutex mutex_;
+  std::string outermost_;
+  int steps_ = 0;
 };
 #endif
 
