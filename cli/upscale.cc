@@ -18,6 +18,7 @@
 #include "picture/picture.h"
 #include "pipeline.h"
 #include "reporter.h"
+#include "run_engine.h"
 #include "signals.h"
 
 namespace elan::cli {
@@ -32,6 +33,7 @@ struct Options {
   int width = 0, height = 0;
   bool tta = false;
   int jobs = 0;  // 0: by the device
+  bool check = false, no_check = false;
   std::string progress = "auto";
   bool verbose = false;
 };
@@ -113,6 +115,10 @@ void add_options(CLI::App& app, Options& o) {
              "that reaches the size is computed, then reduced (Lanczos3)");
   app.add_flag("-x,--tta", o.tta,
                "average over eight orientations: better by little, 8 times slower");
+  app.add_flag("--no-check", o.no_check,
+               "do not compare a sample with fp32 where a plan or 8-bit weights say what error to "
+               "expect");
+  app.add_flag("--check", o.check, "compare it with the first picture, whatever time that takes");
   app.add_flag("--skip-existing", o.files.skip_existing, "leave outputs that exist, do the others");
   app.add_flag("--overwrite", o.files.overwrite, "replace outputs that exist");
   add_text(app, "--progress", o.progress, "HOW",
@@ -151,13 +157,18 @@ void run_jobs(const Options& o, const FilePlan& plan, ModelChoice choice,
     info.model = model;
     info.scale = engine.model().scale();
     info.device = engine.description();
-    info.precision = to_string(engine.precision());
+    info.precision = precision_of(engine);
     reporter.remark("using " + info.device + ", " + info.precision + ", model " + model);
   }
   create_output_folders(plan);
   reporter.start(info);
 
+  Guard guard(o.no_check ? Guard::Mode::never
+              : o.check  ? Guard::Mode::always
+                         : Guard::Mode::affordable,
+              engine_options);
   PipelineOptions pipeline;
+  pipeline.guard = &guard;
   pipeline.in_flight = o.jobs != 0 ? o.jobs : sized ? kJobs : jobs_for(engines.chosen());
   pipeline.max_memory =
       engine_options.max_memory != 0 ? engine_options.max_memory : memory_limit() / 2;
@@ -190,6 +201,9 @@ int upscale(Options& o, const CLI::App& app) {
   }
   if (o.lossless && o.quality != 0) {
     throw Error(ErrorKind::usage, "--lossless and --quality contradict each other: give one");
+  }
+  if (o.check && o.no_check) {
+    throw Error(ErrorKind::usage, "--check and --no-check contradict each other: give one");
   }
   picture::initialise(engine.threads != 0 ? engine.threads : usable_cores());
   const FilePlan plan = plan_files(o.files);

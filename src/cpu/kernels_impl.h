@@ -7,11 +7,12 @@ double peak_of(long rounds) {
   alignas(64) Word ones[Vec::kLanes];
   __builtin_memset(ones, 1, sizeof ones);
   const typename Codec::Op a = Codec::load(ones);
-  const typename Codec::Weight b = Vec::pin(Codec::broadcast(ones));
+  typename Codec::Weight b = Vec::pin(Codec::broadcast(ones));
   typename Codec::Sum sum[kSums];
 #pragma GCC unroll 16
   for (int i = 0; i < kSums; ++i) sum[i] = typename Codec::Sum{};
   for (long n = 0; n < rounds; ++n) {
+    b = Vec::pin(b);  // nothing may be computed ahead
 #pragma GCC unroll 16
     for (int i = 0; i < kSums; ++i) {
       sum[i] = Codec::mac(sum[i], a, b);

@@ -4,8 +4,9 @@
 
 // Sums of O outputs for kRows rows of one vector of pixels; `row` is the first output.
 template <typename In, int O, int Stride>
-inline void multiply_block(const Matrix& m, const Word* weights, const Word* in, int row,
-                           typename In::Sum (&sum)[O][Vec::kRows]) {
+[[gnu::always_inline]] inline void multiply_block(const Matrix& m, const Word* weights,
+                                                  const Word* in, int row,
+                                                  typename In::Sum (&sum)[O][Vec::kRows]) {
 #pragma GCC unroll 8
   for (int o = 0; o < O; ++o) {
 #pragma GCC unroll 8
@@ -27,8 +28,9 @@ inline void multiply_block(const Matrix& m, const Word* weights, const Word* in,
 }
 
 template <typename Out, int O>
-inline void store_operand(Word* out, int row, const Vec::F (&y)[O][Vec::kRows],
-                          const Quantiser& quantiser) {
+[[gnu::always_inline]] inline void store_operand(Word* out, int row,
+                                                 const Vec::F (&y)[O][Vec::kRows],
+                                                 const Quantiser& quantiser) {
   constexpr auto kept = [](int o) { return o < O ? o : O - 1; };
 #pragma GCC unroll 8
   for (int o = 0; o < O; o += Out::kPack) {
@@ -43,7 +45,8 @@ inline void store_operand(Word* out, int row, const Vec::F (&y)[O][Vec::kRows],
 
 // `row` is the first of O outputs, `pixel` the first of the block's.
 template <typename Out, int O>
-inline void store_block(const ProductTask& task, int row, int pixel, Vec::F (&y)[O][Vec::kRows]) {
+[[gnu::always_inline]] inline void store_block(const ProductTask& task, int row, int pixel,
+                                               Vec::F (&y)[O][Vec::kRows]) {
   Quantiser quantiser{Vec::set1(task.format.inverse), -127};
   switch (task.store) {
     case Store::residual:

@@ -14,8 +14,18 @@
 namespace elan {
 namespace {
 
+// A device that computes 8-bit models as such does so unless told otherwise.
+Precision int8_or(Precision fallback, const Model& model) {
+  return model.network().quantized() ? Precision::int8 : fallback;
+}
+
 // What the options ask for; `fallback` is the device's own default.
 PrecisionPlan plan_of(const Model& model, const EngineOptions& options, Precision fallback) {
+  if (options.precision == Precision::int8 && !model.network().quantized()) {
+    throw Error(ErrorKind::usage,
+                "precision int8: expected a model with 8-bit scales (elan-sr quantize makes one), "
+                "found one without");
+  }
   if (options.precision_plan.empty()) return options.precision.value_or(fallback);
   if (options.precision) {
     throw Error(ErrorKind::usage, "precision and precision plan contradict each other: give one");
@@ -41,7 +51,7 @@ Device open_cpu(const Model& model, const EngineOptions& options) {
 }
 
 Device open_reference(const Model& model, const EngineOptions& options) {
-  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  const PrecisionPlan plan = plan_of(model, options, int8_or(Precision::fp32, model));
   Device device = make_device("reference", plan);
   device.backends.push_back(make_reference_backend(model.shared_network(), plan));
   return device;

@@ -453,6 +453,10 @@ class Reader {
       conv.int8 = std::move(matrix.int8);
     }
     conv.taps = taps_of(conv.mask);
+    if (conv.int8 && conv.taps.empty()) {
+      fail(base + ".weight", "a single 1 for each channel before a weight in 8 bits",
+           "another mask");
+    }
     return conv;
   }
 
