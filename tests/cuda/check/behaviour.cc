@@ -170,6 +170,9 @@ void check_behaviour(const Subject& s) {
   check_graphs(s);
   check_samples(s);
   check_profile(s);
+  // A result that was no finite number would have been computed again, unnoticed above.
+  const auto reruns = static_cast<double>(s.gpu.reruns());
+  s.note("no reruns", {reruns, 0}, reruns == 0);
 }
 
 }  // namespace elan::check
