@@ -7,12 +7,24 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "elan/model.h"
 
 namespace elan {
+
+// The 8-bit form of a matrix: y[o] = bias[o] + input_scale * weight_scale[o] * sum(weight[o] * xq).
+// How activations become xq and sums become activations again is fixed in docs/quantization.md.
+struct QuantizedMatrix {
+  float input_scale = 0;            // x ~ input_scale * xq, xq in -127..127
+  std::vector<float> weight_scale;  // [out]
+  std::vector<std::int8_t> weight;  // [out][in], -127..127
+
+  // What the weights stand for, [out][in]: weight * weight_scale, rounded once.
+  [[nodiscard]] std::vector<float> values() const;
+};
 
 // A fixed depthwise 3x3 filter (zero outside the padded image), then a 1x1 convolution.
 struct ShiftConv {
@@ -24,6 +36,8 @@ struct ShiftConv {
   // For each input channel the position 3 * ky + kx of the single 1 in its mask; empty if any
   // channel's mask is not one-hot (only the reference runs such a network).
   std::vector<std::uint8_t> taps;
+
+  std::optional<QuantizedMatrix> int8;  // set: `weight` holds the values that it stands for
 };
 
 struct Lfe {
@@ -48,8 +62,17 @@ struct Gmsa {
   BatchNorm norm;
   Linear project_out;
 
+  // Set: the float matrices hold the values that these stand for, and there is no batch norm. The
+  // rows of q and v are those of the three groups one after another.
+  std::optional<QuantizedMatrix> int8_q, int8_v, int8_out;
+
   // project_inp with the batch norm folded in (computed in double).
   [[nodiscard]] Linear folded_project_inp() const;
+
+  // The rows of project_inp that give q (only if it computes attention) or v, of all three groups;
+  // without the batch norm.
+  [[nodiscard]] Linear projection_q() const;
+  [[nodiscard]] Linear projection_v() const;
 };
 
 struct Elab {
@@ -73,6 +96,7 @@ struct Network {
   std::string fingerprint;
 
   [[nodiscard]] bool one_hot_shifts() const;  // every ShiftConv has taps
+  [[nodiscard]] bool quantized() const;       // any matrix has an 8-bit form
 };
 
 }  // namespace elan
