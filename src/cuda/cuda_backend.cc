@@ -85,9 +85,13 @@ class Implementation : public CudaBackend {
     shape_.tail = choose_tail(shape_.channels, shape_.scale, shape_.body, info_.limits);
     const UseDevice use(device_);
     shape_.hopper = use_hopper();
+    shape_.half_stream = use_half_stream();
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_kernels();
-    if (shape_.hopper) prepare_hopper();
+    if (shape_.hopper) {
+      prepare_lfe_hopper();
+      prepare_gmsa_hopper();
+    }
     ELAN_CUDA(cudaGetLastError());
     stream_.emplace();
     packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
@@ -179,7 +183,7 @@ class Implementation : public CudaBackend {
       };
       mark("start");
       forward(forward_args(plan), pictures, stream_->get(),
-              [&](const std::string& name, const float*) { mark(name); });
+              [&](const std::string& name, const void*) { mark(name); });
       mark("tail");
       stream_->wait();
       std::vector<std::pair<std::string, double>> sums;
@@ -213,6 +217,16 @@ class Implementation : public CudaBackend {
       throw Error(ErrorKind::usage, "ELANSR_CUDA_PATH: expected portable or hopper, found " + wish);
     }
     return able && wish != "portable";
+  }
+
+  // fp16 keeps the residual stream in FP16, too, unless ELANSR_CUDA_STREAM=fp32.
+  [[nodiscard]] bool use_half_stream() const {
+    const char* stream = std::getenv("ELANSR_CUDA_STREAM");
+    const std::string wish = stream != nullptr ? stream : "";
+    if (!wish.empty() && wish != "fp16" && wish != "fp32") {
+      throw Error(ErrorKind::usage, "ELANSR_CUDA_STREAM: expected fp16 or fp32, found " + wish);
+    }
+    return shape_.body == Operand::fp16 && wish != "fp32";
   }
 
   // "body.3.lfe.0" -> "lfe", told apart by whether the ELAB is shifted.
@@ -364,9 +378,15 @@ class Implementation : public CudaBackend {
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();
     std::vector<float> raw(pixels * stride), planar(pixels * shape_.channels);
-    forward(args, pictures, stream_->get(), [&](const std::string& name, const float* stream) {
+    forward(args, pictures, stream_->get(), [&](const std::string& name, const void* stream) {
       ELAN_CUDA(cudaGetLastError());
-      fetch(raw, stream);
+      if (shape_.half_stream) {
+        std::vector<std::uint16_t> half(raw.size());
+        fetch(half, stream);
+        std::transform(half.begin(), half.end(), raw.begin(), from_half);
+      } else {
+        fetch(raw, stream);
+      }
       for (std::size_t i = 0; i < stride; ++i) {
         const int channel = packed_.order[i];
         if (channel < 0) continue;
@@ -389,8 +409,9 @@ class Implementation : public CudaBackend {
                  pictures.height * s, observer);
   }
 
-  void fetch(std::vector<float>& to, const void* from) {
-    ELAN_CUDA(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(float), cudaMemcpyDeviceToHost,
+  template <typename Value>
+  void fetch(std::vector<Value>& to, const void* from) {
+    ELAN_CUDA(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(Value), cudaMemcpyDeviceToHost,
                               stream_->get()));
     stream_->wait();
   }

@@ -170,7 +170,9 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const int bytes = out_slab_bytes(l, weight_words(c.operand));
+  const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
+  const int bytes = c.hopper ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
@@ -179,10 +181,14 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   };
   PackedOut p;
   p.unscale = 1 / scale;
-  p.weights = packer.take(static_cast<std::size_t>(l.out_slabs) * bytes);
-  for (int s = 0; s < l.out_slabs; ++s) {
-    pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes), c.operand, 0,
-              units, s * l.out_tiles, l.out_tiles, value);
+  p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
+  for (int s = 0; s < slabs; ++s) {
+    const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
+    if (c.hopper) {
+      pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
+    } else {
+      pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);
+    }
   }
   p.bias = packer.floats(stride, [&](int i) {
     const int out = c.order[column_channel(l, i)];

@@ -9,7 +9,7 @@ namespace elan::cuda {
 namespace {
 
 constexpr int kTilesAcross = 4;     // blocks of 4 x 4 pixels in a tile's row
-constexpr int kStaticShared = 256;  // bytes a kernel holds beside what the launch asks for
+constexpr int kStaticShared = 512;  // bytes a kernel holds beside what the launch asks for
 
 int tile_bytes(const ChannelLayout& l, Operand o, int tile_y) {
   return operand_planes(o) *
@@ -36,9 +36,11 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
   const ChannelLayout l = layout_of(net.channels);
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
   if (net.hopper) {
-    constexpr int kTileBlocks = 8;
-    return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
-            hopper_shared_bytes()};
+    const int tiles = blocks / 8;  // an even number
+    const char* lab = getenv("ELAN_LAB_CLUSTER");
+    const int cluster = std::min(lab != nullptr ? atoi(lab) : 2, tiles);
+    const int most = std::min(tiles, device.multiprocessors);
+    return {2, kHopperStages, most / cluster * cluster, hopper_shared_bytes(), cluster};
   }
   // The larger tile reads less of its surroundings, unless it leaves multiprocessors idle.
   const bool small = blocks / (kTilesAcross * 2) < device.multiprocessors;
@@ -52,11 +54,18 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
     const int by_shared =
         device.shared_per_multiprocessor / (s.shared_bytes + kStaticShared + 1024);
     const int most = net.channels == 60 && operand_bytes(net.body) == 2 ? 2 : 1;
-    const int resident = std::clamp(by_shared, 1, most * 2 / tile_y);
+    const int resident = std::clamp(by_shared, 1, tile_y == 1 ? 2 * most : most);
     s.blocks = std::min(blocks / (kTilesAcross * tile_y), device.multiprocessors * resident);
     return true;
   };
   LfeShape s;
+  // Two blocks of pixels a warp where that leaves no multiprocessor idle.
+  const char* lab = getenv("ELAN_LAB_TILE");
+  const int least = lab != nullptr ? atoi(lab) : 1;
+  if (net.channels == 60 && net.half_stream && blocks / 16 >= device.multiprocessors * least &&
+      try_shape(4, 0, s)) {
+    return s;
+  }
   for (const int tile_y : {small ? 1 : 2, small ? 2 : 1}) {
     if (l.conv0_parts == 1 && try_shape(tile_y, 0, s)) return s;
     for (const int stages : {3, 2}) {
@@ -68,6 +77,7 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
 
 GmsaShape plan_gmsa(const NetworkShape& net, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
+  if (net.hopper) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(net.body));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(net.body))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};
@@ -101,7 +111,8 @@ Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& d
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   const ChannelLayout l = layout_of(net.channels);
   const Grid grid{padded(width), padded(height), batch, false};
-  const std::size_t stream = grid.pixels() * 8 * static_cast<std::size_t>(l.units) * sizeof(float);
+  const std::size_t stream = grid.pixels() * 8 * static_cast<std::size_t>(l.units) *
+                             (net.half_stream ? 2 : sizeof(float));
   const std::size_t blocks = grid.pixels() / 16 * block_bytes(l, operand_bytes(net.body));
   const std::size_t input = static_cast<std::size_t>(width) * height * batch * 3 * sizeof(float);
   const auto scale = static_cast<std::size_t>(net.scale);

@@ -323,27 +323,35 @@ struct WordStream {
   }
 };
 
-// acc[n] += A (16 x 8*Units) * slab (8*Units x 8*N). `pair(u, a0, a1)` and `one(u, a)` give A.
-template <typename K, int N, int Units, typename Pair, typename One>
-__device__ __forceinline__ void multiply(float (&acc)[N][4], const char* slab, int lane, Pair pair,
-                                         One one) {
+// acc[m][n] += A (M times 16 x 8*Units) * slab (8*Units x 8*N). `pair(m, u, a0, a1)` and
+// `one(m, u, a)` give A.
+template <typename K, int N, int Units, int M, typename Pair, typename One>
+__device__ __forceinline__ void multiply(float (&acc)[M][N][4], const char* slab, int lane,
+                                         Pair pair, One one) {
   WordStream s(slab, lane);
 #pragma unroll
   for (int u = 0; u + 1 < Units; u += 2) {
-    typename K::UnitA a0, a1;
-    pair(u, a0, a1);
+    typename K::UnitA a0[M], a1[M];
+#pragma unroll
+    for (int m = 0; m < M; ++m) pair(m, u, a0[m], a1[m]);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const auto b0 = s.template unit<K>();
       const auto b1 = s.template unit<K>();
-      K::mma16(acc[n], a0, a1, b0, b1);
+#pragma unroll
+      for (int m = 0; m < M; ++m) K::mma16(acc[m][n], a0[m], a1[m], b0, b1);
     }
   }
   if constexpr (Units % 2 == 1) {
-    typename K::UnitA a;
-    one(Units - 1, a);
+    typename K::UnitA a[M];
 #pragma unroll
-    for (int n = 0; n < N; ++n) K::mma8(acc[n], a, s.template unit<K>());
+    for (int m = 0; m < M; ++m) one(m, Units - 1, a[m]);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const auto b = s.template unit<K>();
+#pragma unroll
+      for (int m = 0; m < M; ++m) K::mma8(acc[m][n], a[m], b);
+    }
   }
 }
 
@@ -397,6 +405,11 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const auto s = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
+}
+// 8 bytes, or zeros.
+__device__ __forceinline__ void cp_async8(std::uint32_t shared, const void* global, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared), "l"(global),
+               "r"(there ? 8 : 0));
 }
 __device__ __forceinline__ void cp_async_commit() {
   asm volatile("cp.async.commit_group;");

@@ -17,11 +17,15 @@ namespace elan::cuda {
 
 #if ELAN_HOPPER
 
+// From one core matrix to the one 8 k, or 8 columns, further: bytes.
+__device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int next_k,
+                                                         int next_columns) {
+  return static_cast<std::uint64_t>((address & 0x3ffffU) >> 4) |
+         static_cast<std::uint64_t>(next_k >> 4) << 16 |
+         static_cast<std::uint64_t>(next_columns >> 4) << 32;
+}
 __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int tiles) {
-  const std::uint64_t start = (address & 0x3ffffU) >> 4;
-  const std::uint64_t next_k = static_cast<std::uint64_t>(tiles) * 128 >> 4;
-  constexpr std::uint64_t kNextColumns = 128 >> 4;
-  return start | next_k << 16 | kNextColumns << 32;
+  return core_descriptor(address, tiles * 128, 128);
 }
 
 __device__ __forceinline__ void wgmma_fence() {
@@ -123,11 +127,44 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23
 
+// The same with A in shared memory, too, and 32 columns.
+#define ELAN_WGMMA_SHARED_4(TYPE)                                                                 \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE                                 \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"                                     \
+      "}, %16, %17, p, 1, 1, 0, 0;}"                                                              \
+      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3])                                \
+      : "l"(a), "l"(b), "r"(accumulate))
+
+template <bool F16>
+__device__ __forceinline__ void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b,
+                                             int accumulate) {
+  if constexpr (F16) {
+    ELAN_WGMMA_SHARED_4("f16");
+  } else {
+    ELAN_WGMMA_SHARED_4("bf16");
+  }
+}
+#undef ELAN_WGMMA_SHARED_4
+
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
 }
 __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+// At the same barrier of block `rank` of the cluster.
+__device__ __forceinline__ void barrier_arrive_at(std::uint32_t barrier, int rank) {
+  asm volatile(
+      "{.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];}\n" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
 }
 __device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
@@ -148,6 +185,45 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
           "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
+}
+
+// The same into every block of a cluster of `blocks`, counted on each one's own barrier.
+__device__ __forceinline__ void copy_bulk_to_all(std::uint32_t shared, const void* global,
+                                                 int bytes, std::uint32_t barrier, int blocks) {
+  if (blocks == 1) return copy_bulk(shared, global, bytes, barrier);
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1], %2, [%3], %4;" ::"r"(shared),
+      "l"(global), "r"(bytes), "r"(barrier), "h"(static_cast<std::uint16_t>((1 << blocks) - 1))
+      : "memory");
+}
+
+__device__ __forceinline__ int cluster_size() {
+  int n;
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
+  return n;
+}
+__device__ __forceinline__ int cluster_rank() {
+  int n;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(n));
+  return n;
+}
+// All threads of all blocks of the cluster.
+__device__ __forceinline__ void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,
+// transposed): [half of the tokens][unit].
+template <int N>
+__device__ __forceinline__ void store_cores(const UnitA2 (&u)[N], char* p, int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      reinterpret_cast<std::uint32_t*>(p + (h * N + n) * 128)[lane] = u[n].r[h];
+    }
+  }
 }
 
 #endif
