@@ -40,7 +40,7 @@ struct ChannelLayout {
 
 constexpr ChannelLayout layout_of(int channels) {
   return channels == 180 ? ChannelLayout{180, 23, 9, 2, 2, 4, 8, 4, 6}
-                         : ChannelLayout{60, 8, 3, 1, 1, 9, 3, 8, 1};
+                         : ChannelLayout{60, 8, 3, 1, 1, 3, 3, 8, 1};
 }
 
 constexpr bool has_layout(int channels) {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <string>
 
 #include "elan/error.h"
@@ -139,9 +140,11 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const auto row = [&](int i) {
       return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
     };
+    // Logits in units of log2(e); see kernels/gmsa.cuh for what v's padding holds.
+    const float stretch = part == 0 ? std::sqrt(std::numbers::log2e_v<float>) : 1.F;
     const MatrixFn value = [&](int k, int column) {
       const int in = c.order[column_channel(l, k)], out = row(column);
-      return in < 0 || out < 0 ? 0.F : scale * project.weight[out * project.in + in];
+      return in < 0 || out < 0 ? 0.F : stretch * scale * project.weight[out * project.in + in];
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
@@ -152,7 +155,8 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       }
     }
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      bias.push_back(row(i) < 0 ? 0.F : project.bias[row(i)]);
+      const bool counts = part == 1 && i % (8 * l.group_units) == third;
+      bias.push_back(row(i) < 0 ? (counts ? 1.F : 0.F) : stretch * project.bias[row(i)]);
     }
   }
   p.bias_project = packer.floats(static_cast<int>(bias.size()), [&](int i) { return bias[i]; });

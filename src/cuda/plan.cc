@@ -140,6 +140,7 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
   const std::size_t tiles = p.grid.pixels() / 128;
   p.grid.overlap = device.overlap && net.channels == 60 &&
                    tiles >= 2 * static_cast<std::size_t>(device.multiprocessors);
+  if (const char* lab = getenv("ELAN_LAB_OVERLAP")) p.grid.overlap = atoi(lab) != 0;
   p.lfe = plan_lfe(net, device, p.grid, true);
   p.lfe_later = plan_lfe(net, device, p.grid, false);
   p.gmsa = plan_gmsa(net, device);

@@ -118,7 +118,7 @@ __device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
 
 // A codec has:
 //   UnitA, UnitB, kWords (of a UnitA)
-//   encode(c) -> UnitA of an accumulator tile
+//   encode(c) -> UnitA of an accumulator tile, odd words for rows g + 8; encode_relu(c): of relu(c)
 //   half_of(unit, h) -> UnitB
 //   transpose(unit): of 16 tokens x 8 channels, so that half h is the UnitB of tokens 8h..
 //   mma8(c, A, B), mma16(c, A0, A1, B0, B1)
@@ -141,6 +141,18 @@ struct Codec16 {
   static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
     return {{pack(c[0], c[1]), pack(c[2], c[3])}};
   }
+  static __device__ __forceinline__ std::uint32_t pack_relu(float a, float b) {
+    std::uint32_t r;
+    if constexpr (F16) {
+      asm("cvt.rn.relu.f16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
+    } else {
+      asm("cvt.rn.relu.bf16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
+    }
+    return r;
+  }
+  static __device__ __forceinline__ UnitA encode_relu(const float (&c)[4]) {
+    return {{pack_relu(c[0], c[1]), pack_relu(c[2], c[3])}};
+  }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) { return {{a.r[h]}}; }
   static __device__ __forceinline__ void transpose(UnitA& a) {
     a = {{transpose16(a.r[0]), transpose16(a.r[1])}};
@@ -159,6 +171,32 @@ struct Codec16 {
     } else {
       mma16_bf16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);
     }
+  }
+
+  // The larger of two numbers each; of weights, which are not negative.
+  static __device__ __forceinline__ std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
+    if constexpr (F16) {
+      asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+    } else {
+      asm("max.bf16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+    }
+    return a;
+  }
+  // Whether one of two such numbers is at least 2^15 (fp16) or 2^64, half of the way to infinity.
+  static __device__ __forceinline__ bool is_large(std::uint32_t v) {
+    return ((v + (F16 ? 0x08000800U : 0x20802080U)) & 0x80008000U) != 0;
+  }
+  // sum += a^2 in both halves.
+  static __device__ __forceinline__ void add_square(std::uint32_t& sum, std::uint32_t a) {
+    if constexpr (F16) {
+      asm("fma.rn.f16x2 %0, %1, %1, %0;" : "+r"(sum) : "r"(a));
+    } else {
+      asm("fma.rn.bf16x2 %0, %1, %1, %0;" : "+r"(sum) : "r"(a));
+    }
+  }
+  static __device__ __forceinline__ float2 unpack(std::uint32_t v) {
+    if constexpr (F16) return __half22float2(*reinterpret_cast<const __half2*>(&v));
+    return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000U));
   }
 
   static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
@@ -200,6 +238,10 @@ struct CodecFp32 {
     split_half(c[0], c[1], u.r[0], u.r[2]);
     split_half(c[2], c[3], u.r[1], u.r[3]);
     return u;
+  }
+  static __device__ __forceinline__ UnitA encode_relu(const float (&c)[4]) {
+    const float d[4] = {relu(c[0]), relu(c[1]), relu(c[2]), relu(c[3])};
+    return encode(d);
   }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
     return {{a.r[h], a.r[h + 2]}};
@@ -257,6 +299,9 @@ struct CodecTf32 {
   static __device__ __forceinline__ UnitA encode(const float (&c)[4]) {
     return {{to_tf32(c[0]), to_tf32(c[2]), to_tf32(c[1]), to_tf32(c[3])}};
   }
+  static __device__ __forceinline__ UnitA encode_relu(const float (&c)[4]) {
+    return {{to_tf32(relu(c[0])), to_tf32(relu(c[2])), to_tf32(relu(c[1])), to_tf32(relu(c[3]))}};
+  }
   static __device__ __forceinline__ UnitB half_of(const UnitA& a, int h) {
     return {{a.r[h], a.r[h + 2]}};
   }
@@ -299,6 +344,15 @@ struct CodecTf32 {
     load_one(a1, tile, base, far_row, u + 1);
   }
 };
+
+// Clears rows g (if not keep0) and g + 8 (if not keep1).
+template <typename UnitA>
+__device__ __forceinline__ void keep_rows(UnitA& a, bool keep0, bool keep1) {
+#pragma unroll
+  for (int w = 0; w < static_cast<int>(sizeof(a.r) / sizeof(a.r[0])); ++w) {
+    a.r[w] = (w % 2 == 0 ? keep0 : keep1) ? a.r[w] : 0U;
+  }
+}
 
 // Words of packed weights in the order in which the unrolled loop around it asks for them; lane l
 // reads its 16 bytes of every 512.

@@ -2,9 +2,15 @@
 // half a window in shifted ELABs, softmax(q q^T) v with logits and sums in FP32 registers.
 //
 // A warp has the queries of one block of 4 x 4 pixels and walks over the blocks of keys of its
-// window, rescaling as the row maximum grows; no matrix of weights is ever stored. Windows of 8 and
-// 16 consist of whole blocks even when rolled; a rolled window of 4 takes quarters of four blocks,
-// so there the keys are the 3 x 3 blocks around, and what lies in other windows is masked.
+// window; no matrix of weights is ever stored. Windows of 8 and 16 consist of whole blocks even when
+// rolled; a rolled window of 4 takes quarters of four blocks, so there the keys are the 3 x 3 blocks
+// around, and what lies in other windows is left out.
+//
+// q comes multiplied by sqrt(log2(e)), so that weights are powers of 2. With operands of 16 bits
+// they are taken relative to the query's own logit, |q|^2, which raises no weight beyond the range
+// of FP16 but rarely: only then is the reference raised. The first padding channel of v is 1, so
+// that the sum of the weights is one more result of the product with v. With 32 bits the reference
+// is the largest logit so far, and sums are kept apart.
 #pragma once
 
 #include <math_constants.h>
@@ -23,7 +29,7 @@ __device__ __forceinline__ float exp2_fast(float v) {
 template <int U>
 struct Attention {
   float out[U][4];
-  float top[2], sum[2];  // top is in units of log2
+  float top[2], sum[2];  // sum: 32-bit operands only
 };
 
 // Logits of 8 * Tiles more keys become their weights; what was summed before shrinks as the maximum
@@ -32,12 +38,11 @@ template <int U, int Tiles>
 __device__ __forceinline__ void soften(Attention<U>& a, float (&s)[Tiles][4]) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float m = -CUDART_INF_F;
+    float m = a.top[r];
 #pragma unroll
     for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
     m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
     m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
-    m = fmaxf(a.top[r], m * CUDART_L2E_F);
     const float shrink = exp2_fast(a.top[r] - m);
     a.top[r] = m;
     a.sum[r] *= shrink;
@@ -48,11 +53,72 @@ __device__ __forceinline__ void soften(Attention<U>& a, float (&s)[Tiles][4]) {
     }
 #pragma unroll
     for (int i = 0; i < Tiles; ++i) {
-      s[i][2 * r] = exp2_fast(fmaf(s[i][2 * r], CUDART_L2E_F, -m));
-      s[i][2 * r + 1] = exp2_fast(fmaf(s[i][2 * r + 1], CUDART_L2E_F, -m));
+      s[i][2 * r] = exp2_fast(s[i][2 * r] - m);
+      s[i][2 * r + 1] = exp2_fast(s[i][2 * r + 1] - m);
       a.sum[r] += s[i][2 * r] + s[i][2 * r + 1];
     }
   }
+}
+
+// The same for operands of 16 bits; s is relative to the reference.
+template <typename K, int U, int Tiles>
+__device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
+                                      typename K::UnitA (&p)[Tiles]) {
+  const auto weights = [&] {
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      const float c[4] = {exp2_fast(s[i][0]), exp2_fast(s[i][1]), exp2_fast(s[i][2]),
+                          exp2_fast(s[i][3])};
+      p[i] = K::encode(c);
+    }
+  };
+  weights();
+  std::uint32_t largest = K::larger(p[0].r[0], p[0].r[1]);
+#pragma unroll
+  for (int i = 1; i < Tiles; ++i) {
+    largest = K::larger(largest, K::larger(p[i].r[0], p[i].r[1]));
+  }
+  if (!__any_sync(~0U, K::is_large(largest))) return;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float m = 0;
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
+    const float shrink = exp2_fast(-m);
+    a.top[r] += m;
+#pragma unroll
+    for (int n = 0; n < U; ++n) {
+      a.out[n][2 * r] *= shrink;
+      a.out[n][2 * r + 1] *= shrink;
+    }
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      s[i][2 * r] -= m;
+      s[i][2 * r + 1] -= m;
+    }
+  }
+  weights();
+}
+
+// What logits start from.
+template <typename K, int U>
+__device__ __forceinline__ void clear(float (&c)[4], const Attention<U>& a) {
+  constexpr bool kRelative = K::kWords == 2;
+  c[0] = c[1] = kRelative ? -a.top[0] : 0.F;
+  c[2] = c[3] = kRelative ? -a.top[1] : 0.F;
+}
+
+// c += the logits of the keys in half h of a block.
+template <typename K, int U>
+__device__ __forceinline__ void add_logits(float (&c)[4], const typename K::UnitA (&q)[U],
+                                           const typename K::UnitA (&k)[U], int h) {
+#pragma unroll
+  for (int u = 0; u + 1 < U; u += 2) {
+    K::mma16(c, q[u], q[u + 1], K::half_of(k[u], h), K::half_of(k[u + 1], h));
+  }
+  if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
 }
 
 // Adds `Blocks` key blocks. q and v of block b are at keys[b] and values[b]; mask(b, tile, row)
@@ -69,13 +135,8 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
     load_units<K, U, true>(k, keys[b], lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      auto& c = s[2 * b + h];
-      c[0] = c[1] = c[2] = c[3] = 0;
-#pragma unroll
-      for (int u = 0; u + 1 < U; u += 2) {
-        K::mma16(c, q[u], q[u + 1], K::half_of(k[u], h), K::half_of(k[u + 1], h));
-      }
-      if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
+      clear<K>(s[2 * b + h], a);
+      add_logits<K, U>(s[2 * b + h], q, k, h);
     }
   }
   if constexpr (Masked) {
@@ -87,33 +148,57 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
       }
     }
   }
-  soften(a, s);
+  UnitA p[2 * Blocks];
+  if constexpr (K::kWords == 2) {
+    weigh<K>(a, s, p);
+  } else {
+    soften(a, s);
+#pragma unroll
+    for (int i = 0; i < 2 * Blocks; ++i) p[i] = K::encode(s[i]);
+  }
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA v[U];
     load_units<K, U, false>(v, values[b], lane);
-    const UnitA p0 = K::encode(s[2 * b]), p1 = K::encode(s[2 * b + 1]);
 #pragma unroll
     for (int n = 0; n < U; ++n)
-      K::mma16(a.out[n], p0, p1, K::half_of(v[n], 0), K::half_of(v[n], 1));
+      K::mma16(a.out[n], p[2 * b], p[2 * b + 1], K::half_of(v[n], 0), K::half_of(v[n], 1));
   }
 }
 
-template <int U>
-__device__ __forceinline__ void start(Attention<U>& a) {
+template <typename K, int U>
+__device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (&q)[U]) {
 #pragma unroll
   for (int n = 0; n < U; ++n) a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
-  a.top[0] = a.top[1] = -CUDART_INF_F;
   a.sum[0] = a.sum[1] = 0;
+  a.top[0] = a.top[1] = -CUDART_INF_F;
+  if constexpr (K::kWords == 2) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      std::uint32_t squares = 0;
+#pragma unroll
+      for (int u = 0; u < U; ++u) K::add_square(squares, q[u].r[r]);
+      const float2 two = K::unpack(squares);
+      float sum = two.x + two.y;
+      sum += __shfl_xor_sync(~0U, sum, 1);
+      sum += __shfl_xor_sync(~0U, sum, 2);
+      a.top[r] = fminf(sum, 65504.F);  // any number near will do
+    }
+  }
 }
 
 template <typename K, int U>
-__device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to) {
+__device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to, int lane) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float l = a.sum[r];
-    l += __shfl_xor_sync(~0U, l, 1);
-    l += __shfl_xor_sync(~0U, l, 2);
+    if constexpr (K::kWords == 2) {
+      // The padding begins in the middle of the last unit.
+      l = __shfl_sync(~0U, a.out[U - 1][2 * r], (lane & 28) + 2);
+    } else {
+      l += __shfl_xor_sync(~0U, l, 1);
+      l += __shfl_xor_sync(~0U, l, 2);
+    }
     const float inverse = 1.F / l;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
@@ -157,6 +242,59 @@ struct QueryBlock {
   }
 };
 
+// A rolled window of 4, operands of 16 bits. Queries in the upper half of their block see the lower
+// half of the blocks above and the upper half of those beside, and so on: of three blocks in a row a
+// lane's queries share their window with its keys in one only, so each lane takes its logits from
+// there. What it has of the others' weights is zero.
+template <typename K, int U, typename At>
+__device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename K::UnitA (&q)[U],
+                                                const char* keys, const char* values, At at,
+                                                int lane) {
+  using UnitA = typename K::UnitA;
+  const bool query_right = (lane & 8) != 0, key_right = (lane & 1) != 0;
+  const int mine = query_right == key_right ? 1 : query_right ? 2 : 0;
+  float s[2][4];
+#pragma unroll
+  for (int dy = -1; dy <= 1; ++dy) {
+#pragma unroll
+    for (int b = 0; b < 3; ++b) {
+      UnitA k[U];
+      load_units<K, U, true>(k, keys + at(dy, b - 1), lane);
+#pragma unroll
+      for (int h = dy < 0 ? 1 : 0; h < (dy > 0 ? 1 : 2); ++h) {
+        float c[4];
+        clear<K>(c, a);
+        add_logits<K, U>(c, q, k, h);
+        const int row = dy + h, tile = dy == 0 ? 1 - h : dy > 0 ? 1 : 0;
+        if (b == 0 || mine == b) {
+          s[tile][2 * row] = c[2 * row];
+          s[tile][2 * row + 1] = c[2 * row + 1];
+        }
+      }
+    }
+  }
+  UnitA p[2];
+  weigh<K>(a, s, p);
+#pragma unroll
+  for (int dy = -1; dy <= 1; ++dy) {
+#pragma unroll
+    for (int b = 0; b < 3; ++b) {
+      UnitA v[U];
+      load_units<K, U, false>(v, values + at(dy, b - 1), lane);
+      const auto weight = [&](int tile, int row) { return mine == b ? p[tile].r[row] : 0U; };
+#pragma unroll
+      for (int n = 0; n < U; ++n) {
+        if (dy < 0) K::mma8(a.out[n], {{weight(0, 0), 0U}}, K::half_of(v[n], 1));
+        if (dy > 0) K::mma8(a.out[n], {{0U, weight(1, 1)}}, K::half_of(v[n], 0));
+        if (dy == 0) {
+          K::mma16(a.out[n], {{weight(1, 0), 0U}}, {{0U, weight(0, 1)}}, K::half_of(v[n], 0),
+                   K::half_of(v[n], 1));
+        }
+      }
+    }
+  }
+}
+
 // The windows of 4 and 8: o[0 .. 2 * U).
 template <typename K, int U, std::size_t kBlock, int kGroup>
 __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place,
@@ -168,9 +306,13 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
     UnitA q[U];
     load_units<K, U, true>(q, p.q + own, lane);
     Attention<U> a;
-    start(a);
+    start<K>(a, q);
     if (!p.shifted) {
       attend<K, U, 1, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
+    } else if constexpr (K::kWords == 2) {
+      attend_quarters<K, U>(
+          a, q, p.q, p.v,
+          [&](int dy, int dx) { return place.at(place.y + dy, place.x + dx) * kBlock; }, lane);
     } else {
       // Keys of the row of blocks at dy; the own row first, where every query sees itself.
 #pragma unroll 1
@@ -189,13 +331,13 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
                               });
       }
     }
-    finish<K>(a, o);
+    finish<K>(a, o, lane);
   }
   {  // windows of 8
     UnitA q[U];
     load_units<K, U, true>(q, p.q + own + kGroup, lane);
     Attention<U> a;
-    start(a);
+    start<K>(a, q);
     const int s = p.shifted ? 1 : 0;
     const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
     const int wx = ((place.x + place.across - s) % place.across & ~1) + s;
@@ -205,7 +347,7 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
                         b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
       attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
     }
-    finish<K>(a, o + U);
+    finish<K>(a, o + U, lane);
   }
 }
 
@@ -242,17 +384,17 @@ __global__ __launch_bounds__(256, K::kWords == 2
   const QueryBlock place(p.grid, p.shifted, warp);
 
   allow_next();
-  SlabRing<kSlab, kSlab, 256> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
+  SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
                                    L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
   wait_for_previous();
   if constexpr (Staged) {
-    constexpr int kChunks = kGroup / 16;
-    for (int i = thread; i < 2 * 16 * kChunks; i += 256) {
-      const int b = i / (2 * kChunks), c = i % (2 * kChunks);
-      const char* from = (c < kChunks ? p.q : p.v) +
-                         place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock +
-                         2 * kGroup;
-      cp_async16(shared + i * 16, from + c % kChunks * 16);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int b = warp + 8 * i;
+      const std::size_t at = place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock;
+      char* to = shared + b * 2 * kGroup;
+      copy_async<kGroup, 32>(to, p.q + at + 2 * kGroup, lane);
+      copy_async<kGroup, 32>(to + kGroup, p.v + at + 2 * kGroup, lane);
     }
     cp_async_commit();
   }
@@ -263,7 +405,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
     UnitA q[U];
     load_units<K, U, true>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane);
     Attention<U> a;
-    start(a);
+    start<K>(a, q);
     if constexpr (Staged) {
       cp_async_wait<0>();
       __syncthreads();
@@ -285,7 +427,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
         __syncthreads();
       }
     }
-    finish<K>(a, o + 2 * U);
+    finish<K>(a, o + 2 * U, lane);
   }
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);

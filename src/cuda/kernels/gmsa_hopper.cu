@@ -17,29 +17,41 @@ constexpr int kWindow = 16 * kGroup;  // q or v of a window of 16
 #if ELAN_HOPPER
 
 // The 256 keys of a window, 32 at a time, for the warpgroup's 64 queries. q and v: the window in
-// shared memory, as store_cores() left it; own: the queries there.
+// shared memory, as store_cores() left it; own, own_units: the warpgroup's and the warp's queries
+// there.
 template <bool F16>
 __device__ __forceinline__ void attend_window(UnitA2* o, std::uint32_t own, std::uint32_t q_window,
-                                              std::uint32_t v_window) {
+                                              std::uint32_t v_window, const char* own_units,
+                                              int lane) {
   using K = Codec16<F16>;
   constexpr int kHalf = kGroup / 2, kStep = 2 * kGroup;
   Attention<kGU> a;
-  start(a);
+  {
+    UnitA2 q[kGU];
+#pragma unroll
+    for (int u = 0; u < kGU; ++u) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        q[u].r[h] = reinterpret_cast<const std::uint32_t*>(own_units + h * kHalf + u * 128)[lane];
+      }
+    }
+    start<K>(a, q);
+  }
 #pragma unroll 1
   for (int i = 0; i < 8; ++i) {
     float s[4][4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) clear<K>(s[n], a);
     wgmma_fence();
 #pragma unroll
     for (int u = 0; u < kGU; u += 2) {
       wgmma_shared<F16>(s, core_descriptor(own + u * 128, 128, kHalf),
-                        core_descriptor(q_window + i * kStep + u * 128, 128, kHalf), u > 0);
+                        core_descriptor(q_window + i * kStep + u * 128, 128, kHalf), 1);
     }
     wgmma_commit();
     wgmma_wait<0>(s);
-    soften(a, s);
     UnitA2 weights[4];
-#pragma unroll
-    for (int n = 0; n < 4; ++n) weights[n] = K::encode(s[n]);
+    weigh<K>(a, s, weights);
     wgmma_fence();
 #pragma unroll
     for (int n = 0; n < 4; n += 2) {
@@ -49,7 +61,7 @@ __device__ __forceinline__ void attend_window(UnitA2* o, std::uint32_t own, std:
     wgmma_commit();
     wgmma_wait<0>(a.out);
   }
-  finish<K>(a, o);
+  finish<K>(a, o, lane);
 }
 
 #endif
@@ -101,7 +113,7 @@ __global__ __launch_bounds__(kThreads,
   attend_small<K, kGU, kBlock, kGroup>(p, place, o, lane);
   barrier_wait(window_full, 0);
   attend_window<F16>(o + 2 * kGU, window + place.in_window / 4 * 4 * kGroup, window,
-                     window + kWindow);
+                     window + kWindow, shared + place.in_window * kGroup, lane);
   __syncthreads();  // nobody reads the window any more
   if (thread == 0) bring_slab(kHopperOutSlabs - 1);
 

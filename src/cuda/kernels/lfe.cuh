@@ -51,10 +51,12 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
   constexpr int kQSlabs = project_slabs(L);
   // The stream holds operands already: tiles are copied, and the residual is found in them.
   constexpr bool kCopied = std::is_same_v<S, __half>;
-  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads>;
+  // Weights of the narrow network in 16 bits fit beside any tile.
+  constexpr bool kResident = C == 60 && K::kWords == 2;
+  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads, kResident>;
 
   extern __shared__ __align__(128) char shared[];
-  __shared__ int taps[kMaxChunks], back[kMaxChunks];
+  __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   char* tile = shared;
   const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
@@ -69,6 +71,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
   if (thread < kMaxChunks) {
     taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
     back[thread] = way_back<T>(thread, taps[thread]);
+    steps[thread] = step_to<T>(thread, taps[thread], p.grid.width);
   }
   const int conv_slabs = p.groups * (L.conv0_parts + L.conv1_parts);
   Ring ring(shared + T::kBytes, p.weights, conv_slabs, conv_slabs + kQSlabs * (p.has_q ? 2 : 1),
@@ -76,14 +79,15 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
   __syncthreads();
   wait_for_previous();
 
+  const TileWalk<T> start(thread);
   int index = static_cast<int>(blockIdx.x);
   if (index < tiles) {
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
     if constexpr (kCopied) {
-      copy_tile<T>(thread, tile_address, stream, o, p.grid, taps);
+      copy_tile(start, tile_address, stream, o, p.grid, taps, steps);
       cp_async_commit();
     } else {
-      TileWalk<T> walk(thread);
+      TileWalk<T> walk = start;
       load_tile<K, T>(0, walk, tile, stream, o, p.grid, taps);
     }
   }
@@ -156,13 +160,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
           const bool in0 = in_x && y >= 0 && y < p.grid.height;
           const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
           const auto& d = hidden[m][n];
-          float c[4] = {relu(fmaf(d[0], unscale0, b.x)), relu(fmaf(d[1], unscale0, b.y)),
-                        relu(fmaf(d[2], unscale0, b.x)), relu(fmaf(d[3], unscale0, b.y))};
-          c[0] = in0 ? c[0] : 0.F;
-          c[1] = in0 ? c[1] : 0.F;
-          c[2] = in1 ? c[2] : 0.F;
-          c[3] = in1 ? c[3] : 0.F;
-          h[m][n] = K::encode(c);
+          const float c[4] = {fmaf(d[0], unscale0, b.x), fmaf(d[1], unscale0, b.y),
+                              fmaf(d[2], unscale0, b.x), fmaf(d[3], unscale0, b.y)};
+          h[m][n] = K::encode_relu(c);
+          keep_rows(h[m][n], in0, in1);
         }
       }
       const auto pair = [&](int m, int u, UnitA& a0, UnitA& a1) {
@@ -223,10 +224,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
     const TileOrigin next_origin = tile_origin<4, WY * M>(next, p.grid);
     constexpr int kAhead = 3;
     int slice = next < tiles ? 0 : T::kSlices;
-    TileWalk<T> walk(thread);
+    TileWalk<T> walk = start;
     const Quad<S>* next_image = tile_image<T>(stream, next_origin, p.grid);
     if constexpr (kCopied) {
-      if (next < tiles) copy_tile<T>(thread, tile_address, stream, next_origin, p.grid, taps);
+      if (next < tiles) copy_tile(start, tile_address, stream, next_origin, p.grid, taps, steps);
       cp_async_commit();
     }
 

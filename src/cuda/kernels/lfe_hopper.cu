@@ -75,8 +75,8 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int rounds, std::u
 // while the other waits or computes; they only share the weights.
 template <bool F16, typename S>
 __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles, char* tile,
-                                        const int* taps, const int* back, const float* biases,
-                                        SlabQueue queue) {
+                                        const int* taps, const int* steps, const int* back,
+                                        const float* biases, SlabQueue queue) {
   using K = Codec16<F16>;
   using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
   using UnitA = UnitA2;
@@ -94,13 +94,14 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
     o.y += 4 * warpgroup;
     return o;
   };
+  const TileWalk<T> start(thread);
   const auto bring = [&](int index) {
     if (index >= tiles) return;
     if constexpr (kCopied) {
-      copy_tile<T>(thread, tile_address, stream, origin(index), p.grid, taps);
+      copy_tile(start, tile_address, stream, origin(index), p.grid, taps, steps);
       cp_async_commit();
     } else {
-      TileWalk<T> walk(thread);
+      TileWalk<T> walk = start;
       load_tile<K, T>(0, walk, tile, stream, origin(index), p.grid, taps);
     }
   };
@@ -123,16 +124,23 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
 
     float out[kU][4];
     if constexpr (kCopied) start_from_tile<T>(out, tile + own_place * T::kPitch, back, p.scale1, t);
-#pragma unroll 1
-    for (int group = 0; group < p.groups; ++group) {
-      const int dy = p.hidden_y[group], dx = p.hidden_x[group];
-      const std::uint32_t at = base + (dy * T::kRow + dx) * T::kPitch;
-      UnitA a[kU + 1];
+    // The operands of a group's conv0 are fetched while conv1 of the one before runs.
+    UnitA a[kU + 1];
+    const auto fetch = [&](int group) {
+      const std::uint32_t at =
+          base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
 #pragma unroll
       for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
       K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
       a[kU] = {};
-
+    };
+    fetch(0);
+#pragma unroll 1
+    for (int group = 0; group < p.groups; ++group) {
+      const int dy = p.hidden_y[group], dx = p.hidden_x[group];
+      const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
+      const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
+      const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
       float hidden[kHT][4];
       std::uint32_t slab = queue.wait();
       wgmma_fence();
@@ -143,22 +151,14 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
       wgmma_commit();
       wgmma_wait<0>(hidden);
       queue.release(lane);
-
-      const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
-      const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
-      const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
       UnitA h[kHT + 1];
 #pragma unroll
       for (int n = 0; n < kHT; ++n) {
         const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
-        float c[4] = {
-            relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
-            relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
-        c[0] = in0 ? c[0] : 0.F;
-        c[1] = in0 ? c[1] : 0.F;
-        c[2] = in1 ? c[2] : 0.F;
-        c[3] = in1 ? c[3] : 0.F;
-        h[n] = K::encode(c);
+        const float c[4] = {fmaf(hidden[n][0], unscale0, b.x), fmaf(hidden[n][1], unscale0, b.y),
+                            fmaf(hidden[n][2], unscale0, b.x), fmaf(hidden[n][3], unscale0, b.y)};
+        h[n] = K::encode_relu(c);
+        keep_rows(h[n], in0, in1);
       }
       h[kHT] = {};
       slab = queue.wait();
@@ -169,6 +169,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
                    kCopied || group + u > 0);
       }
       wgmma_commit();
+      if (group + 1 < p.groups) fetch(group + 1);
       wgmma_wait<0>(out);
       queue.release(lane);
     }
@@ -271,7 +272,7 @@ __global__ __launch_bounds__(kThreads,
   static_assert(T::kBytes == kHopperTileBytes);
 
   extern __shared__ __align__(128) char shared[];
-  __shared__ int taps[kMaxChunks], back[kMaxChunks];
+  __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages];
   const int thread = static_cast<int>(threadIdx.x);
   const auto slabs = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)) + 2 * T::kBytes;
@@ -284,6 +285,7 @@ __global__ __launch_bounds__(kThreads,
   if (thread < kMaxChunks) {
     taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
     back[thread] = way_back<T>(thread, taps[thread]);
+    steps[thread] = step_to<T>(thread, taps[thread], p.grid.width);
   }
   float* biases =
       reinterpret_cast<float*>(shared + 2 * T::kBytes + kHopperStages * kHopperStageBytes);
@@ -312,8 +314,8 @@ __global__ __launch_bounds__(kThreads,
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     wait_for_previous();
-    compute<F16, S>(p, rounds, tiles, shared + thread / kGroupThreads * T::kBytes, taps, back,
-                    biases, {slabs, full, empty, cluster_size()});
+    compute<F16, S>(p, rounds, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps,
+                    back, biases, {slabs, full, empty, cluster_size()});
   }
   cluster_barrier();  // nor tells another that it is done after that one has left
 #else

@@ -149,12 +149,52 @@ __device__ __forceinline__ const Quad<S>* tile_image(const S* x, TileOrigin o, c
 }
 
 // A tile of FP16 operands from a stream of FP16, with nothing in between: asynchronous copies.
+// steps[c] is where chunk c is found, in chunks from the pixel that it goes to.
 template <typename T>
-__device__ __forceinline__ void copy_tile(int thread, std::uint32_t tile, const __half* x,
-                                          TileOrigin o, const Grid& g, const int* taps) {
+__device__ __forceinline__ void copy_tile(TileWalk<T> walk, std::uint32_t tile, const __half* x,
+                                          TileOrigin o, const Grid& g, const int* taps,
+                                          const int* steps) {
+  constexpr int kChunks = T::kChunks, kWidth = T::kWidth;
+  constexpr int kWhole = kWidth * T::kHeight * kChunks / T::kThreads;  // slices of all threads
   const uint2* image = tile_image<T>(x, o, g);
-  TileWalk<T> walk(thread);
-#pragma unroll 4
+  std::uint32_t to = tile + (walk.row * T::kRow + walk.column) * T::kPitch + walk.chunk * 8;
+  const bool inner = o.x >= 2 && o.y >= 2 && o.x + kWidth <= g.width && o.y + T::kHeight <= g.height;
+  if (inner) {
+    constexpr bool kSameChunk = T::kThreads % kChunks == 0;
+    constexpr int kPixels = T::kThreads / kChunks, kRest = T::kThreads % kChunks;
+    static_assert(kPixels < kWidth);
+    int from = ((o.y + walk.row - 1) * g.width + o.x + walk.column - 1) * kChunks;
+    const int new_row = (g.width - kWidth) * kChunks;
+    const int own_step = steps[walk.chunk];
+    const auto copy = [&] {
+      cp_async8(to, image + (from + (kSameChunk ? own_step : steps[walk.chunk])), true);
+    };
+#pragma unroll 3
+    for (int s = 0; s < kWhole; ++s) {
+      copy();
+      from += kPixels * kChunks;
+      to += kPixels * T::kPitch + kRest * 8;
+      walk.column += kPixels;
+      if constexpr (!kSameChunk) {
+        walk.chunk += kRest;
+        if (walk.chunk >= kChunks) {
+          walk.chunk -= kChunks;
+          ++walk.column;
+          from += kChunks;
+          to += T::kPitch - kChunks * 8;
+        }
+      }
+      if (walk.column >= kWidth) {
+        walk.column -= kWidth;
+        ++walk.row;
+        from += new_row;
+        to += (T::kRow - kWidth) * T::kPitch;
+      }
+    }
+    if (kWhole < T::kSlices && walk.row < T::kHeight) copy();
+    return;
+  }
+#pragma unroll 1
   for (int s = 0; s < T::kSlices; ++s) {
     const uint2* from = chunk_at(walk, image, o, g, taps);
     if (walk.row < T::kHeight) {
@@ -163,6 +203,11 @@ __device__ __forceinline__ void copy_tile(int thread, std::uint32_t tile, const 
     }
     walk.next();
   }
+}
+
+template <typename T>
+__device__ __forceinline__ int step_to(int chunk, int tap, int width) {
+  return (((tap >> 2) - 1) * width + (tap & 3) - 1) * T::kChunks + chunk;
 }
 
 // For each chunk c, how far a pixel's own value lies from the pixel's place in the tile: bytes.
@@ -272,7 +317,8 @@ __device__ __forceinline__ void store_rows(const float (&acc)[N][4], int first, 
 
 // Weight slabs on their way through shared memory. The blob holds `first` slabs of First bytes and
 // then others of Second bytes; the block walks through all `steps` of them, again and again.
-template <int First, int Second, int Threads>
+// Resident: it is known that all of them are in shared memory at once.
+template <int First, int Second, int Threads, bool Resident = false>
 class SlabRing {
  public:
   static constexpr int kStage = First > Second ? First : Second;
@@ -284,7 +330,7 @@ class SlabRing {
         steps_(steps),
         stages_(stages),
         thread_(thread) {
-    if (stages_ == 0) {
+    if (resident()) {
       const int bytes = offset(steps_);
 #pragma unroll 4
       for (int i = thread_ * 16; i < bytes; i += Threads * 16) cp_async16(shared_ + i, blob_ + i);
@@ -295,11 +341,11 @@ class SlabRing {
   }
 
   // All slabs stay in shared memory: next() needs no barrier. Wait once before the first.
-  __device__ bool resident() const { return stages_ == 0; }
+  __device__ bool resident() const { return Resident || stages_ == 0; }
 
   // The next slab; a barrier among all threads of the block unless resident.
   __device__ const char* next() {
-    if (stages_ == 0) {
+    if (resident()) {
       const char* p = shared_ + offset(step_);
       if (++step_ == steps_) step_ = 0;
       return p;
