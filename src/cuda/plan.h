@@ -25,14 +25,13 @@ struct Grid {
   }
 };
 
-// Thread blocks of the fused LFE walk over tiles of 4 x tile_y blocks of 4 x 4 pixels: 1, 2 or, for a
-// narrow FP16 stream, 4.
+// Thread blocks of the fused LFE walk over tiles of 4 x tile_y blocks of 4 x 4 pixels: 1, 2 or, for
+// a narrow FP16 stream, 4.
 struct LfeShape {
   int tile_y = 2;
   int stages = 2;  // weight slabs in shared memory at once; 0: all of them, loaded once
   int blocks = 0;
   int shared_bytes = 0;
-  int cluster = 1;  // blocks that share what is fetched of the weights
 };
 
 struct GmsaShape {
@@ -57,7 +56,7 @@ struct NetworkShape {
   int channels = 0, scale = 0;
   int hidden_groups = 0;  // the most of any LFE
   Operand body = Operand::fp16, tail = Operand::fp32;
-  bool hopper = false;  // Hopper's own instructions: 180 channels, 16-bit operands
+  bool hopper = false;       // Hopper's own instructions: 180 channels, 16-bit operands
   bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
 };
 

@@ -127,6 +127,9 @@ class Check {
     }
     check_repeats(name, model, bar, *backend);
     check_samples(name, model, bar, *backend);
+    // A result that is no finite number would have been computed again, unnoticed above.
+    const auto reruns = static_cast<double>(backend->reruns());
+    note(name, bar, "no reruns", {reruns, 0}, reruns == 0);
   }
 
   void check_file(const std::string& path, const std::string& name, const Model& model,

@@ -186,18 +186,6 @@ struct Codec16 {
   static __device__ __forceinline__ bool is_large(std::uint32_t v) {
     return ((v + (F16 ? 0x08000800U : 0x20802080U)) & 0x80008000U) != 0;
   }
-  // sum += a^2 in both halves.
-  static __device__ __forceinline__ void add_square(std::uint32_t& sum, std::uint32_t a) {
-    if constexpr (F16) {
-      asm("fma.rn.f16x2 %0, %1, %1, %0;" : "+r"(sum) : "r"(a));
-    } else {
-      asm("fma.rn.bf16x2 %0, %1, %1, %0;" : "+r"(sum) : "r"(a));
-    }
-  }
-  static __device__ __forceinline__ float2 unpack(std::uint32_t v) {
-    if constexpr (F16) return __half22float2(*reinterpret_cast<const __half2*>(&v));
-    return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000U));
-  }
 
   static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
     *reinterpret_cast<uint2*>(row + channel * 2) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));
@@ -409,15 +397,25 @@ __device__ __forceinline__ void multiply(float (&acc)[M][N][4], const char* slab
   }
 }
 
+// Makes an operand's words registers of their own: else they share those of a load or store that
+// wants them in another order, and the compiler moves them into place before every single product.
+// `nothing` is zero, which the compiler must not know.
+template <typename UnitA>
+__device__ __forceinline__ void detach(UnitA& a, std::uint32_t nothing) {
+#pragma unroll
+  for (int w = 0; w < static_cast<int>(sizeof(a.r) / sizeof(a.r[0])); ++w) a.r[w] ^= nothing;
+}
+
 // Units in global or shared memory: 16-bit ones in pairs of 16 bytes a lane. Paired: words of two
-// neighbouring units side by side, as operands over both of them want it.
+// neighbouring units side by side, as operands over both of them want it. 32-bit ones: the words of
+// a half side by side.
 template <typename K, int Units, bool Paired>
 __device__ __forceinline__ void load_units(typename K::UnitA (&u)[Units], const char* p, int lane) {
   if constexpr (K::kWords == 4) {
 #pragma unroll
     for (int i = 0; i < Units; ++i) {
       const uint4 v = reinterpret_cast<const uint4*>(p)[i * 32 + lane];
-      u[i] = {{v.x, v.y, v.z, v.w}};
+      u[i] = {{v.x, v.z, v.y, v.w}};
     }
   } else {
 #pragma unroll
@@ -439,7 +437,7 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
 #pragma unroll
     for (int i = 0; i < Units; ++i) {
       reinterpret_cast<uint4*>(p)[i * 32 + lane] =
-          make_uint4(u[i].r[0], u[i].r[1], u[i].r[2], u[i].r[3]);
+          make_uint4(u[i].r[0], u[i].r[2], u[i].r[1], u[i].r[3]);
     }
   } else {
 #pragma unroll

@@ -2,9 +2,9 @@
 // half a window in shifted ELABs, softmax(q q^T) v with logits and sums in FP32 registers.
 //
 // A warp has the queries of one block of 4 x 4 pixels and walks over the blocks of keys of its
-// window; no matrix of weights is ever stored. Windows of 8 and 16 consist of whole blocks even when
-// rolled; a rolled window of 4 takes quarters of four blocks, so there the keys are the 3 x 3 blocks
-// around, and what lies in other windows is left out.
+// window; no matrix of weights is ever stored. Windows of 8 and 16 consist of whole blocks even
+// when rolled; a rolled window of 4 takes quarters of four blocks, so there the keys are the 3 x 3
+// blocks around, and what lies in other windows is left out.
 //
 // q comes multiplied by sqrt(log2(e)), so that weights are powers of 2. With operands of 16 bits
 // they are taken relative to the query's own logit, |q|^2, which raises no weight beyond the range
@@ -167,22 +167,19 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
 }
 
 template <typename K, int U>
-__device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (&q)[U]) {
+__device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (&q)[U], int lane) {
 #pragma unroll
   for (int n = 0; n < U; ++n) a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
   a.sum[0] = a.sum[1] = 0;
   a.top[0] = a.top[1] = -CUDART_INF_F;
   if constexpr (K::kWords == 2) {
+    // The diagonal of the block's product with itself: of row g in the lane that has column g % 8.
+    float c[2][4] = {};
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      std::uint32_t squares = 0;
-#pragma unroll
-      for (int u = 0; u < U; ++u) K::add_square(squares, q[u].r[r]);
-      const float2 two = K::unpack(squares);
-      float sum = two.x + two.y;
-      sum += __shfl_xor_sync(~0U, sum, 1);
-      sum += __shfl_xor_sync(~0U, sum, 2);
-      a.top[r] = fminf(sum, 65504.F);  // any number near will do
+    for (int h = 0; h < 2; ++h) {
+      add_logits<K, U>(c[h], q, q, h);
+      const float own = (lane & 4) != 0 ? c[h][2 * h + 1] : c[h][2 * h];
+      a.top[h] = __shfl_sync(~0U, own, (lane & 28) + (lane >> 3));
     }
   }
 }
@@ -213,8 +210,8 @@ __device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to, i
 // Where a warp's block of queries lies: thread blocks have tiles of 16 x 8 pixels, halves of the
 // largest windows, which are rolled by 8 if shifted.
 struct QueryBlock {
-  int across, down;  // blocks in a picture
-  int y, x;          // of the queries
+  int across, down;        // blocks in a picture
+  int y, x;                // of the queries
   int window_y, window_x;  // first block of their window of 16, perhaps outside by one period
   int in_window;           // number of the queries' block there
   std::size_t first;       // block of this picture
@@ -243,8 +240,8 @@ struct QueryBlock {
 };
 
 // A rolled window of 4, operands of 16 bits. Queries in the upper half of their block see the lower
-// half of the blocks above and the upper half of those beside, and so on: of three blocks in a row a
-// lane's queries share their window with its keys in one only, so each lane takes its logits from
+// half of the blocks above and the upper half of those beside, and so on: of three blocks in a row
+// a lane's queries share their window with its keys in one only, so each lane takes its logits from
 // there. What it has of the others' weights is zero.
 template <typename K, int U, typename At>
 __device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename K::UnitA (&q)[U],
@@ -295,18 +292,30 @@ __device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename 
   }
 }
 
+// The queries of a block; `nothing` as in detach().
+template <typename K, int U>
+__device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const char* from, int lane,
+                                             std::uint32_t nothing) {
+  load_units<K, U, true>(q, from, lane);
+  if constexpr (std::is_same_v<K, CodecTf32>) {
+#pragma unroll
+    for (int u = 0; u < U; ++u) detach(q[u], nothing);
+  }
+}
+
 // The windows of 4 and 8: o[0 .. 2 * U).
 template <typename K, int U, std::size_t kBlock, int kGroup>
 __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place,
-                                             typename K::UnitA* o, int lane) {
+                                             typename K::UnitA* o, int lane,
+                                             std::uint32_t nothing = 0) {
   using UnitA = typename K::UnitA;
   const int g = lane >> 2, t = lane & 3;
   const std::size_t own = place.at(place.y, place.x) * kBlock;
   {  // windows of 4
     UnitA q[U];
-    load_units<K, U, true>(q, p.q + own, lane);
+    load_queries<K>(q, p.q + own, lane, nothing);
     Attention<U> a;
-    start<K>(a, q);
+    start<K>(a, q, lane);
     if (!p.shifted) {
       attend<K, U, 1, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
     } else if constexpr (K::kWords == 2) {
@@ -335,9 +344,9 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
   }
   {  // windows of 8
     UnitA q[U];
-    load_units<K, U, true>(q, p.q + own + kGroup, lane);
+    load_queries<K>(q, p.q + own + kGroup, lane, nothing);
     Attention<U> a;
-    start<K>(a, q);
+    start<K>(a, q, lane);
     const int s = p.shifted ? 1 : 0;
     const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
     const int wx = ((place.x + place.across - s) % place.across & ~1) + s;
@@ -384,8 +393,9 @@ __global__ __launch_bounds__(256, K::kWords == 2
   const QueryBlock place(p.grid, p.shifted, warp);
 
   allow_next();
-  SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
-                                   L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
+  SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(
+      shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights, L.out_slabs, L.out_slabs,
+      gmsa_stages(L), thread);
   wait_for_previous();
   if constexpr (Staged) {
 #pragma unroll
@@ -400,12 +410,13 @@ __global__ __launch_bounds__(256, K::kWords == 2
   }
 
   UnitA o[kAll];
-  attend_small<K, U, kBlock, kGroup>(p, place, o, lane);
+  const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
+  attend_small<K, U, kBlock, kGroup>(p, place, o, lane, nothing);
   {  // windows of 16
     UnitA q[U];
-    load_units<K, U, true>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane);
+    load_queries<K>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane, nothing);
     Attention<U> a;
-    start<K>(a, q);
+    start<K>(a, q, lane);
     if constexpr (Staged) {
       cp_async_wait<0>();
       __syncthreads();
@@ -431,8 +442,8 @@ __global__ __launch_bounds__(256, K::kWords == 2
   }
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
-  const std::size_t row0 = (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) *
-                           (8 * L.units);
+  const std::size_t row0 =
+      (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) * (8 * L.units);
   const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * L.units);
   const S* y = static_cast<const S*>(p.y);
   S* x = static_cast<S*>(p.x);

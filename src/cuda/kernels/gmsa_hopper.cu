@@ -35,7 +35,7 @@ __device__ __forceinline__ void attend_window(UnitA2* o, std::uint32_t own, std:
         q[u].r[h] = reinterpret_cast<const std::uint32_t*>(own_units + h * kHalf + u * 128)[lane];
       }
     }
-    start<K>(a, q);
+    start<K>(a, q, lane);
   }
 #pragma unroll 1
   for (int i = 0; i < 8; ++i) {

@@ -7,7 +7,7 @@
 namespace elan::cuda {
 namespace {
 
-constexpr int kPixels = 32;  // along a row, of one thread block
+constexpr int kPixels = 64;  // along a row, of one thread block
 
 __device__ float sample_at(const HeadArgs& p, std::size_t i) {
   if (p.sample == 0) return static_cast<float>(static_cast<const unsigned char*>(p.input)[i]);

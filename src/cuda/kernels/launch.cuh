@@ -23,24 +23,17 @@ __device__ __forceinline__ void wait_for_previous() {
 
 template <typename Args>
 void launch_kernel(void (*kernel)(Args), dim3 blocks, int threads, std::size_t shared,
-                   cudaStream_t stream, const Args& args, int cluster = 1) {
-  cudaLaunchAttribute attributes[2]{};
-  unsigned count = 0;
-  if (args.grid.overlap) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (cluster > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count++].val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
-  }
+                   cudaStream_t stream, const Args& args) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = count;
+  config.attrs = &attribute;
+  config.numAttrs = args.grid.overlap ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, args);
 }
 

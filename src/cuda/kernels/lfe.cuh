@@ -38,11 +38,12 @@ __device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).projec
   }
 }
 
-// A thread block's warps have 4 x WY x M blocks of pixels, M of them, one below the other, each: what
-// is fetched of the weights serves M times.
+// A thread block's warps have 4 x WY x M blocks of pixels, M of them, one below the other, each:
+// what is fetched of the weights serves M times.
 template <typename K, typename S, int C, int WY, int M>
-__global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void lfe_kernel(
-    const __grid_constant__ LfeArgs p) {
+__global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
+                                           ? 2
+                                           : 1) void lfe_kernel(const __grid_constant__ LfeArgs p) {
   using T = PictureTile<K, C, 4, WY * M, 128 * WY>;
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(C);
@@ -51,6 +52,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
   constexpr int kQSlabs = project_slabs(L);
   // The stream holds operands already: tiles are copied, and the residual is found in them.
   constexpr bool kCopied = std::is_same_v<S, __half>;
+  constexpr bool kTf32 = std::is_same_v<K, CodecTf32>;
   // Weights of the narrow network in 16 bits fit beside any tile.
   constexpr bool kResident = C == 60 && K::kWords == 2;
   using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads, kResident>;
@@ -102,6 +104,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
     });
   }
 
+  const std::uint32_t nothing = static_cast<std::uint32_t>(p.groups) >> 16;
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
@@ -112,8 +115,8 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
 #pragma unroll
     for (int m = 0; m < M; ++m) {
       if constexpr (kCopied) {
-        const char* own = tile + (((wy + m) * 4 + (g >> 2) + 1) * T::kRow + wx * 4 + (g & 3) + 1) *
-                                     T::kPitch;
+        const char* own =
+            tile + (((wy + m) * 4 + (g >> 2) + 1) * T::kRow + wx * 4 + (g & 3) + 1) * T::kPitch;
         start_from_tile<T>(out[m], own, back, p.scale1, t);
       } else {
 #pragma unroll
@@ -125,26 +128,26 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
     for (int group = 0; group < p.groups; ++group) {
       const int dy = p.hidden_y[group], dx = p.hidden_x[group];
       const std::uint32_t at = (dy * T::kRow + dx) * T::kPitch;
+      const auto load_pair = [&](int m, int u, UnitA& a0, UnitA& a1) {
+        K::load_pair(a0, a1, tile_address, base[m] + at, T::kExtra, u);
+        if constexpr (kTf32) {
+          detach(a0, nothing);
+          detach(a1, nothing);
+        }
+      };
+      const auto load_one = [&](int m, int u, UnitA& a) {
+        K::load_one(a, tile_address, base[m] + at, T::kExtra, u);
+        if constexpr (kTf32) detach(a, nothing);
+      };
       float hidden[M][kHT][4] = {};
       {
         constexpr int kPart = part_size(kU, L.conv0_parts, 0);
-        multiply<K, kHT, kPart>(
-            hidden, ring.next(), lane,
-            [&](int m, int u, UnitA& a0, UnitA& a1) {
-              K::load_pair(a0, a1, tile_address, base[m] + at, T::kExtra, u);
-            },
-            [&](int m, int u, UnitA& a) {
-              K::load_one(a, tile_address, base[m] + at, T::kExtra, u);
-            });
+        multiply<K, kHT, kPart>(hidden, ring.next(), lane, load_pair, load_one);
         if constexpr (L.conv0_parts == 2) {
           multiply<K, kHT, kU - kPart>(
               hidden, ring.next(), lane,
-              [&](int m, int u, UnitA& a0, UnitA& a1) {
-                K::load_pair(a0, a1, tile_address, base[m] + at, T::kExtra, u + kPart);
-              },
-              [&](int m, int u, UnitA& a) {
-                K::load_one(a, tile_address, base[m] + at, T::kExtra, u + kPart);
-              });
+              [&](int m, int u, UnitA& a0, UnitA& a1) { load_pair(m, u + kPart, a0, a1); },
+              [&](int m, int u, UnitA& a) { load_one(m, u + kPart, a); });
         }
       }
       // Outside the picture the hidden layer is zero, not relu(bias).
@@ -215,7 +218,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2 ? 2 : 1) void l
         store_rows<kU>(high, kHalf, result + row0, result + row1, t);
       }
 #pragma unroll
-      for (int n = 0; n < kU; ++n) y[m][n] = K::encode(out[m][n]);
+      for (int n = 0; n < kU; ++n) {
+        y[m][n] = K::encode(out[m][n]);
+        detach(y[m][n], nothing);
+      }
     }
 
     // While project_inp runs, the next tile comes in: the last reader of this one was conv0.

@@ -1,7 +1,6 @@
 // The fused LFE of lfe.cuh on Hopper's own instructions, for 180 channels in 16 bits: the same
 // chain from conv0 to project_inp in registers, but products of a whole warpgroup with weights
-// straight from shared memory, and a warp that does nothing but bring the weights, once for all
-// thread blocks of a cluster.
+// straight from shared memory, and a warp that does nothing but bring the weights.
 
 #include "cuda/kernels/tile.cuh"
 #include "cuda/kernels/wgmma.cuh"
@@ -20,7 +19,6 @@ constexpr int kGroupThreads = 128, kComputeThreads = 2 * kGroupThreads, kThreads
 // the next one is waited for: the products that read them are still under way.
 struct SlabQueue {
   std::uint32_t slabs, full, empty;
-  int cluster;
   int slot = 0, parity = 0, oldest = 0;
 
   __device__ __forceinline__ std::uint32_t wait() {
@@ -32,10 +30,9 @@ struct SlabQueue {
     }
     return slab;
   }
-  // This warp is done with the oldest slab: every block of the cluster, which writes a part of
-  // the next one here, is told.
+  // This warp is done with the oldest slab.
   __device__ __forceinline__ void release(int lane) {
-    if (lane < cluster) barrier_arrive_at(empty + oldest * 8, lane);
+    if (lane == 0) barrier_arrive(empty + oldest * 8);
     if (++oldest == kHopperStages) oldest = 0;
   }
 };
@@ -45,23 +42,20 @@ __device__ __forceinline__ void group_barrier(int group) {
   asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory");
 }
 
-// Each block of a cluster fetches its part of every slab, for all of them.
-__device__ __forceinline__ void bring_slabs(const LfeArgs& p, int rounds, std::uint32_t slabs,
+__device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::uint32_t slabs,
                                             std::uint32_t full, std::uint32_t empty) {
   const int conv = 2 * p.groups, steps = conv + kWindowGroups * (p.has_q ? 2 : 1);
-  const int cluster = cluster_size(), rank = cluster_rank();
   int slot = 0, parity = 1;  // a fresh barrier counts as passed
-  for (int round = 0; round < rounds; ++round) {
+  for (int index = static_cast<int>(blockIdx.x); index < tiles;
+       index += static_cast<int>(gridDim.x)) {
     const char* from = p.weights;
     for (int s = 0; s < steps; ++s) {
       const int bytes = s >= conv    ? kHopperProjectBytes
                         : s % 2 == 0 ? kHopperConv0Bytes
                                      : kHopperConv1Bytes;
-      const int part = bytes / cluster, at = rank * part;
       barrier_wait(empty + slot * 8, parity);
       barrier_expect(full + slot * 8, bytes);
-      copy_bulk_to_all(slabs + slot * kHopperStageBytes + at, from + at, part, full + slot * 8,
-                       cluster);
+      copy_bulk(slabs + slot * kHopperStageBytes, from, bytes, full + slot * 8);
       from += bytes;
       if (++slot == kHopperStages) {
         slot = 0;
@@ -74,9 +68,9 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int rounds, std::u
 // Each of the two warpgroups has a tile of 16 x 4 pixels of its own, so that one's products run
 // while the other waits or computes; they only share the weights.
 template <bool F16, typename S>
-__device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles, char* tile,
-                                        const int* taps, const int* steps, const int* back,
-                                        const float* biases, SlabQueue queue) {
+__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile, const int* taps,
+                                        const int* steps, const int* back, const float* biases,
+                                        SlabQueue queue) {
   using K = Codec16<F16>;
   using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
   using UnitA = UnitA2;
@@ -115,9 +109,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
   bring(index);
 
 #pragma unroll 1
-  for (int round = 0; round < rounds; ++round, index += static_cast<int>(gridDim.x)) {
-    const bool real = index < tiles;  // else only the weights are taken, for the cluster's sake
-    const TileOrigin o = origin(real ? index : 0);
+  for (; index < tiles; index += static_cast<int>(gridDim.x)) {
+    const TileOrigin o = origin(index);
     const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
     if constexpr (kCopied) cp_async_wait<0>();
     group_barrier(warpgroup);  // the tile is there
@@ -127,8 +120,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
     // The operands of a group's conv0 are fetched while conv1 of the one before runs.
     UnitA a[kU + 1];
     const auto fetch = [&](int group) {
-      const std::uint32_t at =
-          base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
+      const std::uint32_t at = base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
 #pragma unroll
       for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
       K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
@@ -203,10 +195,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
       first.add(low);
       second.add(high);
     }
-    if (real) {
-      store_rows<kU>(low, 0, result + row0, result + row1, t);
-      store_rows<kU>(high, kHalf, result + row0, result + row1, t);
-    }
+    store_rows<kU>(low, 0, result + row0, result + row1, t);
+    store_rows<kU>(high, kHalf, result + row0, result + row1, t);
 #pragma unroll
     for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
 
@@ -246,7 +236,6 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int rounds, int tiles,
           if (decltype(is_v)::value) K::transpose(u[n]);
         }
         char* at = to + s * group_bytes(kL, 2);
-        if (!real) continue;
         if (s == kWindowGroups - 1) {
           store_cores(u, at, lane);
         } else {
@@ -279,7 +268,6 @@ __global__ __launch_bounds__(kThreads,
   const auto full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
   const std::uint32_t empty = full + 8 * kHopperStages;
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
-  const int rounds = (tiles + static_cast<int>(gridDim.x) - 1) / static_cast<int>(gridDim.x);
 
   allow_next();
   if (thread < kMaxChunks) {
@@ -302,22 +290,20 @@ __global__ __launch_bounds__(kThreads,
   if (thread == 0) {
     for (int i = 0; i < kHopperStages; ++i) {
       barrier_init(full + i * 8, 1);
-      barrier_init(empty + i * 8, kComputeThreads / 32 * cluster_size());
+      barrier_init(empty + i * 8, kComputeThreads / 32);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-  cluster_barrier();  // no block writes into another before its barriers are there
   if (thread >= kComputeThreads) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
-    if (thread == kComputeThreads) bring_slabs(p, rounds, slabs, full, empty);
+    if (thread == kComputeThreads) bring_slabs(p, tiles, slabs, full, empty);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     wait_for_previous();
-    compute<F16, S>(p, rounds, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps,
-                    back, biases, {slabs, full, empty, cluster_size()});
+    compute<F16, S>(p, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps, back,
+                    biases, {slabs, full, empty});
   }
-  cluster_barrier();  // nor tells another that it is done after that one has left
 #else
   __trap();
 #endif
@@ -346,7 +332,7 @@ void prepare_lfe_hopper() {
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
   const LfeKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
   launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
-                static_cast<std::size_t>(a.shape.shared_bytes), stream, a, a.shape.cluster);
+                static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }
 
 }  // namespace elan::cuda

@@ -44,7 +44,9 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
     float part[1][N][4] = {};  // tensor cores round sums toward zero: keep their chains short
     multiply<K, N, kU>(
         part, slab, lane,
-        [&](int, int u, UnitA& a0, UnitA& a1) { K::load_pair(a0, a1, tile_address, at, T::kExtra, u); },
+        [&](int, int u, UnitA& a0, UnitA& a1) {
+          K::load_pair(a0, a1, tile_address, at, T::kExtra, u);
+        },
         [&](int, int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
 #pragma unroll
     for (int n = 0; n < N; ++n) {

@@ -158,7 +158,8 @@ __device__ __forceinline__ void copy_tile(TileWalk<T> walk, std::uint32_t tile, 
   constexpr int kWhole = kWidth * T::kHeight * kChunks / T::kThreads;  // slices of all threads
   const uint2* image = tile_image<T>(x, o, g);
   std::uint32_t to = tile + (walk.row * T::kRow + walk.column) * T::kPitch + walk.chunk * 8;
-  const bool inner = o.x >= 2 && o.y >= 2 && o.x + kWidth <= g.width && o.y + T::kHeight <= g.height;
+  const bool inner =
+      o.x >= 2 && o.y >= 2 && o.x + kWidth <= g.width && o.y + T::kHeight <= g.height;
   if (inner) {
     constexpr bool kSameChunk = T::kThreads % kChunks == 0;
     constexpr int kPixels = T::kThreads / kChunks, kRest = T::kThreads % kChunks;

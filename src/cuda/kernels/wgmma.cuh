@@ -157,15 +157,6 @@ __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int count) {
 __device__ __forceinline__ void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// At the same barrier of block `rank` of the cluster.
-__device__ __forceinline__ void barrier_arrive_at(std::uint32_t barrier, int rank) {
-  asm volatile(
-      "{.reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [there];}\n" ::"r"(barrier),
-      "r"(rank)
-      : "memory");
-}
 __device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");
@@ -185,32 +176,6 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
           "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
-}
-
-// The same into every block of a cluster of `blocks`, counted on each one's own barrier.
-__device__ __forceinline__ void copy_bulk_to_all(std::uint32_t shared, const void* global,
-                                                 int bytes, std::uint32_t barrier, int blocks) {
-  if (blocks == 1) return copy_bulk(shared, global, bytes, barrier);
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
-      "[%1], %2, [%3], %4;" ::"r"(shared),
-      "l"(global), "r"(bytes), "r"(barrier), "h"(static_cast<std::uint16_t>((1 << blocks) - 1))
-      : "memory");
-}
-
-__device__ __forceinline__ int cluster_size() {
-  int n;
-  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(n));
-  return n;
-}
-__device__ __forceinline__ int cluster_rank() {
-  int n;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(n));
-  return n;
-}
-// All threads of all blocks of the cluster.
-__device__ __forceinline__ void cluster_barrier() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,
