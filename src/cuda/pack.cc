@@ -110,7 +110,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
   PackedLfe p;
   p.has_q = gmsa.computes_attention;
-  p.groups = static_cast<int>(hidden.taps.size());
+  p.groups = std::min(static_cast<int>(hidden.taps.size()), kMaxHiddenGroups);  // checked before
   for (int g = 0; g < p.groups; ++g) {
     p.hidden_y[g] = tap_y(hidden.taps[g]);
     p.hidden_x[g] = tap_x(hidden.taps[g]);
