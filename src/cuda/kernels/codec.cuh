@@ -46,10 +46,12 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float a, float b) {
   return r;
 }
 
+// The tensor cores take the upper 19 bits of what they are given. Exact rounding costs four
+// instructions; this adds 0.35 to 0.69 units of the last place that stays, half a unit on average
+// over mantissas, in one. Numbers that need no rounding, infinities and NaN stay what they are.
 __device__ __forceinline__ std::uint32_t to_tf32(float a) {
-  std::uint32_t r;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(a));
-  return r;
+  constexpr float kHalfUnit = 0.5F / 1.442695F / 1024.F;
+  return __float_as_uint(fmaf(a, kHalfUnit, a));
 }
 
 // hi and lo words of two numbers as sums of two FP16 terms: 22 bits, at least 3e-8 absolute.
