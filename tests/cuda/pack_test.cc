@@ -253,10 +253,10 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
   for (int k = 0; k < 3 * 8 * l.group_units; ++k) {
     for (int column = 0; column < 8 * kHopperOutTiles * kHopperOutSlabs; ++column) {
       const int tile = column / 8 % kHopperOutTiles;
-      const std::size_t at = packed.weights +
-                             static_cast<std::size_t>(column / 8 / kHopperOutTiles) *
-                                 kHopperOutBytes +
-                             (k / 8 * kHopperOutTiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
+      const std::size_t at =
+          packed.weights +
+          static_cast<std::size_t>(column / 8 / kHopperOutTiles) * kHopperOutBytes +
+          (k / 8 * kHopperOutTiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
       std::uint16_t bits = 0;
       std::memcpy(&bits, p.data.data() + at, sizeof bits);
       const int group = k / 64, in = k % 64 < 60 ? group * 60 + k % 64 : -1;
