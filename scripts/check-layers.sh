@@ -7,13 +7,15 @@ declare -A allowed=(
   [core]=''
   [model]='core'
   [model/reference_backend.cc]='core model backend.h' # the readable forward pass as a backend
-  [backend.h]='core'
+  [backend.h]='core model'
   [cpu]='core model backend.h'
   [cuda]='core model backend.h'
   [engine]='core model backend.h'
   [engine/devices.cc]='core model backend.h engine cuda' # lists what a backend can offer here
   [quality]='core model backend.h engine'
   [onnx]='core model'
+  [onnx/plugin_nodes.cc]='core model onnx cuda' # the plugins' streams are the kernels'
+  [tensorrt]='core model backend.h onnx cuda'
   [picture]='core'
 )
 

@@ -25,7 +25,8 @@ using Planes = std::vector<std::vector<float>>;  // [channel][pixel]
 class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
  protected:
   const Operand operand_ = std::get<1>(GetParam());
-  const Kernels& k_ = kernels(std::get<0>(GetParam()), operand_);
+  const Kernels& k_ = kernels(std::get<0>(GetParam()));
+  const int pack_ = pack_of(operand_);
   std::minstd_rand random_{7};
 
   float value(float spread) {
@@ -41,26 +42,26 @@ class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
   }
   // Channels to operand words, several of a pixel to a word.
   Buffer<Word> packed(const Planes& p) const {
-    const std::size_t steps = (p.size() + k_.pack - 1) / k_.pack, size = p[0].size();
+    const std::size_t steps = (p.size() + pack_ - 1) / pack_, size = p[0].size();
     Buffer<Word> words(steps * size);
     for (std::size_t s = 0; s < steps; ++s) {
       for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t c = s * k_.pack;
-        const float second = k_.pack == 2 && c + 1 < p.size() ? p[c + 1][i] : 0.0f;
+        const std::size_t c = s * pack_;
+        const float second = pack_ == 2 && c + 1 < p.size() ? p[c + 1][i] : 0.0f;
         words[s * size + i] = word(p[c][i], second);
       }
     }
     return words;
   }
   Word word(float first, float second) const {
-    if (k_.pack == 1) return first;
+    if (pack_ == 1) return first;
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(second) |
                                 std::bit_cast<std::uint32_t>(first) >> 16);
   }
   // Channel `c` of pixel `i` of packed planes of `size` words.
   float unpacked(const Word* words, int c, std::size_t i, std::size_t size) const {
-    const auto bits = std::bit_cast<std::uint32_t>(words[c / k_.pack * size + i]);
-    if (k_.pack == 1) return std::bit_cast<float>(bits);
+    const auto bits = std::bit_cast<std::uint32_t>(words[c / pack_ * size + i]);
+    if (pack_ == 1) return std::bit_cast<float>(bits);
     return std::bit_cast<float>(c % 2 == 0 ? bits << 16 : bits & 0xffff0000u);
   }
   // How much a stored operand may differ from the exact value.
@@ -71,18 +72,18 @@ class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
 
 TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
   for (const auto& [outs, block] : {std::pair(12, 6), std::pair(10, 6), std::pair(8, 4),
-                                    std::pair(2, 6), std::pair(k_.pack == 1 ? 15 : 4, 5)}) {
+                                    std::pair(2, 6), std::pair(pack_ == 1 ? 15 : 4, 5)}) {
     const int in = 14;
     const Planes x = planes(in, kHaloPlane, 1);
     const Planes w = planes(outs, in, 1);
     const Buffer<Word> words = packed(x);
-    const int steps = in / k_.pack;
+    const int steps = in / pack_;
     Buffer<Word> weights(static_cast<std::size_t>(outs) * steps);
     Word* at = weights.data();
     for (int first = 0; first < outs; first += block) {
       for (int s = 0; s < steps; ++s) {
         for (int o = first; o < std::min(outs, first + block); ++o) {
-          *at++ = word(w[o][s * k_.pack], w[o][s * k_.pack + k_.pack - 1]);
+          *at++ = word(w[o][s * pack_], w[o][s * pack_ + pack_ - 1]);
         }
       }
     }
@@ -94,11 +95,11 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
     Buffer<Word> operand(static_cast<std::size_t>(outs) * kTilePixels);
     for (int o = 0; o < outs; ++o) bias[o] = 0.1f * static_cast<float>(o) - 0.5f;
     for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = value(2);
-    const Matrix matrix{outs, steps, block, weights.data(), bias.data(), offsets.data()};
+    const Matrix matrix{outs, steps, block, weights.data(), bias.data(), offsets.data(), operand_};
     const auto exact = [&](int o, int pixel) {
       double sum = bias[o];
       for (int c = 0; c < in; ++c) {
-        const int s = c / k_.pack;
+        const int s = c / pack_;
         sum += double{w[o][c]} *
                x[c][kHaloOrigin + pixel / kTile * kHaloStride + pixel % kTile + tap(s)];
       }
@@ -106,8 +107,14 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
     };
     for (const Store store :
          {Store::values, Store::residual, Store::operand, Store::operand_relu, Store::keys}) {
-      k_.product({&matrix, words.data() + kHaloOrigin, kHaloStride, store, values.data(),
-                  residual.data(), operand.data()});
+      k_.product({&matrix,
+                  words.data() + kHaloOrigin,
+                  kHaloStride,
+                  store,
+                  values.data(),
+                  residual.data(),
+                  operand.data(),
+                  {operand_, 1}});
       for (int o = 0; o < outs; ++o) {
         for (int i = 0; i < kTilePixels; ++i) {
           double y = exact(o, i);
@@ -118,7 +125,7 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
           }
           if (store == Store::values) continue;
           const float stored =
-              store == Store::keys && k_.pack == 2
+              store == Store::keys && pack_ == 2
                   ? std::bit_cast<float>(
                         i % 2 == 0
                             ? std::bit_cast<std::uint32_t>(operand[(o * kTilePixels + i) / 2]) << 16
@@ -144,15 +151,22 @@ TEST_P(CpuKernels, AttentionIsRightForSmallAndForLargeScores) {
         }
         const Planes v = planes(channels, kTilePixels, 3);
         const Buffer<Word> words = packed(q);
-        Buffer<Word> keys(static_cast<std::size_t>(channels) * kTilePixels / k_.pack);
+        Buffer<Word> keys(static_cast<std::size_t>(channels) * kTilePixels / pack_);
         for (int c = 0; c < channels; ++c) {
-          for (int i = 0; i < kTilePixels; i += k_.pack) {
-            keys[(c * kTilePixels + i) / k_.pack] = word(v[c][i], v[c][i + k_.pack - 1]);
+          for (int i = 0; i < kTilePixels; i += pack_) {
+            keys[(c * kTilePixels + i) / pack_] = word(v[c][i], v[c][i + pack_ - 1]);
           }
         }
         Buffer<Word> out(static_cast<std::size_t>(channels + 1) * kTilePixels);
         Buffer<float> scratch(attention_scratch(channels));
-        k_.attention({words.data(), keys.data(), out.data(), channels, window, scratch.data()});
+        k_.attention({operand_,
+                      words.data(),
+                      keys.data(),
+                      channels,
+                      window,
+                      scratch.data(),
+                      out.data(),
+                      {operand_, 1}});
         for (int i = 0; i < kTilePixels; ++i) {
           const int top = i / kTile / window * window, left = i % kTile / window * window;
           std::vector<double> scores;
@@ -161,7 +175,7 @@ TEST_P(CpuKernels, AttentionIsRightForSmallAndForLargeScores) {
             const int j = (top + n / window) * kTile + left + n % window;
             double s = 0;
             for (int c = 0; c < channels; ++c) s += double{q[c][i]} * q[c][j];
-            scores.push_back(s);
+            scores.push_back(s / score_scale(operand_));
             where.push_back(j);
           }
           const double most = *std::max_element(scores.begin(), scores.end());
@@ -191,12 +205,13 @@ TEST_P(CpuKernels, HaloComesFromTheRightNeighbours) {
   const std::vector<std::int32_t> order{2, 0, 5, -1, 1, 3};
   for (const int missing : {-1, 1, 3, 8}) {
     HaloTask task;
+    task.operand = operand_;
     for (int i = 0; i < 9; ++i) task.x[i] = i == missing ? nullptr : tiles[i].data();
     task.channels = order.data();
-    task.steps = static_cast<int>(order.size()) / k_.pack;
+    task.steps = static_cast<int>(order.size()) / pack_;
     Buffer<Word> out(static_cast<std::size_t>(task.steps) * kHaloPlane);
     task.out = out.data();
-    if (k_.pack == 1) task.steps = static_cast<int>(order.size());
+    if (pack_ == 1) task.steps = static_cast<int>(order.size());
     k_.halo(task);
     for (std::size_t c = 0; c < order.size(); ++c) {
       for (int y = -kHalo; y < kTile + kHalo; ++y) {
@@ -218,7 +233,7 @@ TEST_P(CpuKernels, HaloComesFromTheRightNeighbours) {
 }
 
 TEST_P(CpuKernels, RollingThereAndBackMovesPixels) {
-  for (const int pixels : {1, k_.pack}) {
+  for (const int pixels : {1, pack_}) {
     const int row = kTile / pixels, plane = kTilePixels / pixels;
     std::vector<std::vector<Word>> tiles(4, std::vector<Word>(3 * plane));
     float next = 1;
@@ -276,12 +291,197 @@ TEST_P(CpuKernels, ShufflingRoundsHalfToEvenAndClamps) {
   }
 }
 
+// 8-bit operands: every instruction set gives the same bits as plain integers.
+class CpuInt8Kernels : public testing::TestWithParam<Isa> {
+ protected:
+  const Kernels& k_ = kernels(GetParam());
+  std::minstd_rand random_{11};
+
+  int byte() { return static_cast<int>(random_() % 255) - 127; }
+  // Four channels to a word, as operands are stored (`zero` added) or as weights are.
+  static Word word(const int* channels, int zero) {
+    std::uint32_t bits = 0;
+    for (int i = 0; i < 4; ++i) {
+      bits |= std::uint32_t{static_cast<std::uint8_t>(channels[i] + zero)} << (8 * i);
+    }
+    return std::bit_cast<float>(bits);
+  }
+  // Channel `c` of a pixel whose first word is at `words`, the next `plane` words on.
+  [[nodiscard]] int stored(const Word* words, int c, int plane) const {
+    const auto bits = std::bit_cast<std::uint32_t>(words[c / 4 * plane]);
+    return static_cast<std::int8_t>((bits >> (c % 4 * 8)) - k_.zero_byte);
+  }
+  static int rounded(float value, int low) {
+    return static_cast<int>(std::min(std::max(std::nearbyint(value), float(low)), 127.0f));
+  }
+};
+
+TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
+  struct Case {
+    int outs, in;
+    bool extreme;
+  };
+  for (const Case c : {Case{12, 16, false}, Case{7, 8, false}, Case{5, 1040, true}}) {
+    const int steps = c.in / 4;
+    Buffer<Word> in(static_cast<std::size_t>(steps) * kTilePixels), weights(c.outs * steps);
+    std::vector<std::vector<int>> x(c.in, std::vector<int>(kTilePixels)),
+        w(c.outs, std::vector<int>(c.in));
+    for (auto& plane : x) {
+      for (int& v : plane) v = c.extreme ? (random_() % 8 == 0 ? -127 : 127) : byte();
+    }
+    for (auto& row : w) {
+      for (int& v : row) v = c.extreme ? (random_() % 8 == 0 ? 127 : -127) : byte();
+    }
+    Buffer<float> bias(c.outs), scale(c.outs), residual(c.outs * kTilePixels),
+        values(c.outs * kTilePixels);
+    Buffer<std::int32_t> start(c.outs), offsets(steps);
+    Buffer<Word> operand((c.outs + 3) * kTilePixels);
+    Word* at = weights.data();
+    for (int first = 0; first < c.outs; first += 4) {
+      for (int s = 0; s < steps; ++s) {
+        for (int o = first; o < std::min(first + 4, c.outs); ++o) *at++ = word(&w[o][4 * s], 0);
+      }
+    }
+    for (int s = 0; s < steps; ++s) {
+      offsets[s] = s * kTilePixels;
+      for (int i = 0; i < kTilePixels; ++i) {
+        const int channels[4] = {x[4 * s][i], x[4 * s + 1][i], x[4 * s + 2][i], x[4 * s + 3][i]};
+        in[offsets[s] + i] = word(channels, k_.zero_byte);
+      }
+    }
+    for (int o = 0; o < c.outs; ++o) {
+      bias[o] = 0.37f * static_cast<float>(o) - 1;
+      scale[o] = (1 + 0.1f * static_cast<float>(o)) / static_cast<float>(c.in * 100);
+      start[o] = 0;
+      for (const int v : w[o]) start[o] -= v * k_.zero_byte;
+    }
+    for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = static_cast<float>(byte()) / 9;
+    const Matrix matrix{c.outs,         steps,        4,
+                        weights.data(), bias.data(),  offsets.data(),
+                        Operand::int8,  scale.data(), start.data()};
+    const float inverse = 0.71f;
+    for (const Store store :
+         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+      k_.product({&matrix,
+                  in.data(),
+                  kTile,
+                  store,
+                  values.data(),
+                  residual.data(),
+                  operand.data(),
+                  {Operand::int8, inverse}});
+      for (int o = 0; o < c.outs; ++o) {
+        for (int i = 0; i < kTilePixels; ++i) {
+          int sum = 0;
+          for (int k = 0; k < c.in; ++k) sum += w[o][k] * x[k][i];
+          float y = std::fma(static_cast<float>(sum), scale[o], bias[o]);
+          if (store == Store::residual) y += residual[o * kTilePixels + i];
+          if (store == Store::values || store == Store::residual) {
+            ASSERT_EQ(values[o * kTilePixels + i], y) << c.in << " " << o << " " << i;
+          }
+          ASSERT_EQ(stored(operand.data() + i, o, kTilePixels),
+                    rounded(y * inverse, store == Store::operand_relu ? 0 : -127))
+              << c.in << " " << static_cast<int>(store) << " " << o << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuInt8Kernels, HalvesRoundToEvenAndLargeValuesSaturate) {
+  constexpr int kRows = 6;
+  std::vector<float> values(kRows * kTilePixels);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = i % 7 == 0   ? 1e12f * static_cast<float>(byte())
+                : i % 3 == 0 ? static_cast<float>(byte()) / 4 + 0.25f
+                             : static_cast<float>(byte()) * 4;
+  }
+  Buffer<Word> operand(2 * kTilePixels);
+  k_.pack({values.data(), kRows, operand.data(), {Operand::int8, 2}});
+  for (int c = 0; c < kRows; ++c) {
+    for (int i = 0; i < kTilePixels; ++i) {
+      ASSERT_EQ(stored(operand.data() + i, c, kTilePixels),
+                rounded(values[c * kTilePixels + i] * 2, -127))
+          << values[c * kTilePixels + i];
+    }
+  }
+}
+
+TEST_P(CpuInt8Kernels, HaloMovesWordsAndHasZerosOutside) {
+  constexpr int kSteps = 3;
+  std::vector<std::vector<Word>> tiles(9, std::vector<Word>(kSteps * kTilePixels));
+  for (auto& tile : tiles) {
+    for (Word& w : tile) w = std::bit_cast<float>(static_cast<std::uint32_t>(random_()));
+  }
+  HaloTask task;
+  task.operand = Operand::int8;
+  for (int i = 0; i < 9; ++i) task.x[i] = i == 2 || i == 3 ? nullptr : tiles[i].data();
+  task.steps = kSteps;
+  Buffer<Word> out(kSteps * kHaloPlane);
+  task.out = out.data();
+  k_.halo(task);
+  for (int s = 0; s < kSteps; ++s) {
+    for (int y = -kHalo; y < kTile + kHalo; ++y) {
+      for (int x = -kHalo; x < kTile + kHalo; ++x) {
+        const int tile = (y + kTile) / kTile * 3 + (x + kTile) / kTile;
+        const Word expected =
+            task.x[tile] == nullptr
+                ? zero_word(k_, Operand::int8)
+                : tiles[tile][s * kTilePixels + (y + kTile) % kTile * kTile + (x + kTile) % kTile];
+        ASSERT_EQ(
+            std::bit_cast<std::uint32_t>(out[s * kHaloPlane + kHaloOrigin + y * kHaloStride + x]),
+            std::bit_cast<std::uint32_t>(expected))
+            << s << " " << y << " " << x;
+      }
+    }
+  }
+}
+
+// What comes out of other operations becomes the operand that its values round to.
+TEST_P(CpuInt8Kernels, OperationsInFloatingPointStoreWhatTheirValuesRoundTo) {
+  constexpr int kChannels = 10;
+  for (const Operand operand : {Operand::fp32, k_.half}) {
+    const int pack = pack_of(operand);
+    Buffer<Word> q(kChannels * kTilePixels), v(kChannels * kTilePixels), bytes(3 * kTilePixels),
+        values(kChannels * kTilePixels);
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      const float a = static_cast<float>(byte()) / 256, b = static_cast<float>(byte()) / 16;
+      const auto word_of = [&](float x) {  // both halves, if it is a pair
+        const auto bits = std::bit_cast<std::uint32_t>(x) & 0xffff0000u;
+        return std::bit_cast<float>(pack == 2 ? bits | bits >> 16 : bits);
+      };
+      q[i] = word_of(a);
+      v[i] = word_of(b);
+    }
+    Buffer<float> scratch(attention_scratch(kChannels));
+    for (const int window : {4, 16}) {
+      AttentionTask task{operand, q.data(),       v.data(),      kChannels,
+                         window,  scratch.data(), values.data(), {Operand::fp32, 1}};
+      k_.attention(task);
+      task.out = bytes.data();
+      task.format = {Operand::int8, 16};
+      k_.attention(task);
+      bool zeros = true;
+      for (int c = 0; c < kChannels; ++c) {
+        for (int i = 0; i < kTilePixels; ++i) {
+          const int expected = rounded(values[c * kTilePixels + i] * 16, -127);
+          zeros &= expected == 0;
+          ASSERT_EQ(stored(bytes.data() + i, c, kTilePixels), expected) << c << " " << i;
+        }
+      }
+      EXPECT_FALSE(zeros);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, CpuInt8Kernels, testing::ValuesIn(usable_isas()),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
 std::vector<std::tuple<Isa, Operand>> usable_kernels() {
   std::vector<std::tuple<Isa, Operand>> all;
   for (const Isa isa : usable_isas()) {
     all.emplace_back(isa, Operand::fp32);
-    all.emplace_back(isa, Operand::bf16_emulated);
-    if (isa == Isa::avx512bf16) all.emplace_back(isa, Operand::bf16);
+    all.emplace_back(isa, kernels(isa).half);
   }
   return all;
 }
