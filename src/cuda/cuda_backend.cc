@@ -76,9 +76,13 @@ class Implementation : public CudaBackend {
     shape_.tail = choose_tail(shape_.channels, shape_.scale, shape_.body, info_.limits);
     const UseDevice use(device_);
     shape_.hopper = use_hopper();
+    shape_.half_stream = use_half_stream();
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_kernels();
-    if (shape_.hopper) prepare_hopper();
+    if (shape_.hopper) {
+      prepare_lfe_hopper();
+      prepare_gmsa_hopper();
+    }
     check_kernels_exist();
     streams_.emplace();
     packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
@@ -228,6 +232,16 @@ class Implementation : public CudaBackend {
     return able && wish != "portable";
   }
 
+  // fp16 keeps the residual stream in FP16, too, unless ELANSR_CUDA_STREAM=fp32.
+  [[nodiscard]] bool use_half_stream() const {
+    const char* stream = std::getenv("ELANSR_CUDA_STREAM");
+    const std::string wish = stream != nullptr ? stream : "";
+    if (!wish.empty() && wish != "fp16" && wish != "fp32") {
+      throw Error(ErrorKind::usage, "ELANSR_CUDA_STREAM: expected fp16 or fp32, found " + wish);
+    }
+    return shape_.body == Operand::fp16 && wish != "fp32";
+  }
+
   void check_kernels_exist() const {
     const cudaError_t status = cudaGetLastError();
     if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
@@ -291,7 +305,7 @@ class Implementation : public CudaBackend {
       return;
     }
     StageRanges ranges(stages_);
-    forward(args, pictures, stream, [&](const std::string&, const float*) { ranges.next(); });
+    forward(args, pictures, stream, [&](const std::string&, const void*) { ranges.next(); });
   }
 
   void enqueue(const Plan& plan, const DevicePictures& pictures, cudaStream_t stream,
@@ -403,9 +417,8 @@ class Implementation : public CudaBackend {
         kinds.push_back(kind);
       };
       mark("");
-      forward(
-          forward_args(plan, pictures), pictures, stream,
-          [&](const std::string& name, const float*) { mark(operation_kind(*network_, name)); });
+      forward(forward_args(plan, pictures), pictures, stream,
+              [&](const std::string& name, const void*) { mark(operation_kind(*network_, name)); });
       mark("tail");
       streams_->last_pass.record(stream);
       used_ = true;
@@ -439,9 +452,15 @@ class Implementation : public CudaBackend {
     const std::size_t stride = packed_.order.size();
     std::vector<float> raw(pixels * stride), planar(pixels * shape_.channels);
     if (used_) wait_on_device(stream, streams_->last_pass);
-    forward(args, pictures, stream, [&](const std::string& name, const float* values) {
+    forward(args, pictures, stream, [&](const std::string& name, const void* values) {
       ELAN_CUDA(cudaGetLastError());
-      fetch(raw, values);
+      if (shape_.half_stream) {
+        std::vector<std::uint16_t> half(raw.size());
+        fetch(half, values);
+        std::transform(half.begin(), half.end(), raw.begin(), from_half);
+      } else {
+        fetch(raw, values);
+      }
       for (std::size_t i = 0; i < stride; ++i) {
         const int channel = packed_.order[i];
         if (channel < 0) continue;
@@ -463,8 +482,9 @@ class Implementation : public CudaBackend {
     used_ = true;
   }
 
-  void fetch(std::vector<float>& to, const void* from) {
-    ELAN_CUDA(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(float), cudaMemcpyDeviceToHost,
+  template <typename Value>
+  void fetch(std::vector<Value>& to, const void* from) {
+    ELAN_CUDA(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(Value), cudaMemcpyDeviceToHost,
                               streams_->compute.get()));
     streams_->compute.wait();
   }

@@ -14,9 +14,6 @@ const float* floats(const ForwardArgs& a, std::size_t offset) {
 const char* bytes(const ForwardArgs& a, std::size_t offset) {
   return reinterpret_cast<const char*>(a.weights + offset);
 }
-float* stream_at(const ForwardArgs& a, std::size_t offset) {
-  return reinterpret_cast<float*>(a.arena + offset);
-}
 
 HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   HeadArgs h;
@@ -27,7 +24,8 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   std::copy(a.net.mean.begin(), a.net.mean.end(), h.mean);
   h.weights = floats(a, a.packed.head_weights);
   h.bias = floats(a, a.packed.head_bias);
-  h.x = stream_at(a, a.plan.arena.x);
+  h.x = a.arena + a.plan.arena.x;
+  h.half = a.shape.half_stream;
   h.grid = a.plan.grid;
   h.channels = a.shape.channels;
   return h;
@@ -35,8 +33,9 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
 
 LfeArgs lfe_args(const ForwardArgs& a, const PackedLfe& p) {
   LfeArgs l;
-  l.x = stream_at(a, a.plan.arena.x);
-  l.y = stream_at(a, a.plan.arena.y);
+  l.x = a.arena + a.plan.arena.x;
+  l.y = a.arena + a.plan.arena.y;
+  l.half = a.shape.half_stream;
   l.q = reinterpret_cast<char*>(a.arena + a.plan.arena.q);
   l.v = reinterpret_cast<char*>(a.arena + a.plan.arena.v);
   l.weights = bytes(a, p.weights);
@@ -45,6 +44,7 @@ LfeArgs lfe_args(const ForwardArgs& a, const PackedLfe& p) {
   l.bias_project = floats(a, p.bias_project);
   l.unscale0 = p.unscale0;
   l.unscale1 = p.unscale1;
+  l.scale1 = 1 / p.unscale1;
   l.unscale_project = p.unscale_project;
   l.groups = p.groups;
   std::copy(p.hidden_y.begin(), p.hidden_y.end(), l.hidden_y);
@@ -59,8 +59,9 @@ LfeArgs lfe_args(const ForwardArgs& a, const PackedLfe& p) {
 
 GmsaArgs gmsa_args(const ForwardArgs& a, const PackedOut& p, bool shifted) {
   GmsaArgs g;
-  g.y = stream_at(a, a.plan.arena.y);
-  g.x = stream_at(a, a.plan.arena.x);
+  g.y = a.arena + a.plan.arena.y;
+  g.x = a.arena + a.plan.arena.x;
+  g.half = a.shape.half_stream;
   g.q = reinterpret_cast<const char*>(a.arena + a.plan.arena.q);
   g.v = reinterpret_cast<const char*>(a.arena + a.plan.arena.v);
   g.weights = bytes(a, p.weights);
@@ -74,7 +75,8 @@ GmsaArgs gmsa_args(const ForwardArgs& a, const PackedOut& p, bool shifted) {
 
 TailArgs tail_args(const ForwardArgs& a) {
   TailArgs t;
-  t.x = stream_at(a, a.plan.arena.x);
+  t.x = a.arena + a.plan.arena.x;
+  t.half = a.shape.half_stream;
   t.weights = bytes(a, a.packed.tail.weights);
   t.bias = floats(a, a.packed.tail.bias);
   t.unscale = a.packed.tail.unscale;
@@ -104,7 +106,11 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
       }
       if (hook) hook(lfe_stage(static_cast<int>(i), static_cast<int>(j)), lfe.y);
       const GmsaArgs gmsa = gmsa_args(a, pair.out, a.net.body[i].shifted);
-      launch_gmsa(a.shape.channels, a.shape.body, gmsa, stream);
+      if (a.shape.hopper) {
+        launch_gmsa_hopper(a.shape.body, gmsa, stream);
+      } else {
+        launch_gmsa(a.shape.channels, a.shape.body, gmsa, stream);
+      }
       if (hook) hook(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), gmsa.x);
     }
   }

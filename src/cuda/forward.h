@@ -21,8 +21,9 @@ struct ForwardArgs {
   unsigned* not_finite;
 };
 
-// Called after each stage of the body with the memory that holds it: the stream, [pixel][stride].
-using StageHook = std::function<void(const std::string& name, const float* stream)>;
+// Called after each stage of the body with the memory that holds it: the stream, [pixel][stride],
+// FP16 if shape.half_stream, else FP32.
+using StageHook = std::function<void(const std::string& name, const void* stream)>;
 
 // Enqueues the whole network. Throws Error (device) when a launch fails.
 void forward(const ForwardArgs& args, const DevicePictures& pictures, cudaStream_t stream,

@@ -40,7 +40,7 @@ struct ChannelLayout {
 
 constexpr ChannelLayout layout_of(int channels) {
   return channels == 180 ? ChannelLayout{180, 23, 9, 2, 2, 4, 8, 4, 6}
-                         : ChannelLayout{60, 8, 3, 1, 1, 9, 3, 8, 1};
+                         : ChannelLayout{60, 8, 3, 1, 1, 3, 3, 8, 1};
 }
 
 constexpr bool has_layout(int channels) {
@@ -135,13 +135,24 @@ constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLa
 constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
 constexpr int kHopperProjectBytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
 constexpr int kHopperStageBytes = kHopperConv1Bytes;
+constexpr int kHopperTileBytes = tile_plane_bytes(kHopperLayout, 4, 1, 2);  // of a warpgroup
+// project_out, in slabs of 64 columns, and q and v of a window of 16.
+constexpr int kHopperOutTiles = 8, kHopperOutSlabs = 3;
+constexpr int kHopperOutBytes =
+    core_slab_bytes(kWindowGroups * kHopperLayout.group_units, kHopperOutTiles);
+constexpr int kHopperOutStages = 2;
+constexpr int hopper_gmsa_shared_bytes() {
+  return kHopperOutStages * kHopperOutBytes +
+         2 * 16 * static_cast<int>(group_bytes(kHopperLayout, 2));
+}
+static_assert(kHopperOutSlabs * kHopperOutTiles >= kHopperLayout.units);
 constexpr int kHopperStages = 4;
 // Biases in shared memory: of conv1, of q and v, of the hidden groups.
 constexpr int kHopperBias1 = 0, kHopperBiasProject = 8 * kHopperLayout.units;
 constexpr int kHopperBias0 = kHopperBiasProject + 2 * kWindowGroups * kHopperLayout.group_units * 8;
 constexpr int kHopperBiases = kHopperBias0 + kMaxHiddenGroups * 8 * kHopperLayout.hidden_tiles;
 constexpr int hopper_shared_bytes() {
-  return tile_plane_bytes(kHopperLayout, 4, 2, 2) + kHopperStages * kHopperStageBytes +
+  return 2 * kHopperTileBytes + kHopperStages * kHopperStageBytes +
          kHopperBiases * static_cast<int>(sizeof(float));
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);

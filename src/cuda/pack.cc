@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <string>
 #include <utility>
 
@@ -110,7 +111,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
   PackedLfe p;
   p.has_q = gmsa.computes_attention;
-  p.groups = static_cast<int>(hidden.taps.size());
+  p.groups = std::min(static_cast<int>(hidden.taps.size()), kMaxHiddenGroups);  // checked before
   for (int g = 0; g < p.groups; ++g) {
     p.hidden_y[g] = tap_y(hidden.taps[g]);
     p.hidden_x[g] = tap_x(hidden.taps[g]);
@@ -140,9 +141,11 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const auto row = [&](int i) {
       return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
     };
+    // Logits in units of log2(e); see kernels/gmsa.cuh for what v's padding holds.
+    const float stretch = part == 0 ? std::sqrt(std::numbers::log2e_v<float>) : 1.F;
     const MatrixFn value = [&](int k, int column) {
       const int in = c.order[column_channel(l, k)], out = row(column);
-      return in < 0 || out < 0 ? 0.F : scale * project.weight[out * project.in + in];
+      return in < 0 || out < 0 ? 0.F : stretch * scale * project.weight[out * project.in + in];
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
@@ -153,7 +156,8 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       }
     }
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      bias.push_back(row(i) < 0 ? 0.F : project.bias[row(i)]);
+      const bool counts = part == 1 && i % (8 * l.group_units) == third;
+      bias.push_back(row(i) < 0 ? (counts ? 1.F : 0.F) : stretch * project.bias[row(i)]);
     }
   }
   p.bias_project = packer.floats(static_cast<int>(bias.size()), [&](int i) { return bias[i]; });
@@ -171,7 +175,9 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const int bytes = out_slab_bytes(l, weight_words(c.operand));
+  const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
+  const int bytes = c.hopper ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
@@ -180,10 +186,14 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   };
   PackedOut p;
   p.unscale = 1 / scale;
-  p.weights = packer.take(static_cast<std::size_t>(l.out_slabs) * bytes);
-  for (int s = 0; s < l.out_slabs; ++s) {
-    pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes), c.operand, 0,
-              units, s * l.out_tiles, l.out_tiles, value);
+  p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
+  for (int s = 0; s < slabs; ++s) {
+    const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
+    if (c.hopper) {
+      pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
+    } else {
+      pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);
+    }
   }
   p.bias = packer.floats(stride, [&](int i) {
     const int out = c.order[column_channel(l, i)];

@@ -25,7 +25,8 @@ struct Grid {
   }
 };
 
-// Thread blocks of the fused LFE walk over tiles of 4 x tile_y blocks of 4 x 4 pixels.
+// Thread blocks of the fused LFE walk over tiles of 4 x tile_y blocks of 4 x 4 pixels: 1, 2 or, for
+// a narrow FP16 stream, 4.
 struct LfeShape {
   int tile_y = 2;
   int stages = 2;  // weight slabs in shared memory at once; 0: all of them, loaded once
@@ -45,7 +46,7 @@ struct TailShape {
 
 // Byte offsets in the one buffer that a run works in; pictures lie elsewhere.
 struct Arena {
-  std::size_t x = 0, y = 0;  // the stream, FP32: before a GMSA's end and after an LFE
+  std::size_t x = 0, y = 0;  // the stream: before a GMSA's end and after an LFE
   std::size_t q = 0, v = 0;
   std::size_t bytes = 0;
 };
@@ -54,7 +55,8 @@ struct NetworkShape {
   int channels = 0, scale = 0;
   int hidden_groups = 0;  // the most of any LFE
   Operand body = Operand::fp16, tail = Operand::fp32;
-  bool hopper = false;  // the LFE on Hopper's own instructions: 180 channels, 16-bit operands
+  bool hopper = false;       // Hopper's own instructions: 180 channels, 16-bit operands
+  bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
 };
 
 struct Plan {

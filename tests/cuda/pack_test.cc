@@ -211,6 +211,64 @@ TEST(CudaPack, PacksTheShippedModels) {
   }
 }
 
+std::vector<float> floats_at(const PackedNetwork& p, std::size_t offset, std::size_t count) {
+  std::vector<float> v(count);
+  std::memcpy(v.data(), p.data.data() + offset, count * sizeof(float));
+  return v;
+}
+
+// Logits are powers of two, and v's first padding channel counts.
+TEST(CudaPack, ProjectInputStretchesQAndCountsInV) {
+  for (const char* name : {"elan_light_x2", "elan_x4"}) {
+    const Network& net = network(name);
+    const ChannelLayout l = layout_of(net.arch.channels);
+    const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32);
+    const Linear project = net.body[0].gmsa[0].folded_project_inp();
+    const int third = l.channels / 3, width = 8 * l.group_units;
+    const std::vector<float> bias = floats_at(p, p.body[0][0].lfe.bias_project, 6U * width);
+    for (int group = 0; group < 3; ++group) {
+      for (int i = 0; i < width; ++i) {
+        const float q = bias[group * width + i], v = bias[(3 + group) * width + i];
+        if (i < third) {
+          const int row = group * 2 * third + i;
+          EXPECT_FLOAT_EQ(q, project.bias[row] * std::sqrt(std::log2(std::exp(1.F))));
+          EXPECT_EQ(v, project.bias[row + third]);
+        } else {
+          EXPECT_EQ(q, 0.F);
+          EXPECT_EQ(v, i == third ? 1.F : 0.F);
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
+  const Network& net = network("elan_x4");
+  const ChannelLayout l = layout_of(180);
+  const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32, true);
+  const Linear& out = net.body[0].gmsa[0].project_out;
+  const PackedOut& packed = p.body[0][0].out;
+  EXPECT_EQ(packed.unscale, 1 / weight_scale(out.weight));
+  double seen = 0;
+  for (int k = 0; k < 3 * 8 * l.group_units; ++k) {
+    for (int column = 0; column < 8 * kHopperOutTiles * kHopperOutSlabs; ++column) {
+      const int tile = column / 8 % kHopperOutTiles;
+      const std::size_t at =
+          packed.weights +
+          static_cast<std::size_t>(column / 8 / kHopperOutTiles) * kHopperOutBytes +
+          (k / 8 * kHopperOutTiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
+      std::uint16_t bits = 0;
+      std::memcpy(&bits, p.data.data() + at, sizeof bits);
+      const int group = k / 64, in = k % 64 < 60 ? group * 60 + k % 64 : -1;
+      const int to = column < 8 * l.units ? p.order[column_channel(l, column)] : -1;
+      const float value = in < 0 || to < 0 ? 0.F : out.weight[to * out.in + in];
+      ASSERT_EQ(bits, to_half(value / packed.unscale)) << k << " " << column;
+      seen += std::abs(value);
+    }
+  }
+  EXPECT_GT(seen, 0);
+}
+
 TEST(CudaPack, RefusesWhatTheKernelsCannotRun) {
   const auto refused = [](const Network& net, const char* part) {
     try {

@@ -86,6 +86,12 @@ TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
   EXPECT_TRUE(overlap(60, 512));
   EXPECT_FALSE(overlap(60, 64));
   EXPECT_FALSE(overlap(180, 512));
+  NetworkShape net = shape(180, 4, Operand::fp16);
+  net.hopper = true;
+  EXPECT_FALSE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  net.half_stream = true;
+  EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  EXPECT_FALSE(make_plan(net, device, 64, 64, 1).grid.overlap);
 }
 
 TEST(CudaPlan, HopperTakesItsOwnTiles) {
@@ -96,6 +102,32 @@ TEST(CudaPlan, HopperTakesItsOwnTiles) {
   EXPECT_LE(p.lfe.shared_bytes + 256, kH200.shared_per_block);
   EXPECT_EQ(p.lfe.blocks, 132);
   EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).lfe.blocks, 2);
+}
+
+TEST(CudaPlan, HopperAttentionRunsTwiceOnAMultiprocessor) {
+  NetworkShape net = shape(180, 4, Operand::fp16);
+  net.hopper = true;
+  const Plan p = make_plan(net, kH200, 206, 292, 1);
+  EXPECT_EQ(p.gmsa.shared_bytes, hopper_gmsa_shared_bytes());
+  constexpr int kOfTheSystem = 1024, kBarriers = 128;
+  EXPECT_LE(2 * (p.gmsa.shared_bytes + kOfTheSystem + kBarriers), kH200.shared_per_multiprocessor);
+}
+
+TEST(CudaPlan, NarrowHalfStreamTakesTwoBlocksAWarpWhereThatFillsTheDevice) {
+  NetworkShape net = shape(60, 4, Operand::fp16);
+  const auto tile = [&](int width, int height) {
+    return make_plan(net, kH200, width, height, 1).lfe.tile_y;
+  };
+  EXPECT_EQ(tile(206, 292), 2);
+  net.half_stream = true;
+  EXPECT_EQ(tile(206, 292), 4);
+  EXPECT_EQ(tile(64, 64), 1);
+  const Plan p = make_plan(net, kH200, 1920, 1080, 1);
+  EXPECT_EQ(p.lfe.tile_y, 4);
+  EXPECT_EQ(p.lfe.stages, 0);
+  EXPECT_EQ(p.lfe.blocks, 2 * kH200.multiprocessors);
+  net.channels = 180;
+  EXPECT_EQ(tile(640, 640), 2);
 }
 
 TEST(CudaPlan, NeverMoreBlocksThanTilesOrThanRunAtOnce) {
@@ -125,7 +157,22 @@ TEST(CudaArena, GrowsWithEverySize) {
   EXPECT_GT(plan_arena(s, 100, 80, 3).bytes, base);
 }
 
+TEST(CudaArena, HalfStreamTakesHalf) {
+  NetworkShape s = shape(60, 3, Operand::fp16);
+  const std::size_t stream = std::size_t{64} * 32 * 2 * 64 * 4;
+  const Arena full = plan_arena(s, 50, 30, 2);
+  s.half_stream = true;
+  const Arena half = plan_arena(s, 50, 30, 2);
+  EXPECT_EQ(full.y - full.x, stream);
+  EXPECT_EQ(half.y - half.x, stream / 2);
+  EXPECT_EQ(half.q - half.y, stream / 2);
+  EXPECT_EQ(full.bytes - half.bytes, stream);
+}
+
 TEST(CudaArena, StaysWithinItsBudget) {
+  NetworkShape half = shape(180, 4, Operand::fp16);
+  half.half_stream = true;
+  EXPECT_LE(plan_arena(half, 206, 292, 1).bytes, 150'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp16), 206, 292, 1).bytes, 200'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp32), 206, 292, 1).bytes, 260'000'000U);
 }

@@ -1,5 +1,5 @@
 #include "cuda/kernels/instantiate.cuh"
 
 namespace elan::cuda {
-ELAN_INSTANTIATE(bf16, CodecBf16)
+ELAN_INSTANTIATE(bf16, CodecBf16, float)
 }  // namespace elan::cuda

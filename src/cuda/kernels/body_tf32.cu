@@ -1,5 +1,5 @@
 #include "cuda/kernels/instantiate.cuh"
 
 namespace elan::cuda {
-ELAN_INSTANTIATE(tf32, CodecTf32)
+ELAN_INSTANTIATE(tf32, CodecTf32, float)
 }  // namespace elan::cuda

@@ -2,9 +2,15 @@
 // half a window in shifted ELABs, softmax(q q^T) v with logits and sums in FP32 registers.
 //
 // A warp has the queries of one block of 4 x 4 pixels and walks over the blocks of keys of its
-// window, rescaling as the row maximum grows; no matrix of weights is ever stored. Windows of 8 and
-// 16 consist of whole blocks even when rolled; a rolled window of 4 takes quarters of four blocks,
-// so there the keys are the 3 x 3 blocks around, and what lies in other windows is masked.
+// window; no matrix of weights is ever stored. Windows of 8 and 16 consist of whole blocks even
+// when rolled; a rolled window of 4 takes quarters of four blocks, so there the keys are the 3 x 3
+// blocks around, and what lies in other windows is left out.
+//
+// q comes multiplied by sqrt(log2(e)), so that weights are powers of 2. With operands of 16 bits
+// they are taken relative to the query's own logit, |q|^2, which raises no weight beyond the range
+// of FP16 but rarely: only then is the reference raised. The first padding channel of v is 1, so
+// that the sum of the weights is one more result of the product with v. With 32 bits the reference
+// is the largest logit so far, and sums are kept apart.
 #pragma once
 
 #include <math_constants.h>
@@ -23,8 +29,97 @@ __device__ __forceinline__ float exp2_fast(float v) {
 template <int U>
 struct Attention {
   float out[U][4];
-  float top[2], sum[2];  // top is in units of log2
+  float top[2], sum[2];  // sum: 32-bit operands only
 };
+
+// Logits of 8 * Tiles more keys become their weights; what was summed before shrinks as the maximum
+// grows.
+template <int U, int Tiles>
+__device__ __forceinline__ void soften(Attention<U>& a, float (&s)[Tiles][4]) {
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float m = a.top[r];
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
+    const float shrink = exp2_fast(a.top[r] - m);
+    a.top[r] = m;
+    a.sum[r] *= shrink;
+#pragma unroll
+    for (int n = 0; n < U; ++n) {
+      a.out[n][2 * r] *= shrink;
+      a.out[n][2 * r + 1] *= shrink;
+    }
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      s[i][2 * r] = exp2_fast(s[i][2 * r] - m);
+      s[i][2 * r + 1] = exp2_fast(s[i][2 * r + 1] - m);
+      a.sum[r] += s[i][2 * r] + s[i][2 * r + 1];
+    }
+  }
+}
+
+// The same for operands of 16 bits; s is relative to the reference.
+template <typename K, int U, int Tiles>
+__device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
+                                      typename K::UnitA (&p)[Tiles]) {
+  const auto weights = [&] {
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      const float c[4] = {exp2_fast(s[i][0]), exp2_fast(s[i][1]), exp2_fast(s[i][2]),
+                          exp2_fast(s[i][3])};
+      p[i] = K::encode(c);
+    }
+  };
+  weights();
+  std::uint32_t largest = K::larger(p[0].r[0], p[0].r[1]);
+#pragma unroll
+  for (int i = 1; i < Tiles; ++i) {
+    largest = K::larger(largest, K::larger(p[i].r[0], p[i].r[1]));
+  }
+  if (!__any_sync(~0U, K::is_large(largest))) return;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float m = 0;
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
+    const float shrink = exp2_fast(-m);
+    a.top[r] += m;
+#pragma unroll
+    for (int n = 0; n < U; ++n) {
+      a.out[n][2 * r] *= shrink;
+      a.out[n][2 * r + 1] *= shrink;
+    }
+#pragma unroll
+    for (int i = 0; i < Tiles; ++i) {
+      s[i][2 * r] -= m;
+      s[i][2 * r + 1] -= m;
+    }
+  }
+  weights();
+}
+
+// What logits start from.
+template <typename K, int U>
+__device__ __forceinline__ void clear(float (&c)[4], const Attention<U>& a) {
+  constexpr bool kRelative = K::kWords == 2;
+  c[0] = c[1] = kRelative ? -a.top[0] : 0.F;
+  c[2] = c[3] = kRelative ? -a.top[1] : 0.F;
+}
+
+// c += the logits of the keys in half h of a block.
+template <typename K, int U>
+__device__ __forceinline__ void add_logits(float (&c)[4], const typename K::UnitA (&q)[U],
+                                           const typename K::UnitA (&k)[U], int h) {
+#pragma unroll
+  for (int u = 0; u + 1 < U; u += 2) {
+    K::mma16(c, q[u], q[u + 1], K::half_of(k[u], h), K::half_of(k[u + 1], h));
+  }
+  if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
+}
 
 // Adds `Blocks` key blocks. q and v of block b are at keys[b] and values[b]; mask(b, tile, row)
 // tells whether keys 8 * tile.. of block b are seen by queries g + 8 * row (Masked only).
@@ -40,13 +135,8 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
     load_units<K, U, true>(k, keys[b], lane);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      auto& c = s[2 * b + h];
-      c[0] = c[1] = c[2] = c[3] = 0;
-#pragma unroll
-      for (int u = 0; u + 1 < U; u += 2) {
-        K::mma16(c, q[u], q[u + 1], K::half_of(k[u], h), K::half_of(k[u + 1], h));
-      }
-      if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
+      clear<K>(s[2 * b + h], a);
+      add_logits<K, U>(s[2 * b + h], q, k, h);
     }
   }
   if constexpr (Masked) {
@@ -58,55 +148,54 @@ __device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA 
       }
     }
   }
+  UnitA p[2 * Blocks];
+  if constexpr (K::kWords == 2) {
+    weigh<K>(a, s, p);
+  } else {
+    soften(a, s);
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    float m = -CUDART_INF_F;
-#pragma unroll
-    for (int i = 0; i < 2 * Blocks; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
-    m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
-    m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
-    m = fmaxf(a.top[r], m * CUDART_L2E_F);
-    const float shrink = exp2_fast(a.top[r] - m);
-    a.top[r] = m;
-    a.sum[r] *= shrink;
-#pragma unroll
-    for (int n = 0; n < U; ++n) {
-      a.out[n][2 * r] *= shrink;
-      a.out[n][2 * r + 1] *= shrink;
-    }
-#pragma unroll
-    for (int i = 0; i < 2 * Blocks; ++i) {
-      s[i][2 * r] = exp2_fast(fmaf(s[i][2 * r], CUDART_L2E_F, -m));
-      s[i][2 * r + 1] = exp2_fast(fmaf(s[i][2 * r + 1], CUDART_L2E_F, -m));
-      a.sum[r] += s[i][2 * r] + s[i][2 * r + 1];
-    }
+    for (int i = 0; i < 2 * Blocks; ++i) p[i] = K::encode(s[i]);
   }
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA v[U];
     load_units<K, U, false>(v, values[b], lane);
-    const UnitA p0 = K::encode(s[2 * b]), p1 = K::encode(s[2 * b + 1]);
 #pragma unroll
     for (int n = 0; n < U; ++n)
-      K::mma16(a.out[n], p0, p1, K::half_of(v[n], 0), K::half_of(v[n], 1));
+      K::mma16(a.out[n], p[2 * b], p[2 * b + 1], K::half_of(v[n], 0), K::half_of(v[n], 1));
   }
 }
 
-template <int U>
-__device__ __forceinline__ void start(Attention<U>& a) {
+template <typename K, int U>
+__device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (&q)[U], int lane) {
 #pragma unroll
   for (int n = 0; n < U; ++n) a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
-  a.top[0] = a.top[1] = -CUDART_INF_F;
   a.sum[0] = a.sum[1] = 0;
+  a.top[0] = a.top[1] = -CUDART_INF_F;
+  if constexpr (K::kWords == 2) {
+    // The diagonal of the block's product with itself: of row g in the lane that has column g % 8.
+    float c[2][4] = {};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      add_logits<K, U>(c[h], q, q, h);
+      const float own = (lane & 4) != 0 ? c[h][2 * h + 1] : c[h][2 * h];
+      a.top[h] = __shfl_sync(~0U, own, (lane & 28) + (lane >> 3));
+    }
+  }
 }
 
 template <typename K, int U>
-__device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to) {
+__device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to, int lane) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float l = a.sum[r];
-    l += __shfl_xor_sync(~0U, l, 1);
-    l += __shfl_xor_sync(~0U, l, 2);
+    if constexpr (K::kWords == 2) {
+      // The padding begins in the middle of the last unit.
+      l = __shfl_sync(~0U, a.out[U - 1][2 * r], (lane & 28) + 2);
+    } else {
+      l += __shfl_xor_sync(~0U, l, 1);
+      l += __shfl_xor_sync(~0U, l, 2);
+    }
     const float inverse = 1.F / l;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
@@ -118,9 +207,177 @@ __device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to) {
   for (int n = 0; n < U; ++n) to[n] = K::encode(a.out[n]);
 }
 
-template <typename K, int C, bool Staged>
+// Where a warp's block of queries lies: thread blocks have tiles of 16 x 8 pixels, halves of the
+// largest windows, which are rolled by 8 if shifted.
+struct QueryBlock {
+  int across, down;        // blocks in a picture
+  int y, x;                // of the queries
+  int window_y, window_x;  // first block of their window of 16, perhaps outside by one period
+  int in_window;           // number of the queries' block there
+  std::size_t first;       // block of this picture
+
+  __device__ __forceinline__ QueryBlock(const Grid& g, bool shifted, int warp)
+      : across(g.width / 4), down(g.height / 4) {
+    const int tiles_x = g.width / 16, tiles_y = g.height / 8;
+    const int index = static_cast<int>(blockIdx.x);
+    const int image = index / (tiles_x * tiles_y), r = index - image * tiles_x * tiles_y;
+    const int roll = shifted ? 2 : 0, half = r / tiles_x % 2;
+    window_y = r / tiles_x * 2 - half * 2 + roll;
+    window_x = r % tiles_x * 4 + roll;
+    y = window_y + half * 2 + warp / 4;
+    x = window_x + warp % 4;
+    y -= y >= down ? down : 0;
+    x -= x >= across ? across : 0;
+    in_window = (half * 2 + warp / 4) * 4 + warp % 4;
+    first = static_cast<std::size_t>(image) * down * across;
+  }
+  // Number of a block that may be one period outside.
+  __device__ __forceinline__ std::size_t at(int by, int bx) const {
+    by += by < 0 ? down : by >= down ? -down : 0;
+    bx += bx < 0 ? across : bx >= across ? -across : 0;
+    return first + static_cast<std::size_t>(by) * across + bx;
+  }
+};
+
+// A rolled window of 4, operands of 16 bits. Queries in the upper half of their block see the lower
+// half of the blocks above and the upper half of those beside, and so on: of three blocks in a row
+// a lane's queries share their window with its keys in one only, so each lane takes its logits from
+// there. What it has of the others' weights is zero.
+template <typename K, int U, typename At>
+__device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename K::UnitA (&q)[U],
+                                                const char* keys, const char* values, At at,
+                                                int lane) {
+  using UnitA = typename K::UnitA;
+  const bool query_right = (lane & 8) != 0, key_right = (lane & 1) != 0;
+  const int mine = query_right == key_right ? 1 : query_right ? 2 : 0;
+  float s[2][4];
+#pragma unroll
+  for (int dy = -1; dy <= 1; ++dy) {
+#pragma unroll
+    for (int b = 0; b < 3; ++b) {
+      UnitA k[U];
+      load_units<K, U, true>(k, keys + at(dy, b - 1), lane);
+#pragma unroll
+      for (int h = dy < 0 ? 1 : 0; h < (dy > 0 ? 1 : 2); ++h) {
+        float c[4];
+        clear<K>(c, a);
+        add_logits<K, U>(c, q, k, h);
+        const int row = dy + h, tile = dy == 0 ? 1 - h : dy > 0 ? 1 : 0;
+        if (b == 0 || mine == b) {
+          s[tile][2 * row] = c[2 * row];
+          s[tile][2 * row + 1] = c[2 * row + 1];
+        }
+      }
+    }
+  }
+  UnitA p[2];
+  weigh<K>(a, s, p);
+#pragma unroll
+  for (int dy = -1; dy <= 1; ++dy) {
+#pragma unroll
+    for (int b = 0; b < 3; ++b) {
+      UnitA v[U];
+      load_units<K, U, false>(v, values + at(dy, b - 1), lane);
+      const auto weight = [&](int tile, int row) { return mine == b ? p[tile].r[row] : 0U; };
+#pragma unroll
+      for (int n = 0; n < U; ++n) {
+        if (dy < 0) K::mma8(a.out[n], {{weight(0, 0), 0U}}, K::half_of(v[n], 1));
+        if (dy > 0) K::mma8(a.out[n], {{0U, weight(1, 1)}}, K::half_of(v[n], 0));
+        if (dy == 0) {
+          K::mma16(a.out[n], {{weight(1, 0), 0U}}, {{0U, weight(0, 1)}}, K::half_of(v[n], 0),
+                   K::half_of(v[n], 1));
+        }
+      }
+    }
+  }
+}
+
+// The queries of a block; `nothing` as in detach().
+template <typename K, int U>
+__device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const char* from, int lane,
+                                             std::uint32_t nothing) {
+  load_units<K, U, true>(q, from, lane);
+  if constexpr (std::is_same_v<K, CodecTf32>) {
+#pragma unroll
+    for (int u = 0; u < U; ++u) detach(q[u], nothing);
+  }
+}
+
+// The windows of 4 and 8: o[0 .. 2 * U).
+template <typename K, int U, std::size_t kBlock, int kGroup>
+__device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place,
+                                             typename K::UnitA* o, int lane,
+                                             std::uint32_t nothing = 0) {
+  using UnitA = typename K::UnitA;
+  const int g = lane >> 2, t = lane & 3;
+  const std::size_t own = place.at(place.y, place.x) * kBlock;
+  {  // windows of 4
+    UnitA q[U];
+    load_queries<K>(q, p.q + own, lane, nothing);
+    Attention<U> a;
+    start<K>(a, q, lane);
+    if (!p.shifted) {
+      attend<K, U, 1, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
+    } else if constexpr (K::kWords == 2) {
+      attend_quarters<K, U>(
+          a, q, p.q, p.v,
+          [&](int dy, int dx) { return place.at(place.y + dy, place.x + dx) * kBlock; }, lane);
+    } else {
+      // Keys of the row of blocks at dy; the own row first, where every query sees itself.
+#pragma unroll 1
+      for (int i = 0; i < 3; ++i) {
+        const int dy = i == 2 ? 1 : -i;
+        const std::size_t b0 = place.at(place.y + dy, place.x - 1) * kBlock,
+                          b1 = place.at(place.y + dy, place.x) * kBlock,
+                          b2 = place.at(place.y + dy, place.x + 1) * kBlock;
+        const bool query_right = (g & 2) != 0, key_right = (t & 1) != 0;
+        attend<K, U, 3, true>(a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2},
+                              lane, [&](int b, int tile, int row) {
+                                const bool y = dy + tile == row;
+                                const bool x =
+                                    (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
+                                return y && x;
+                              });
+      }
+    }
+    finish<K>(a, o, lane);
+  }
+  {  // windows of 8
+    UnitA q[U];
+    load_queries<K>(q, p.q + own + kGroup, lane, nothing);
+    Attention<U> a;
+    start<K>(a, q, lane);
+    const int s = p.shifted ? 1 : 0;
+    const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
+    const int wx = ((place.x + place.across - s) % place.across & ~1) + s;
+#pragma unroll 1
+    for (int i = 0; i < 2; ++i) {
+      const std::size_t b0 = place.at(wy + i, wx) * kBlock + kGroup,
+                        b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
+      attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
+    }
+    finish<K>(a, o + U, lane);
+  }
+}
+
+// Tiles [first, first + N) of project_out's result with its bias, before the residual.
+template <int Units, int N>
+__device__ __forceinline__ void add_bias(float (&acc)[N][4], int first, const float* bias,
+                                         float unscale, int t) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    float2 b = make_float2(0, 0);
+    if (first + n < Units) b = __ldg(reinterpret_cast<const float2*>(bias + (first + n) * 8) + t);
+    acc[n][0] = fmaf(acc[n][0], unscale, b.x);
+    acc[n][1] = fmaf(acc[n][1], unscale, b.y);
+    acc[n][2] = fmaf(acc[n][2], unscale, b.x);
+    acc[n][3] = fmaf(acc[n][3], unscale, b.y);
+  }
+}
+
+template <typename K, typename S, int C, bool Staged>
 __global__ __launch_bounds__(256, K::kWords == 2
-                                      ? 2
+                                      ? (C == 60 ? 3 : 2)
                                       : 1) void gmsa_kernel(const __grid_constant__ GmsaArgs p) {
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(C);
@@ -133,88 +390,33 @@ __global__ __launch_bounds__(256, K::kWords == 2
   extern __shared__ __align__(128) char shared[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
-
-  // Tiles of 16 x 8 pixels: halves of the largest windows, which are rolled by 8 if shifted.
-  const int across = p.grid.width / 16, down = p.grid.height / 8;
-  const int index = static_cast<int>(blockIdx.x);
-  const int image = index / (across * down), r = index - image * across * down;
-  const int bw = p.grid.width / 4, bh = p.grid.height / 4;
-  const int roll = p.shifted ? 2 : 0;  // of the largest windows, in blocks
-  const int tile_by = r / across * 2 + roll, tile_bx = r % across * 4 + roll;
-  int by = tile_by + warp / 4, bx = tile_bx + warp % 4;
-  by -= by >= bh ? bh : 0;
-  bx -= bx >= bw ? bw : 0;
-  const std::size_t first_block = static_cast<std::size_t>(image) * bh * bw;
-  const auto block_at = [&](int y, int x) {  // y and x may be one period outside
-    y += y < 0 ? bh : y >= bh ? -bh : 0;
-    x += x < 0 ? bw : x >= bw ? -bw : 0;
-    return (first_block + static_cast<std::size_t>(y) * bw + x) * kBlock;
-  };
+  const QueryBlock place(p.grid, p.shifted, warp);
 
   allow_next();
-  SlabRing<kSlab, kSlab, 256> ring(shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights,
-                                   L.out_slabs, L.out_slabs, gmsa_stages(L), thread);
+  SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(
+      shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights, L.out_slabs, L.out_slabs,
+      gmsa_stages(L), thread);
   wait_for_previous();
   if constexpr (Staged) {
-    const int wy0 = tile_by - (r / across % 2) * 2, wx0 = tile_bx;
-    constexpr int kChunks = kGroup / 16;
-    for (int i = thread; i < 2 * 16 * kChunks; i += 256) {
-      const int b = i / (2 * kChunks), c = i % (2 * kChunks);
-      const char* from =
-          (c < kChunks ? p.q : p.v) + block_at(wy0 + b / 4, wx0 + b % 4) + 2 * kGroup;
-      cp_async16(shared + i * 16, from + c % kChunks * 16);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int b = warp + 8 * i;
+      const std::size_t at = place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock;
+      char* to = shared + b * 2 * kGroup;
+      copy_async<kGroup, 32>(to, p.q + at + 2 * kGroup, lane);
+      copy_async<kGroup, 32>(to + kGroup, p.v + at + 2 * kGroup, lane);
     }
     cp_async_commit();
   }
 
   UnitA o[kAll];
-  const std::size_t own = block_at(by, bx);
-  {  // windows of 4
-    UnitA q[U];
-    load_units<K, U, true>(q, p.q + own, lane);
-    Attention<U> a;
-    start(a);
-    if (!p.shifted) {
-      attend<K, U, 1, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
-    } else {
-      // Keys of the row of blocks at dy; the own row first, where every query sees itself.
-#pragma unroll 1
-      for (int i = 0; i < 3; ++i) {
-        const int dy = i == 2 ? 1 : -i;
-        const std::size_t b0 = block_at(by + dy, bx - 1), b1 = block_at(by + dy, bx),
-                          b2 = block_at(by + dy, bx + 1);
-        const bool query_right = (g & 2) != 0, key_right = (t & 1) != 0;
-        attend<K, U, 3, true>(a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2},
-                              lane, [&](int b, int tile, int row) {
-                                const bool y = dy + tile == row;
-                                const bool x =
-                                    (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
-                                return y && x;
-                              });
-      }
-    }
-    finish<K>(a, o);
-  }
-  {  // windows of 8
-    UnitA q[U];
-    load_units<K, U, true>(q, p.q + own + kGroup, lane);
-    Attention<U> a;
-    start(a);
-    const int s = p.shifted ? 1 : 0;
-    const int wy0 = ((by + bh - s) % bh & ~1) + s, wx0 = ((bx + bw - s) % bw & ~1) + s;
-#pragma unroll 1
-    for (int i = 0; i < 2; ++i) {
-      const std::size_t b0 = block_at(wy0 + i, wx0) + kGroup,
-                        b1 = block_at(wy0 + i, wx0 + 1) + kGroup;
-      attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
-    }
-    finish<K>(a, o + U);
-  }
+  const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
+  attend_small<K, U, kBlock, kGroup>(p, place, o, lane, nothing);
   {  // windows of 16
     UnitA q[U];
-    load_units<K, U, true>(q, p.q + own + 2 * kGroup, lane);
+    load_queries<K>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane, nothing);
     Attention<U> a;
-    start(a);
+    start<K>(a, q, lane);
     if constexpr (Staged) {
       cp_async_wait<0>();
       __syncthreads();
@@ -224,11 +426,11 @@ __global__ __launch_bounds__(256, K::kWords == 2
         attend<K, U, 2, false>(a, q, {s, s + 2 * kGroup}, {s + kGroup, s + 3 * kGroup}, lane, 0);
       }
     } else {
-      const int wy0 = tile_by - (r / across % 2) * 2, wx0 = tile_bx;
 #pragma unroll 1
       for (int i = 0; i < 8; ++i) {
-        const std::size_t b0 = block_at(wy0 + i / 2, wx0 + i % 2 * 2) + 2 * kGroup,
-                          b1 = block_at(wy0 + i / 2, wx0 + i % 2 * 2 + 1) + 2 * kGroup;
+        const int by = place.window_y + i / 2, bx = place.window_x + i % 2 * 2;
+        const std::size_t b0 = place.at(by, bx) * kBlock + 2 * kGroup,
+                          b1 = place.at(by, bx + 1) * kBlock + 2 * kGroup;
         attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
       }
       if (ring.resident()) {
@@ -236,59 +438,52 @@ __global__ __launch_bounds__(256, K::kWords == 2
         __syncthreads();
       }
     }
-    finish<K>(a, o + 2 * U);
+    finish<K>(a, o + 2 * U, lane);
   }
 
-  const int y0 = by * 4 + (g >> 2), x0 = bx * 4 + (g & 3);
+  const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
   const std::size_t row0 =
-      ((static_cast<std::size_t>(image) * p.grid.height + y0) * p.grid.width + x0) * (8 * L.units);
+      (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) * (8 * L.units);
   const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * L.units);
+  const S* y = static_cast<const S*>(p.y);
+  S* x = static_cast<S*>(p.x);
   // The residual of a slab is fetched while the one before is multiplied.
-  RowPair<L.units, kN> residual;
-  residual.fetch(0, p.y + row0, p.y + row1, t);
+  RowPair<S, L.units, kN> residual;
+  residual.fetch(0, y + row0, y + row1, t);
 #pragma unroll 1
   for (int slab = 0; slab < L.out_slabs; ++slab) {
     const char* weights = ring.next();
-    float acc[kN][4] = {};
+    float acc[1][kN][4] = {};
     multiply<K, kN, kAll>(
         acc, weights, lane,
-        [&](int u, UnitA& a0, UnitA& a1) {
+        [&](int, int u, UnitA& a0, UnitA& a1) {
           a0 = o[u];
           a1 = o[u + 1];
         },
-        [&](int u, UnitA& a) { a = o[u]; });
+        [&](int, int u, UnitA& a) { a = o[u]; });
     const int first = slab * kN;
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      float2 b = make_float2(0, 0);
-      if (first + n < L.units)
-        b = __ldg(reinterpret_cast<const float2*>(p.bias + (first + n) * 8) + t);
-      acc[n][0] = fmaf(acc[n][0], p.unscale, b.x);
-      acc[n][1] = fmaf(acc[n][1], p.unscale, b.y);
-      acc[n][2] = fmaf(acc[n][2], p.unscale, b.x);
-      acc[n][3] = fmaf(acc[n][3], p.unscale, b.y);
-    }
-    residual.add(acc);
-    store_rows<L.units>(acc, first, p.x + row0, p.x + row1, t);
-    if (slab + 1 < L.out_slabs) residual.fetch(first + kN, p.y + row0, p.y + row1, t);
+    add_bias<L.units>(acc[0], first, p.bias, p.unscale, t);
+    residual.add(acc[0]);
+    store_rows<L.units>(acc[0], first, x + row0, x + row1, t);
+    if (slab + 1 < L.out_slabs) residual.fetch(first + kN, y + row0, y + row1, t);
   }
   cp_async_wait<0>();
 }
 
-template <typename K, int C>
+template <typename K, typename S, int C>
 void launch_gmsa_channels(const GmsaArgs& a, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch);
   const auto shared = static_cast<std::size_t>(a.shape.shared_bytes);
-  launch_kernel(a.shape.staged ? &gmsa_kernel<K, C, true> : &gmsa_kernel<K, C, false>, dim3(blocks),
-                256, shared, stream, a);
+  launch_kernel(a.shape.staged ? &gmsa_kernel<K, S, C, true> : &gmsa_kernel<K, S, C, false>,
+                dim3(blocks), 256, shared, stream, a);
 }
 
-template <typename K>
+template <typename K, typename S>
 void launch_gmsa_as(int channels, const GmsaArgs& a, cudaStream_t stream) {
   if (channels == 180) {
-    launch_gmsa_channels<K, 180>(a, stream);
+    launch_gmsa_channels<K, S, 180>(a, stream);
   } else {
-    launch_gmsa_channels<K, 60>(a, stream);
+    launch_gmsa_channels<K, S, 60>(a, stream);
   }
 }
 

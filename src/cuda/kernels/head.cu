@@ -2,13 +2,12 @@
 // and below, the mean and the conversion of samples in its prologue. Or x += the same, for the
 // skip around the body: computing it twice is cheaper than keeping it.
 
-#include "cuda/kernels/kernels.h"
-#include "cuda/kernels/launch.cuh"
+#include "cuda/kernels/tile.cuh"
 
 namespace elan::cuda {
 namespace {
 
-constexpr int kPixels = 32;  // along a row, of one thread block
+constexpr int kPixels = 64;  // along a row, of one thread block
 
 __device__ float sample_at(const HeadArgs& p, std::size_t i) {
   if (p.sample == 0) return static_cast<float>(static_cast<const unsigned char*>(p.input)[i]);
@@ -28,7 +27,7 @@ __device__ int reflect(int i, int size) {
 }
 
 // Threads: (4 channels, lane); a thread keeps its 27 weights of 4 channels in registers.
-template <int C>
+template <int C, typename S>
 __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   constexpr int kQuads = 2 * layout_of(C).units;
   __shared__ float patch[3][kPixels + 2][3];
@@ -67,27 +66,31 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
       acc.w = fmaf(w[k].w, v, acc.w);
     }
     const auto at = (static_cast<std::size_t>(image) * p.grid.height + y) * p.grid.width + x0 + i;
-    float4* out = reinterpret_cast<float4*>(p.x) + at * kQuads + quad;
+    Quad<S>* out = static_cast<Quad<S>*>(p.x) + at * kQuads + quad;
     if (p.accumulate) {
-      const float4 old = *out;
+      const float4 old = widen(*out);
       acc = make_float4(acc.x + old.x, acc.y + old.y, acc.z + old.z, acc.w + old.w);
     }
-    *out = acc;
+    narrow(*out, acc.x, acc.y, acc.z, acc.w);
   }
 }
 
-template <int C>
+template <int C, typename S>
 void launch(const HeadArgs& a, cudaStream_t stream) {
   constexpr int kQuads = 2 * layout_of(C).units;
   const dim3 blocks(static_cast<unsigned>((a.grid.width + kPixels - 1) / kPixels),
                     static_cast<unsigned>(a.grid.height), static_cast<unsigned>(a.grid.batch));
-  launch_kernel(&head_kernel<C>, blocks, kQuads * (C == 180 ? 4 : 8), 0, stream, a);
+  launch_kernel(&head_kernel<C, S>, blocks, kQuads * (C == 180 ? 4 : 8), 0, stream, a);
 }
 
 }  // namespace
 
 void launch_head(const HeadArgs& args, cudaStream_t stream) {
-  args.channels == 180 ? launch<180>(args, stream) : launch<60>(args, stream);
+  if (args.half) {
+    args.channels == 180 ? launch<180, __half>(args, stream) : launch<60, __half>(args, stream);
+  } else {
+    args.channels == 180 ? launch<180, float>(args, stream) : launch<60, float>(args, stream);
+  }
 }
 
 }  // namespace elan::cuda

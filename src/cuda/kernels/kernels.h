@@ -20,7 +20,8 @@ struct HeadArgs {
   float mean[3] = {};
   const float* weights = nullptr;  // [27 = 9 taps x 3 colours][stride]
   const float* bias = nullptr;     // [stride]
-  float* x = nullptr;              // [pixel][stride]
+  void* x = nullptr;               // [pixel][stride]
+  bool half = false;               // the stream's numbers are FP16, else FP32
   bool accumulate = false;         // x += head instead of x = head
   Grid grid;
   int channels = 0;
@@ -29,8 +30,9 @@ void launch_head(const HeadArgs& args, cudaStream_t stream);
 
 // y = x + LFE(x); q, v = project_inp(y).
 struct LfeArgs {
-  const float* x = nullptr;
-  float* y = nullptr;
+  const void* x = nullptr;  // streams: FP32, or FP16 if `half`
+  void* y = nullptr;
+  bool half = false;
   char* q = nullptr;
   char* v = nullptr;
   const char* weights = nullptr;        // conv slabs, then project slabs
@@ -38,6 +40,7 @@ struct LfeArgs {
   const float* bias1 = nullptr;         // [stride]
   const float* bias_project = nullptr;  // q (if any), then v: [3][8 * group_units]
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;  // of packed weights
+  float scale1 = 1;                                       // 1 / unscale1
   int groups = 0;
   signed char hidden_y[kMaxHiddenGroups] = {}, hidden_x[kMaxHiddenGroups] = {};
   signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
@@ -48,8 +51,9 @@ struct LfeArgs {
 
 // x = y + project_out(attention(q, v)).
 struct GmsaArgs {
-  const float* y = nullptr;
-  float* x = nullptr;
+  const void* y = nullptr;
+  void* x = nullptr;
+  bool half = false;
   const char* q = nullptr;
   const char* v = nullptr;
   const char* weights = nullptr;
@@ -62,7 +66,8 @@ struct GmsaArgs {
 
 // The last convolution with everything after it.
 struct TailArgs {
-  const float* x = nullptr;
+  const void* x = nullptr;
+  bool half = false;
   const char* weights = nullptr;  // 9 slabs
   const float* bias = nullptr;    // [8 * tiles]
   float unscale = 1;
@@ -91,10 +96,13 @@ void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t
 void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream_t stream);
 void launch_tail(int channels, Operand operand, const TailArgs& args, cudaStream_t stream);
 
-// The Hopper path of the LFE: 180 channels, fp16 or bf16, weights as core matrices.
+// The Hopper path: 180 channels, fp16 or bf16, weights as core matrices. Its LFE leaves q and v of
+// windows of 16 in the form that its GMSA wants.
 bool hopper_compiled();  // and fit for the current device
-void prepare_hopper();
+void prepare_lfe_hopper();
+void prepare_gmsa_hopper();
 void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // Raises the limits on shared memory of the current device; before the first launch on it.
 void prepare_tail(int most_shared);

@@ -38,197 +38,268 @@ __device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).projec
   }
 }
 
-template <typename K, int C, int WX, int WY>
-__global__ __launch_bounds__(32 * WX * WY, C == 60 && K::kWords == 2 ? 2 : 1) void lfe_kernel(
-    const __grid_constant__ LfeArgs p) {
-  using T = PictureTile<K, C, WX, WY>;
+// A thread block's warps have 4 x WY x M blocks of pixels, M of them, one below the other, each:
+// what is fetched of the weights serves M times.
+template <typename K, typename S, int C, int WY, int M>
+__global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
+                                           ? 2
+                                           : 1) void lfe_kernel(const __grid_constant__ LfeArgs p) {
+  using T = PictureTile<K, C, 4, WY * M, 128 * WY>;
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(C);
   constexpr int kW = K::kWords / 2;
   constexpr int kU = L.units, kHT = L.hidden_tiles, kNP = L.project_tiles;
   constexpr int kQSlabs = project_slabs(L);
-  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads>;
+  // The stream holds operands already: tiles are copied, and the residual is found in them.
+  constexpr bool kCopied = std::is_same_v<S, __half>;
+  constexpr bool kTf32 = std::is_same_v<K, CodecTf32>;
+  // Weights of the narrow network in 16 bits fit beside any tile.
+  constexpr bool kResident = C == 60 && K::kWords == 2;
+  using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads, kResident>;
 
   extern __shared__ __align__(128) char shared[];
-  __shared__ int taps[kMaxChunks];
+  __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   char* tile = shared;
   const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const int wx = warp % WX, wy = warp / WX;
-  const int across = p.grid.width / (4 * WX), down = p.grid.height / (4 * WY);
+  const int wx = warp % 4, wy = warp / 4 * M;
+  const S* stream = static_cast<const S*>(p.x);
+  S* result = static_cast<S*>(p.y);
+  const int across = p.grid.width / 16, down = p.grid.height / (4 * WY * M);
   const int tiles = across * down * p.grid.batch;
 
   allow_next();
-  if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
+  if (thread < kMaxChunks) {
+    taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
+    back[thread] = way_back<T>(thread, taps[thread]);
+    steps[thread] = step_to<T>(thread, taps[thread], p.grid.width);
+  }
   const int conv_slabs = p.groups * (L.conv0_parts + L.conv1_parts);
   Ring ring(shared + T::kBytes, p.weights, conv_slabs, conv_slabs + kQSlabs * (p.has_q ? 2 : 1),
             p.shape.stages, thread);
   __syncthreads();
   wait_for_previous();
 
+  const TileWalk<T> start(thread);
   int index = static_cast<int>(blockIdx.x);
   if (index < tiles) {
-    TileWalk<T> walk(thread);
-    load_tile<K, T>(0, walk, tile, p.x, tile_origin<WX, WY>(index, p.grid), p.grid, taps);
+    const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
+    if constexpr (kCopied) {
+      copy_tile(start, tile_address, stream, o, p.grid, taps, steps);
+      cp_async_commit();
+    } else {
+      TileWalk<T> walk = start;
+      load_tile<K, T>(0, walk, tile, stream, o, p.grid, taps);
+    }
   }
-  if (ring.resident()) cp_async_wait<0>();
+  if (kCopied || ring.resident()) cp_async_wait<0>();
 
-  const std::uint32_t base = K::lane_base(lane, [&](int r) {
-    return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *
-                                      T::kPitch);
-  });
+  std::uint32_t base[M];
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    base[m] = K::lane_base(lane, [&](int r) {
+      return static_cast<std::uint32_t>(
+          (((wy + m) * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
+    });
+  }
 
+  const std::uint32_t nothing = static_cast<std::uint32_t>(p.groups) >> 16;
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
-    const TileOrigin o = tile_origin<WX, WY>(index, p.grid);
-    const int y0 = o.y + wy * 4 + (g >> 2), x0 = o.x + wx * 4 + (g & 3);  // of token g
-    if (ring.resident()) __syncthreads();
+    const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
+    const int y0 = o.y + wy * 4 + (g >> 2), x0 = o.x + wx * 4 + (g & 3);  // of token g, block 0
+    if (kCopied || ring.resident()) __syncthreads();
 
-    float out[kU][4];
+    float out[M][kU][4];
 #pragma unroll
-    for (int n = 0; n < kU; ++n) out[n][0] = out[n][1] = out[n][2] = out[n][3] = 0;
+    for (int m = 0; m < M; ++m) {
+      if constexpr (kCopied) {
+        const char* own =
+            tile + (((wy + m) * 4 + (g >> 2) + 1) * T::kRow + wx * 4 + (g & 3) + 1) * T::kPitch;
+        start_from_tile<T>(out[m], own, back, p.scale1, t);
+      } else {
+#pragma unroll
+        for (int n = 0; n < kU; ++n) out[m][n][0] = out[m][n][1] = out[m][n][2] = out[m][n][3] = 0;
+      }
+    }
 
+#pragma unroll 1
     for (int group = 0; group < p.groups; ++group) {
       const int dy = p.hidden_y[group], dx = p.hidden_x[group];
-      const std::uint32_t at = base + (dy * T::kRow + dx) * T::kPitch;
-      float hidden[kHT][4];
-#pragma unroll
-      for (int n = 0; n < kHT; ++n) hidden[n][0] = hidden[n][1] = hidden[n][2] = hidden[n][3] = 0;
+      const std::uint32_t at = (dy * T::kRow + dx) * T::kPitch;
+      const auto load_pair = [&](int m, int u, UnitA& a0, UnitA& a1) {
+        K::load_pair(a0, a1, tile_address, base[m] + at, T::kExtra, u);
+        if constexpr (kTf32) {
+          detach(a0, nothing);
+          detach(a1, nothing);
+        }
+      };
+      const auto load_one = [&](int m, int u, UnitA& a) {
+        K::load_one(a, tile_address, base[m] + at, T::kExtra, u);
+        if constexpr (kTf32) detach(a, nothing);
+      };
+      float hidden[M][kHT][4] = {};
       {
         constexpr int kPart = part_size(kU, L.conv0_parts, 0);
-        multiply<K, kHT, kPart>(
-            hidden, ring.next(), lane,
-            [&](int u, UnitA& a0, UnitA& a1) {
-              K::load_pair(a0, a1, tile_address, at, T::kExtra, u);
-            },
-            [&](int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
+        multiply<K, kHT, kPart>(hidden, ring.next(), lane, load_pair, load_one);
         if constexpr (L.conv0_parts == 2) {
           multiply<K, kHT, kU - kPart>(
               hidden, ring.next(), lane,
-              [&](int u, UnitA& a0, UnitA& a1) {
-                K::load_pair(a0, a1, tile_address, at, T::kExtra, u + kPart);
-              },
-              [&](int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u + kPart); });
+              [&](int m, int u, UnitA& a0, UnitA& a1) { load_pair(m, u + kPart, a0, a1); },
+              [&](int m, int u, UnitA& a) { load_one(m, u + kPart, a); });
         }
       }
       // Outside the picture the hidden layer is zero, not relu(bias).
       const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
-      const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
-      const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
-      UnitA h[kHT];
+      UnitA h[M][kHT];
 #pragma unroll
       for (int n = 0; n < kHT; ++n) {
         const float2 b =
             __ldg(reinterpret_cast<const float2*>(p.bias0 + (group * kHT + n) * 8) + t);
-        float c[4] = {
-            relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
-            relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
-        c[0] = in0 ? c[0] : 0.F;
-        c[1] = in0 ? c[1] : 0.F;
-        c[2] = in1 ? c[2] : 0.F;
-        c[3] = in1 ? c[3] : 0.F;
-        h[n] = K::encode(c);
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          const int y = y0 + 4 * m + dy;
+          const bool in0 = in_x && y >= 0 && y < p.grid.height;
+          const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
+          const auto& d = hidden[m][n];
+          const float c[4] = {fmaf(d[0], unscale0, b.x), fmaf(d[1], unscale0, b.y),
+                              fmaf(d[2], unscale0, b.x), fmaf(d[3], unscale0, b.y)};
+          h[m][n] = K::encode_relu(c);
+          keep_rows(h[m][n], in0, in1);
+        }
       }
-      const auto pair = [&](int u, UnitA& a0, UnitA& a1) {
-        a0 = h[u];
-        a1 = h[u + 1];
+      const auto pair = [&](int m, int u, UnitA& a0, UnitA& a1) {
+        a0 = h[m][u];
+        a1 = h[m][u + 1];
       };
-      const auto one = [&](int u, UnitA& a) { a = h[u]; };
-      constexpr int kCols = part_size(kU, L.conv1_parts, 0);
-      multiply<K, kCols, kHT>(reinterpret_cast<float(&)[kCols][4]>(out[0]), ring.next(), lane, pair,
-                              one);
-      if constexpr (L.conv1_parts == 2) {
-        multiply<K, kU - kCols, kHT>(reinterpret_cast<float(&)[kU - kCols][4]>(out[kCols]),
+      const auto one = [&](int m, int u, UnitA& a) { a = h[m][u]; };
+      if constexpr (L.conv1_parts == 1) {
+        multiply<K, kU, kHT>(out, ring.next(), lane, pair, one);
+      } else {
+        static_assert(M == 1 && L.conv1_parts == 2);
+        constexpr int kCols = part_size(kU, 2, 0);
+        multiply<K, kCols, kHT>(reinterpret_cast<float(&)[1][kCols][4]>(out[0][0]), ring.next(),
+                                lane, pair, one);
+        multiply<K, kU - kCols, kHT>(reinterpret_cast<float(&)[1][kU - kCols][4]>(out[0][kCols]),
                                      ring.next(), lane, pair, one);
       }
     }
 
-    // The residual; y leaves in FP32 and stays as an operand.
-    UnitA y[kU];
-    const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
-    const std::size_t row0 = pixel * (8 * kU),
-                      row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
+    // The residual; y leaves and stays as an operand.
+    UnitA y[M][kU];
 #pragma unroll
-    for (int n = 0; n < kU; ++n) {
-      const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
-      out[n][0] = fmaf(out[n][0], unscale1, b.x);
-      out[n][1] = fmaf(out[n][1], unscale1, b.y);
-      out[n][2] = fmaf(out[n][2], unscale1, b.x);
-      out[n][3] = fmaf(out[n][3], unscale1, b.y);
-    }
-    {
-      constexpr int kHalf = kU / 4 * 2;
-      RowPair<kU, kHalf> first;
-      RowPair<kU, kU - kHalf> second;
-      auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
-      auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
-      first.fetch(0, p.x + row0, p.x + row1, t);
-      first.add(low);
-      second.fetch(kHalf, p.x + row0, p.x + row1, t);
-      store_rows<kU>(low, 0, p.y + row0, p.y + row1, t);
-      second.add(high);
-      store_rows<kU>(high, kHalf, p.y + row0, p.y + row1, t);
-    }
+    for (int m = 0; m < M; ++m) {
+      const auto pixel =
+          (static_cast<std::size_t>(o.image) * p.grid.height + y0 + 4 * m) * p.grid.width + x0;
+      const std::size_t row0 = pixel * (8 * kU),
+                        row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
 #pragma unroll
-    for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
+      for (int n = 0; n < kU; ++n) {
+        const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
+        out[m][n][0] = fmaf(out[m][n][0], unscale1, b.x);
+        out[m][n][1] = fmaf(out[m][n][1], unscale1, b.y);
+        out[m][n][2] = fmaf(out[m][n][2], unscale1, b.x);
+        out[m][n][3] = fmaf(out[m][n][3], unscale1, b.y);
+      }
+      if constexpr (kCopied) {
+        store_rows<kU>(out[m], 0, result + row0, result + row1, t);
+      } else {
+        constexpr int kHalf = kU / 4 * 2;
+        RowPair<S, kU, kHalf> first;
+        RowPair<S, kU, kU - kHalf> second;
+        auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[m][0]);
+        auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[m][kHalf]);
+        first.fetch(0, stream + row0, stream + row1, t);
+        first.add(low);
+        second.fetch(kHalf, stream + row0, stream + row1, t);
+        store_rows<kU>(low, 0, result + row0, result + row1, t);
+        second.add(high);
+        store_rows<kU>(high, kHalf, result + row0, result + row1, t);
+      }
+#pragma unroll
+      for (int n = 0; n < kU; ++n) {
+        y[m][n] = K::encode(out[m][n]);
+        detach(y[m][n], nothing);
+      }
+    }
 
     // While project_inp runs, the next tile comes in: the last reader of this one was conv0.
     if (ring.resident()) __syncthreads();
     const int next = index + static_cast<int>(gridDim.x);
-    const TileOrigin next_origin = tile_origin<WX, WY>(next, p.grid);
+    const TileOrigin next_origin = tile_origin<4, WY * M>(next, p.grid);
     constexpr int kAhead = 3;
     int slice = next < tiles ? 0 : T::kSlices;
-    TileWalk<T> walk(thread);
-    const float4* next_image = tile_image<T>(p.x, next_origin, p.grid);
+    TileWalk<T> walk = start;
+    const Quad<S>* next_image = tile_image<T>(stream, next_origin, p.grid);
+    if constexpr (kCopied) {
+      if (next < tiles) copy_tile(start, tile_address, stream, next_origin, p.grid, taps, steps);
+      cp_async_commit();
+    }
 
-    const int block =
-        ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
     constexpr std::size_t kBlock = block_bytes(L, 2 * kW);
+    const auto block = [&](int m) {
+      return static_cast<std::size_t>(((o.image * p.grid.height + o.y) / 4 + wy + m) *
+                                          (p.grid.width / 4) +
+                                      o.x / 4 + wx) *
+             kBlock;
+    };
     const float* bias = p.bias_project;
     const auto project = [&](auto is_v, char* to) {
 #pragma unroll 1
       for (int s = 0; s < kQSlabs; ++s) {
         const char* slab = ring.next();
-        float4 ahead[kAhead];
-        const bool fetching = slice < T::kSlices;
+        Quad<S> ahead[kAhead];
+        const bool fetching = !kCopied && slice < T::kSlices;
         if (fetching) fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
-        float acc[kNP][4] = {};
+        float acc[M][kNP][4] = {};
         multiply<K, kNP, kU>(
             acc, slab, lane,
-            [&](int u, UnitA& a0, UnitA& a1) {
-              a0 = y[u];
-              a1 = y[u + 1];
+            [&](int m, int u, UnitA& a0, UnitA& a1) {
+              a0 = y[m][u];
+              a1 = y[m][u + 1];
             },
-            [&](int u, UnitA& a) { a = y[u]; });
-        store_projected<K, C, decltype(is_v)::value>(acc, s, bias, unscale_project, to, lane);
+            [&](int m, int u, UnitA& a) { a = y[m][u]; });
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          store_projected<K, C, decltype(is_v)::value>(acc[m], s, bias, unscale_project,
+                                                       to + block(m), lane);
+        }
         if (fetching) store_slices<K, T>(ahead, walk, tile);
         slice += kAhead;
       }
       bias += kQSlabs * kNP * 8;
     };
-    if (p.has_q) project(std::false_type{}, p.q + block * kBlock);
-    project(std::true_type{}, p.v + block * kBlock);
-    load_tile<K, T>(slice, walk, tile, p.x, next_origin, p.grid, taps);
+    if (p.has_q) project(std::false_type{}, p.q);
+    project(std::true_type{}, p.v);
+    if constexpr (kCopied) {
+      cp_async_wait<0>();
+    } else {
+      load_tile<K, T>(slice, walk, tile, stream, next_origin, p.grid, taps);
+    }
   }
   cp_async_wait<0>();
 }
 
-template <typename K, int C, int WY>
+template <typename K, typename S, int C, int WY, int M>
 void launch_lfe_tile(const LfeArgs& a, cudaStream_t stream) {
-  launch_kernel(&lfe_kernel<K, C, 4, WY>, dim3(static_cast<unsigned>(a.shape.blocks)), 128 * WY,
+  launch_kernel(&lfe_kernel<K, S, C, WY, M>, dim3(static_cast<unsigned>(a.shape.blocks)), 128 * WY,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }
 
-template <typename K>
+// The shapes that are compiled: tiles 1 or 2 blocks high, and 4 for a narrow 16-bit stream.
+template <typename K, typename S>
 void launch_lfe_as(int channels, const LfeArgs& a, cudaStream_t stream) {
   if (channels == 180) {
-    a.shape.tile_y == 2 ? launch_lfe_tile<K, 180, 2>(a, stream)
-                        : launch_lfe_tile<K, 180, 1>(a, stream);
-  } else {
-    a.shape.tile_y == 2 ? launch_lfe_tile<K, 60, 2>(a, stream)
-                        : launch_lfe_tile<K, 60, 1>(a, stream);
+    a.shape.tile_y == 2 ? launch_lfe_tile<K, S, 180, 2, 1>(a, stream)
+                        : launch_lfe_tile<K, S, 180, 1, 1>(a, stream);
+    return;
   }
+  if constexpr (std::is_same_v<S, __half>) {
+    if (a.shape.tile_y == 4) return launch_lfe_tile<K, S, 60, 2, 2>(a, stream);
+  }
+  a.shape.tile_y == 2 ? launch_lfe_tile<K, S, 60, 2, 1>(a, stream)
+                      : launch_lfe_tile<K, S, 60, 1, 1>(a, stream);
 }
 
 }  // namespace elan::cuda

@@ -1,6 +1,6 @@
 // The fused LFE of lfe.cuh on Hopper's own instructions, for 180 channels in 16 bits: the same
-// tile, the same chain from conv0 to project_inp in registers, but products of a whole warpgroup
-// with weights straight from shared memory, and a warp that does nothing but bring the weights.
+// chain from conv0 to project_inp in registers, but products of a whole warpgroup with weights
+// straight from shared memory, and a warp that does nothing but bring the weights.
 
 #include "cuda/kernels/tile.cuh"
 #include "cuda/kernels/wgmma.cuh"
@@ -11,7 +11,7 @@ namespace {
 constexpr ChannelLayout kL = layout_of(180);
 constexpr int kU = kL.units, kHT = kL.hidden_tiles, kGU = kL.group_units;
 // Two warpgroups compute; of a third one thread brings the weights. Registers move from it to them.
-constexpr int kComputeThreads = 256, kThreads = 384;
+constexpr int kGroupThreads = 128, kComputeThreads = 2 * kGroupThreads, kThreads = 384;
 
 #if ELAN_HOPPER
 
@@ -37,8 +37,9 @@ struct SlabQueue {
   }
 };
 
-__device__ __forceinline__ void compute_barrier() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kComputeThreads) : "memory");
+// The 128 threads of a warpgroup.
+__device__ __forceinline__ void group_barrier(int group) {
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory");
 }
 
 __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::uint32_t slabs,
@@ -64,30 +65,219 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::ui
   }
 }
 
+// Each of the two warpgroups has a tile of 16 x 4 pixels of its own, so that one's products run
+// while the other waits or computes; they only share the weights.
+template <bool F16, typename S>
+__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile, const int* taps,
+                                        const int* steps, const int* back, const float* biases,
+                                        SlabQueue queue) {
+  using K = Codec16<F16>;
+  using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
+  using UnitA = UnitA2;
+  constexpr bool kCopied = std::is_same_v<S, __half>;
+  const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
+  const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
+  const int lane = thread & 31, wx = thread >> 5;
+  const int g = lane >> 2, t = lane & 3;
+  const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
+  const S* stream = static_cast<const S*>(p.x);
+  S* result = static_cast<S*>(p.y);
+  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
+  const auto origin = [&](int index) {
+    TileOrigin o = tile_origin<4, 2>(index, p.grid);
+    o.y += 4 * warpgroup;
+    return o;
+  };
+  const TileWalk<T> start(thread);
+  const auto bring = [&](int index) {
+    if (index >= tiles) return;
+    if constexpr (kCopied) {
+      copy_tile(start, tile_address, stream, origin(index), p.grid, taps, steps);
+      cp_async_commit();
+    } else {
+      TileWalk<T> walk = start;
+      load_tile<K, T>(0, walk, tile, stream, origin(index), p.grid, taps);
+    }
+  };
+
+  const int own_place = ((g >> 2) + 1) * T::kRow + wx * 4 + (g & 3) + 1;
+  const std::uint32_t base = K::lane_base(lane, [&](int r) {
+    return static_cast<std::uint32_t>(((r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
+  });
+  const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
+  int index = static_cast<int>(blockIdx.x);
+  bring(index);
+
+#pragma unroll 1
+  for (; index < tiles; index += static_cast<int>(gridDim.x)) {
+    const TileOrigin o = origin(index);
+    const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
+    if constexpr (kCopied) cp_async_wait<0>();
+    group_barrier(warpgroup);  // the tile is there
+
+    float out[kU][4];
+    if constexpr (kCopied) start_from_tile<T>(out, tile + own_place * T::kPitch, back, p.scale1, t);
+    // The operands of a group's conv0 are fetched while conv1 of the one before runs.
+    UnitA a[kU + 1];
+    const auto fetch = [&](int group) {
+      const std::uint32_t at = base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
+#pragma unroll
+      for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
+      K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
+      a[kU] = {};
+    };
+    fetch(0);
+#pragma unroll 1
+    for (int group = 0; group < p.groups; ++group) {
+      const int dy = p.hidden_y[group], dx = p.hidden_x[group];
+      const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
+      const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
+      const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
+      float hidden[kHT][4];
+      std::uint32_t slab = queue.wait();
+      wgmma_fence();
+#pragma unroll
+      for (int u = 0; u < kU; u += 2) {
+        wgmma<F16>(hidden, a[u], a[u + 1], core_descriptor(slab + u * kHT * 128, kHT), u > 0);
+      }
+      wgmma_commit();
+      wgmma_wait<0>(hidden);
+      queue.release(lane);
+      UnitA h[kHT + 1];
+#pragma unroll
+      for (int n = 0; n < kHT; ++n) {
+        const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
+        const float c[4] = {fmaf(hidden[n][0], unscale0, b.x), fmaf(hidden[n][1], unscale0, b.y),
+                            fmaf(hidden[n][2], unscale0, b.x), fmaf(hidden[n][3], unscale0, b.y)};
+        h[n] = K::encode_relu(c);
+        keep_rows(h[n], in0, in1);
+      }
+      h[kHT] = {};
+      slab = queue.wait();
+      wgmma_fence();
+#pragma unroll
+      for (int u = 0; u < kHT; u += 2) {
+        wgmma<F16>(out, h[u], h[u + 1], core_descriptor(slab + u * kU * 128, kU),
+                   kCopied || group + u > 0);
+      }
+      wgmma_commit();
+      if (group + 1 < p.groups) fetch(group + 1);
+      wgmma_wait<0>(out);
+      queue.release(lane);
+    }
+
+    // The residual; y leaves and stays as an operand.
+    UnitA y[kU + 1];
+    y[kU] = {};
+    const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
+    const std::size_t row0 = pixel * (8 * kU),
+                      row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
+    constexpr int kHalf = kU / 4 * 2;
+    [[maybe_unused]] RowPair<S, kU, kHalf> first;
+    [[maybe_unused]] RowPair<S, kU, kU - kHalf> second;
+    if constexpr (!kCopied) {
+      first.fetch(0, stream + row0, stream + row1, t);
+      second.fetch(kHalf, stream + row0, stream + row1, t);
+    }
+    group_barrier(warpgroup);  // nobody reads the tile any more: the next one may come in
+    if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
+#pragma unroll
+    for (int n = 0; n < kU; ++n) {
+      const float2 b = bias_at(kHopperBias1 + n * 8);
+      out[n][0] = fmaf(out[n][0], unscale1, b.x);
+      out[n][1] = fmaf(out[n][1], unscale1, b.y);
+      out[n][2] = fmaf(out[n][2], unscale1, b.x);
+      out[n][3] = fmaf(out[n][3], unscale1, b.y);
+    }
+    auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
+    auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
+    if constexpr (!kCopied) {
+      first.add(low);
+      second.add(high);
+    }
+    store_rows<kU>(low, 0, result + row0, result + row1, t);
+    store_rows<kU>(high, kHalf, result + row0, result + row1, t);
+#pragma unroll
+    for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
+
+    // One slab is a window group of q or v; the next one's products run while one is stored.
+    const int block = (o.image * p.grid.height + o.y) / 4 * (p.grid.width / 4) + o.x / 4 + wx;
+    const std::size_t block_at = block * block_bytes(kL, 2);
+    float acc[2][kGU][4];
+    const auto begin = [&](float(&d)[kGU][4]) {
+      const std::uint32_t slab = queue.wait();
+      wgmma_fence();
+#pragma unroll
+      for (int u = 0; u < kU; u += 2) {
+        wgmma<F16>(d, y[u], y[u + 1], core_descriptor(slab + u * kGU * 128, kGU), u > 0);
+      }
+      wgmma_commit();
+    };
+    const auto project = [&](auto is_v, const float* bias, char* to) {
+      begin(acc[0]);
+#pragma unroll
+      for (int s = 0; s < kWindowGroups; ++s) {
+        auto& d = acc[s % 2];
+        if (s + 1 < kWindowGroups) {
+          begin(acc[(s + 1) % 2]);
+          wgmma_wait<1>(d);
+        } else {
+          wgmma_wait<0>(d);
+        }
+        queue.release(lane);
+        UnitA u[kGU];
+#pragma unroll
+        for (int n = 0; n < kGU; ++n) {
+          const float2 b = *(reinterpret_cast<const float2*>(bias + (s * kGU + n) * 8) + t);
+          const float c[4] = {
+              fmaf(d[n][0], unscale_project, b.x), fmaf(d[n][1], unscale_project, b.y),
+              fmaf(d[n][2], unscale_project, b.x), fmaf(d[n][3], unscale_project, b.y)};
+          u[n] = K::encode(c);
+          if (decltype(is_v)::value) K::transpose(u[n]);
+        }
+        char* at = to + s * group_bytes(kL, 2);
+        if (s == kWindowGroups - 1) {
+          store_cores(u, at, lane);
+        } else {
+          store_units<K, kGU, !decltype(is_v)::value>(u, at, lane);
+        }
+      }
+    };
+    const float* bias = biases + kHopperBiasProject;
+    if (p.has_q) project(std::false_type{}, bias, p.q + block_at);
+    if (p.has_q) bias += kWindowGroups * kGU * 8;
+    project(std::true_type{}, bias, p.v + block_at);
+    if constexpr (!kCopied) bring(index + static_cast<int>(gridDim.x));
+  }
+}
+
 #endif
 
-template <bool F16, bool HasQ>
+template <bool F16, typename S>
 __global__ __launch_bounds__(kThreads,
                              1) void lfe_hopper_kernel(const __grid_constant__ LfeArgs p) {
 #if ELAN_HOPPER
-  using K = Codec16<F16>;
-  using T = PictureTile<K, 180, 4, 2>;
-  using UnitA = UnitA2;
+  using T = PictureTile<Codec16<F16>, 180, 4, 1, kGroupThreads>;
+  static_assert(T::kBytes == kHopperTileBytes);
 
   extern __shared__ __align__(128) char shared[];
-  __shared__ int taps[kMaxChunks];
+  __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages];
-  const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  const std::uint32_t slabs = tile_address + T::kBytes;
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto slabs = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)) + 2 * T::kBytes;
   const auto full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
   const std::uint32_t empty = full + 8 * kHopperStages;
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
 
   allow_next();
-  if (thread < kMaxChunks) taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
-  float* biases = reinterpret_cast<float*>(shared + T::kBytes + kHopperStages * kHopperStageBytes);
-  const int projected = kWindowGroups * kGU * 8 * (HasQ ? 2 : 1);
+  if (thread < kMaxChunks) {
+    taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
+    back[thread] = way_back<T>(thread, taps[thread]);
+    steps[thread] = step_to<T>(thread, taps[thread], p.grid.width);
+  }
+  float* biases =
+      reinterpret_cast<float*>(shared + 2 * T::kBytes + kHopperStages * kHopperStageBytes);
+  const int projected = kWindowGroups * kGU * 8 * (p.has_q ? 2 : 1);
   for (int i = thread; i < kHopperBias0 + p.groups * kHT * 8; i += kThreads) {
     if (i < kHopperBiasProject) {
       biases[i] = p.bias1[i];
@@ -105,204 +295,42 @@ __global__ __launch_bounds__(kThreads,
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-  if (warp >= kComputeThreads / 32) {
+  if (thread >= kComputeThreads) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (thread == kComputeThreads) bring_slabs(p, tiles, slabs, full, empty);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     wait_for_previous();
-    const int g = lane >> 2, t = lane & 3;
-    const int wx = warp % 4, wy = warp / 4;
-    const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
-    SlabQueue queue{slabs, full, empty};
-    int index = static_cast<int>(blockIdx.x);
-    if (index < tiles) {
-      TileWalk<T> walk(thread);
-      load_tile<K, T>(0, walk, shared, p.x, tile_origin<4, 2>(index, p.grid), p.grid, taps);
-    }
-    const std::uint32_t base = K::lane_base(lane, [&](int r) {
-      return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *
-                                        T::kPitch);
-    });
-    const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
-
-    for (; index < tiles; index += static_cast<int>(gridDim.x)) {
-      const TileOrigin o = tile_origin<4, 2>(index, p.grid);
-      const int y0 = o.y + wy * 4 + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
-      compute_barrier();  // the tile is there
-
-      float out[kU][4];
-#pragma unroll 1
-      for (int group = 0; group < p.groups; ++group) {
-        const int dy = p.hidden_y[group], dx = p.hidden_x[group];
-        const std::uint32_t at = base + (dy * T::kRow + dx) * T::kPitch;
-        UnitA a[kU + 1];
-#pragma unroll
-        for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
-        K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
-        a[kU] = {};
-
-        float hidden[kHT][4];
-        std::uint32_t slab = queue.wait();
-        wgmma_fence();
-#pragma unroll
-        for (int u = 0; u < kU; u += 2) {
-          wgmma<F16>(hidden, a[u], a[u + 1], core_descriptor(slab + u * kHT * 128, kHT), u > 0);
-        }
-        wgmma_commit();
-        wgmma_wait<0>(hidden);  // and the last group's conv1
-        queue.release(lane);
-
-        const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
-        const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
-        const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
-        UnitA h[kHT + 1];
-#pragma unroll
-        for (int n = 0; n < kHT; ++n) {
-          const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
-          float c[4] = {
-              relu(fmaf(hidden[n][0], unscale0, b.x)), relu(fmaf(hidden[n][1], unscale0, b.y)),
-              relu(fmaf(hidden[n][2], unscale0, b.x)), relu(fmaf(hidden[n][3], unscale0, b.y))};
-          c[0] = in0 ? c[0] : 0.F;
-          c[1] = in0 ? c[1] : 0.F;
-          c[2] = in1 ? c[2] : 0.F;
-          c[3] = in1 ? c[3] : 0.F;
-          h[n] = K::encode(c);
-        }
-        h[kHT] = {};
-        slab = queue.wait();
-        wgmma_fence();
-#pragma unroll
-        for (int u = 0; u < kHT; u += 2) {
-          wgmma<F16>(out, h[u], h[u + 1], core_descriptor(slab + u * kU * 128, kU), group + u > 0);
-        }
-        wgmma_commit();
-        wgmma_wait<0>(out);
-        queue.release(lane);
-      }
-
-      // The residual; y leaves in FP32 and stays as an operand.
-      UnitA y[kU + 1];
-      y[kU] = {};
-      const auto pixel =
-          (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
-      const std::size_t row0 = pixel * (8 * kU),
-                        row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
-      constexpr int kHalf = kU / 4 * 2;
-      RowPair<kU, kHalf> first;
-      RowPair<kU, kU - kHalf> second;
-      first.fetch(0, p.x + row0, p.x + row1, t);
-      second.fetch(kHalf, p.x + row0, p.x + row1, t);
-#pragma unroll
-      for (int n = 0; n < kU; ++n) {
-        const float2 b = bias_at(kHopperBias1 + n * 8);
-        out[n][0] = fmaf(out[n][0], unscale1, b.x);
-        out[n][1] = fmaf(out[n][1], unscale1, b.y);
-        out[n][2] = fmaf(out[n][2], unscale1, b.x);
-        out[n][3] = fmaf(out[n][3], unscale1, b.y);
-      }
-      auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
-      auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
-      first.add(low);
-      store_rows<kU>(low, 0, p.y + row0, p.y + row1, t);
-      second.add(high);
-      store_rows<kU>(high, kHalf, p.y + row0, p.y + row1, t);
-#pragma unroll
-      for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
-
-      compute_barrier();  // nobody reads the tile any more: the next one may come in
-      const int next = index + static_cast<int>(gridDim.x);
-      const TileOrigin next_origin = tile_origin<4, 2>(next, p.grid);
-      constexpr int kAhead = 3;
-      int slice = next < tiles ? 0 : T::kSlices;
-      TileWalk<T> walk(thread);
-      const float4* next_image = tile_image<T>(p.x, next_origin, p.grid);
-      const int block =
-          ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
-      constexpr std::size_t kBlock = block_bytes(kL, 2);
-
-      // One slab is a window group of q or v; the next one's products run while one is stored.
-      constexpr int kSlabs = kWindowGroups * (HasQ ? 2 : 1);
-      float acc[2][kGU][4];
-      const auto begin = [&](float(&d)[kGU][4]) {
-        const std::uint32_t slab = queue.wait();
-        wgmma_fence();
-#pragma unroll
-        for (int u = 0; u < kU; u += 2) {
-          wgmma<F16>(d, y[u], y[u + 1], core_descriptor(slab + u * kGU * 128, kGU), u > 0);
-        }
-        wgmma_commit();
-      };
-      begin(acc[0]);
-#pragma unroll
-      for (int s = 0; s < kSlabs; ++s) {
-        float4 ahead[kAhead];
-        const bool fetching = slice < T::kSlices;
-        if (fetching) fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
-        auto& d = acc[s % 2];
-        if (s + 1 < kSlabs) {
-          begin(acc[(s + 1) % 2]);
-          wgmma_wait<1>(d);
-        } else {
-          wgmma_wait<0>(d);
-        }
-        queue.release(lane);
-        if (fetching) {
-          store_slices<K, T>(ahead, walk, shared);
-          fetch_slices<T>(ahead, walk, next_image, next_origin, p.grid, taps);
-        }
-        constexpr int kFirstV = HasQ ? kWindowGroups : 0;
-        UnitA u[kGU];
-#pragma unroll
-        for (int n = 0; n < kGU; ++n) {
-          const float2 b = bias_at(kHopperBiasProject + (s * kGU + n) * 8);
-          const float c[4] = {
-              fmaf(d[n][0], unscale_project, b.x), fmaf(d[n][1], unscale_project, b.y),
-              fmaf(d[n][2], unscale_project, b.x), fmaf(d[n][3], unscale_project, b.y)};
-          u[n] = K::encode(c);
-          if (s >= kFirstV) K::transpose(u[n]);
-        }
-        if (s >= kFirstV) {
-          store_units<K, kGU, false>(u, p.v + block * kBlock + (s - kFirstV) * group_bytes(kL, 2),
-                                     lane);
-        } else {
-          store_units<K, kGU, true>(u, p.q + block * kBlock + s * group_bytes(kL, 2), lane);
-        }
-        if (fetching) store_slices<K, T>(ahead, walk, shared);
-        slice += 2 * kAhead;
-      }
-      load_tile<K, T>(slice, walk, shared, p.x, next_origin, p.grid, taps);
-    }
+    compute<F16, S>(p, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps, back,
+                    biases, {slabs, full, empty});
   }
 #else
   __trap();
 #endif
 }
 
+using LfeKernel = void (*)(LfeArgs);
+constexpr LfeKernel kKernels[] = {&lfe_hopper_kernel<true, __half>, &lfe_hopper_kernel<true, float>,
+                                  &lfe_hopper_kernel<false, float>};
+
 }  // namespace
 
 bool hopper_compiled() {
   cudaFuncAttributes attributes{};
-  const void* kernel = reinterpret_cast<const void*>(&lfe_hopper_kernel<true, true>);
-  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion == 90 &&
-         attributes.binaryVersion == 90;
+  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kKernels[0])) ==
+             cudaSuccess &&
+         attributes.ptxVersion == 90 && attributes.binaryVersion == 90;
 }
 
-void prepare_hopper() {
-  for (const void* kernel : {reinterpret_cast<const void*>(&lfe_hopper_kernel<true, true>),
-                             reinterpret_cast<const void*>(&lfe_hopper_kernel<true, false>),
-                             reinterpret_cast<const void*>(&lfe_hopper_kernel<false, true>),
-                             reinterpret_cast<const void*>(&lfe_hopper_kernel<false, false>)}) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         hopper_shared_bytes());
+void prepare_lfe_hopper() {
+  for (const LfeKernel kernel : kKernels) {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_shared_bytes());
   }
 }
 
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
-  const auto kernel =
-      operand == Operand::fp16
-          ? (a.has_q ? &lfe_hopper_kernel<true, true> : &lfe_hopper_kernel<true, false>)
-          : (a.has_q ? &lfe_hopper_kernel<false, true> : &lfe_hopper_kernel<false, false>);
+  const LfeKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
   launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }

@@ -8,7 +8,7 @@ namespace {
 
 template <typename K, int C, int N, int WY>
 __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ TailArgs p) {
-  using T = PictureTile<K, C, 4, WY>;
+  using T = PictureTile<K, C, 4, WY, 128 * WY>;
   using UnitA = typename K::UnitA;
   constexpr int kU = layout_of(C).units;
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, K::kWords / 2);
@@ -26,7 +26,11 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   wait_for_previous();
   const TileOrigin o = tile_origin<4, WY>(static_cast<int>(blockIdx.x), p.grid);
   TileWalk<T> walk(thread);
-  load_tile<K, T>(0, walk, shared, p.x, o, p.grid, taps);
+  if (p.half) {
+    load_tile<K, T>(0, walk, shared, static_cast<const __half*>(p.x), o, p.grid, taps);
+  } else {
+    load_tile<K, T>(0, walk, shared, static_cast<const float*>(p.x), o, p.grid, taps);
+  }
   const std::uint32_t base = K::lane_base(lane, [&](int r) {
     return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *
                                       T::kPitch);
@@ -37,15 +41,17 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   for (int tap = 0; tap < 9; ++tap) {
     const char* slab = ring.next();
     const std::uint32_t at = base + ((tap / 3 - 1) * T::kRow + tap % 3 - 1) * T::kPitch;
-    float part[N][4] = {};  // tensor cores round sums toward zero: keep their chains short
+    float part[1][N][4] = {};  // tensor cores round sums toward zero: keep their chains short
     multiply<K, N, kU>(
         part, slab, lane,
-        [&](int u, UnitA& a0, UnitA& a1) { K::load_pair(a0, a1, tile_address, at, T::kExtra, u); },
-        [&](int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
+        [&](int, int u, UnitA& a0, UnitA& a1) {
+          K::load_pair(a0, a1, tile_address, at, T::kExtra, u);
+        },
+        [&](int, int u, UnitA& a) { K::load_one(a, tile_address, at, T::kExtra, u); });
 #pragma unroll
     for (int n = 0; n < N; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) acc[n][i] += part[n][i];
+      for (int i = 0; i < 4; ++i) acc[n][i] += part[0][n][i];
     }
   }
   cp_async_wait<0>();

@@ -17,11 +17,15 @@ namespace elan::cuda {
 
 #if ELAN_HOPPER
 
+// From one core matrix to the one 8 k, or 8 columns, further: bytes.
+__device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int next_k,
+                                                         int next_columns) {
+  return static_cast<std::uint64_t>((address & 0x3ffffU) >> 4) |
+         static_cast<std::uint64_t>(next_k >> 4) << 16 |
+         static_cast<std::uint64_t>(next_columns >> 4) << 32;
+}
 __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int tiles) {
-  const std::uint64_t start = (address & 0x3ffffU) >> 4;
-  const std::uint64_t next_k = static_cast<std::uint64_t>(tiles) * 128 >> 4;
-  constexpr std::uint64_t kNextColumns = 128 >> 4;
-  return start | next_k << 16 | kNextColumns << 32;
+  return core_descriptor(address, tiles * 128, 128);
 }
 
 __device__ __forceinline__ void wgmma_fence() {
@@ -123,6 +127,30 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23
 
+// The same with A in shared memory, too, and 32 columns.
+#define ELAN_WGMMA_SHARED_4(TYPE)                                                                 \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE                                 \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"                                     \
+      "}, %16, %17, p, 1, 1, 0, 0;}"                                                              \
+      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3])                                \
+      : "l"(a), "l"(b), "r"(accumulate))
+
+template <bool F16>
+__device__ __forceinline__ void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b,
+                                             int accumulate) {
+  if constexpr (F16) {
+    ELAN_WGMMA_SHARED_4("f16");
+  } else {
+    ELAN_WGMMA_SHARED_4("bf16");
+  }
+}
+#undef ELAN_WGMMA_SHARED_4
+
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
 }
@@ -148,6 +176,19 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
           "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
+}
+
+// Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,
+// transposed): [half of the tokens][unit].
+template <int N>
+__device__ __forceinline__ void store_cores(const UnitA2 (&u)[N], char* p, int lane) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      reinterpret_cast<std::uint32_t*>(p + (h * N + n) * 128)[lane] = u[n].r[h];
+    }
+  }
 }
 
 #endif

@@ -1,0 +1,172 @@
+// The GMSA of gmsa.cuh on Hopper's own instructions, for 180 channels in 16 bits: windows of 16 and
+// project_out as products of a whole warpgroup, 64 queries, whose keys, values and weights come
+// straight from shared memory, brought there by bulk copies.
+
+#include "cuda/kernels/gmsa.cuh"
+#include "cuda/kernels/wgmma.cuh"
+
+namespace elan::cuda {
+namespace {
+
+constexpr ChannelLayout kL = layout_of(180);
+constexpr int kU = kL.units, kGU = kL.group_units, kThreads = 256;
+constexpr int kGroup = static_cast<int>(group_bytes(kL, 2));
+constexpr std::size_t kBlock = block_bytes(kL, 2);
+constexpr int kWindow = 16 * kGroup;  // q or v of a window of 16
+
+#if ELAN_HOPPER
+
+// The 256 keys of a window, 32 at a time, for the warpgroup's 64 queries. q and v: the window in
+// shared memory, as store_cores() left it; own, own_units: the warpgroup's and the warp's queries
+// there.
+template <bool F16>
+__device__ __forceinline__ void attend_window(UnitA2* o, std::uint32_t own, std::uint32_t q_window,
+                                              std::uint32_t v_window, const char* own_units,
+                                              int lane) {
+  using K = Codec16<F16>;
+  constexpr int kHalf = kGroup / 2, kStep = 2 * kGroup;
+  Attention<kGU> a;
+  {
+    UnitA2 q[kGU];
+#pragma unroll
+    for (int u = 0; u < kGU; ++u) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        q[u].r[h] = reinterpret_cast<const std::uint32_t*>(own_units + h * kHalf + u * 128)[lane];
+      }
+    }
+    start<K>(a, q, lane);
+  }
+#pragma unroll 1
+  for (int i = 0; i < 8; ++i) {
+    float s[4][4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) clear<K>(s[n], a);
+    wgmma_fence();
+#pragma unroll
+    for (int u = 0; u < kGU; u += 2) {
+      wgmma_shared<F16>(s, core_descriptor(own + u * 128, 128, kHalf),
+                        core_descriptor(q_window + i * kStep + u * 128, 128, kHalf), 1);
+    }
+    wgmma_commit();
+    wgmma_wait<0>(s);
+    UnitA2 weights[4];
+    weigh<K>(a, s, weights);
+    wgmma_fence();
+#pragma unroll
+    for (int n = 0; n < 4; n += 2) {
+      wgmma<F16>(a.out, weights[n], weights[n + 1],
+                 core_descriptor(v_window + i * kStep + n * kHalf, kHalf, 128), 1);
+    }
+    wgmma_commit();
+    wgmma_wait<0>(a.out);
+  }
+  finish<K>(a, o, lane);
+}
+
+#endif
+
+template <bool F16, typename S>
+__global__ __launch_bounds__(kThreads,
+                             2) void gmsa_hopper_kernel(const __grid_constant__ GmsaArgs p) {
+#if ELAN_HOPPER
+  using K = Codec16<F16>;
+  extern __shared__ __align__(128) char shared[];
+  __shared__ __align__(8) std::uint64_t barriers[1 + kHopperOutSlabs];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
+  const int g = lane >> 2, t = lane & 3;
+  const QueryBlock place(p.grid, p.shifted, warp);
+  const auto window = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const auto window_full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
+  // The first slabs of weights have places of their own, the last comes where the window was.
+  const auto slab_at = [&](int s) {
+    return s < kHopperOutStages ? window + 2 * kWindow + s * kHopperOutBytes : window;
+  };
+  const auto bring_slab = [&](int s) {
+    const std::uint32_t full = window_full + 8 * (1 + s);
+    barrier_expect(full, kHopperOutBytes);
+    copy_bulk(slab_at(s), p.weights + s * kHopperOutBytes, kHopperOutBytes, full);
+  };
+
+  allow_next();
+  if (thread == 0) {
+    for (int i = 0; i < 1 + kHopperOutSlabs; ++i) barrier_init(window_full + 8 * i, 1);
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  wait_for_previous();
+  if (warp == 0) {
+    if (lane == 0) barrier_expect(window_full, 2 * kWindow);
+    __syncwarp();
+    const int b = lane % 16, is_v = lane / 16;
+    const std::size_t from =
+        place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock + 2 * kGroup;
+    copy_bulk(window + is_v * kWindow + b * kGroup, (is_v != 0 ? p.v : p.q) + from, kGroup,
+              window_full);
+    if (lane == 0) {
+      for (int s = 0; s < kHopperOutStages; ++s) bring_slab(s);
+    }
+    __syncwarp();
+  }
+
+  UnitA2 o[kWindowGroups * kGU];
+  attend_small<K, kGU, kBlock, kGroup>(p, place, o, lane);
+  barrier_wait(window_full, 0);
+  attend_window<F16>(o + 2 * kGU, window + place.in_window / 4 * 4 * kGroup, window,
+                     window + kWindow, shared + place.in_window * kGroup, lane);
+  __syncthreads();  // nobody reads the window any more
+  if (thread == 0) bring_slab(kHopperOutSlabs - 1);
+
+  const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
+  const std::size_t row0 =
+      (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) * (8 * kU);
+  const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
+  const S* y = static_cast<const S*>(p.y);
+  S* x = static_cast<S*>(p.x);
+#pragma unroll 1
+  for (int slab = 0; slab < kHopperOutSlabs; ++slab) {
+    const int first = slab * kHopperOutTiles;
+    float acc[kHopperOutTiles][4];
+    barrier_wait(window_full + 8 * (1 + slab), 0);
+    const std::uint32_t weights = slab_at(slab);
+    wgmma_fence();
+#pragma unroll
+    for (int u = 0; u < kWindowGroups * kGU; u += 2) {
+      wgmma<F16>(acc, o[u], o[u + 1],
+                 core_descriptor(weights + u * kHopperOutTiles * 128, kHopperOutTiles), u > 0);
+    }
+    wgmma_commit();
+    RowPair<S, kU, kHopperOutTiles> residual;
+    residual.fetch(first, y + row0, y + row1, t);
+    wgmma_wait<0>(acc);
+    add_bias<kU>(acc, first, p.bias, p.unscale, t);
+    residual.add(acc);
+    store_rows<kU>(acc, first, x + row0, x + row1, t);
+  }
+#else
+  __trap();
+#endif
+}
+
+using GmsaKernel = void (*)(GmsaArgs);
+constexpr GmsaKernel kKernels[] = {&gmsa_hopper_kernel<true, __half>,
+                                   &gmsa_hopper_kernel<true, float>,
+                                   &gmsa_hopper_kernel<false, float>};
+
+}  // namespace
+
+void prepare_gmsa_hopper() {
+  for (const GmsaKernel kernel : kKernels) {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, hopper_gmsa_shared_bytes());
+  }
+}
+
+void launch_gmsa_hopper(Operand operand, const GmsaArgs& a, cudaStream_t stream) {
+  const GmsaKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
+  const int tiles = a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch;
+  launch_kernel(kernel, dim3(static_cast<unsigned>(tiles)), kThreads,
+                static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
+}
+
+}  // namespace elan::cuda
