@@ -47,13 +47,16 @@ std::string checked_device(const std::string& device) {
   const auto colon = device.find(':');
   const std::string kind = device.substr(0, colon);
   const bool listed = colon != std::string::npos;
+  if (listed && kind == "tensorrt" && device.ends_with(".plan")) return device;
   const bool known = listed ? (kind == "cuda" || kind == "tensorrt") &&
                                   is_index_list(std::string_view(device).substr(colon + 1))
                             : kind == "auto" || kind == "cpu" || kind == "reference" ||
                                   kind == "cuda" || kind == "tensorrt";
   if (!known) {
-    usage("--device: expected auto, cpu, reference, cuda[:N,...] or tensorrt[:N,...], found " +
-          device);
+    usage(
+        "--device: expected auto, cpu, reference, cuda[:N,...], tensorrt[:N] or "
+        "tensorrt:FILE.plan, found " +
+        device);
   }
   return device;
 }
@@ -213,9 +216,10 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
            "light, full, another shipped model's name, or a .safetensors file; "
            "elan-sr info lists them (default: light)");
   add_number(app, "-s,--scale", a.scale, {1, 64}, "how many times larger (default: 4)");
-  add_text(app, "-d,--device", a.device, "DEVICE",
-           "auto, cpu, reference, cuda, cuda:N,N or tensorrt (default: auto); one that is named "
-           "is never replaced by another");
+  add_text(
+      app, "-d,--device", a.device, "DEVICE",
+      "auto, cpu, reference, cuda, cuda:N,N, tensorrt or tensorrt:FILE.plan (default: auto); one "
+      "that is named is never replaced by another");
   add_text(app, "-g,--gpu", a.gpu, "LIST", "GPUs by number, 0,1; -1 means the CPU");
   add_text(app, "-p,--precision", a.precision, "NAME",
            "fp32, tf32, bf16, fp16, fp8, int8 or fp64 (default: the device's)");

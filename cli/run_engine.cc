@@ -6,6 +6,7 @@
 
 #include "elan/version.h"
 #include "models.h"
+#include "tensorrt_device.h"
 #include "terminal.h"
 
 namespace elan::cli {
@@ -26,7 +27,7 @@ LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments) 
                                       ", the scale of " + path.string() + "; found " +
                                       std::to_string(arguments.scale));
   }
-  LoadedEngine loaded{std::move(path), Engine(std::move(model), options)};
+  LoadedEngine loaded{std::move(path), make_engine(std::move(model), options)};
   for (const std::string& warning : loaded.engine.warnings()) print_warning("", warning);
   return loaded;
 }

@@ -20,6 +20,7 @@
 #include "reporter.h"
 #include "run_engine.h"
 #include "signals.h"
+#include "tensorrt_device.h"
 
 namespace elan::cli {
 namespace {
@@ -70,7 +71,7 @@ class Engines {
                                           " for model " + path.string() + ", found " +
                                           std::to_string(scale));
       }
-      engine = std::make_unique<Engine>(std::move(model), options_);
+      engine = std::make_unique<Engine>(make_engine(std::move(model), options_));
       for (const std::string& text : engine->warnings()) reporter_.warning("", text);
     }
     return *engine;

@@ -21,6 +21,7 @@ complete -c elan-sr -n __fish_use_subcommand -f -a eval -d 'Measure PSNR and SSI
 complete -c elan-sr -n __fish_use_subcommand -f -a compare -d 'Measure how far one run is from another'
 complete -c elan-sr -n __fish_use_subcommand -f -a tune -d 'Find the precision that each operation needs'
 complete -c elan-sr -n __fish_use_subcommand -f -a export -d 'Write a model as ONNX, for other runtimes'
+complete -c elan-sr -n __fish_use_subcommand -f -a build -d 'Build a TensorRT engine'
 complete -c elan-sr -n __fish_use_subcommand -f -a info -d 'Describe a model, or list the shipped ones'
 complete -c elan-sr -n __fish_use_subcommand -f -a help -d 'Say more about a command'
 complete -c elan-sr -n __fish_use_subcommand -l version -d 'Print version, build and formats'
@@ -106,6 +107,21 @@ complete -c elan-sr -n '__fish_seen_subcommand_from export' -l size -x -d 'Fix t
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l padding -x -a 'inside outside' -d 'Where the picture is padded'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16' -d Arithmetic
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plugins -d 'One node for each module'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -a '(__elan_sr_models)'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s o -l output -r -F -d 'Engine to write; default: the cache'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s p -l precision -x -a 'fp32 tf32 fp16' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l size -x -d 'Build for one size'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l min -x -d 'Smallest size'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l opt -x -d 'Size to be fastest at'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l max -x -d 'Largest size'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l batch -x -d 'Pictures in one pass, at most'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l plugins -d 'Compute the body with the kernels of this project'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l loose -d 'TensorRT 8.6: FP16 anywhere'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s g -l gpu -x -d 'GPU by number'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l again -d 'Build even if the cache has the engine'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -f -a '(__elan_sr_models)'
 complete -c elan-sr -n '__fish_seen_subcommand_from info' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'

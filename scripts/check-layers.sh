@@ -15,6 +15,7 @@ declare -A allowed=(
   [quality]='core model backend.h engine'
   [onnx]='core model'
   [onnx/plugin_nodes.cc]='core model onnx cuda' # the plugins' streams are the kernels'
+  [tensorrt]='core model backend.h onnx cuda'
   [picture]='core'
 )
 

@@ -11,6 +11,9 @@
 
 namespace elan {
 
+constexpr const char* kPluginDomain = "elan_sr";  // of plugin nodes
+constexpr const char* kPluginVersion = "1";       // of their fields and tensors
+
 struct PictureSize {
   int width = 0, height = 0;  // pixels
 };

@@ -8,12 +8,10 @@
 
 #include "elan/precision.h"
 #include "model/network.h"
+#include "onnx/export.h"
 #include "onnx/graph.h"
 
 namespace elan {
-
-constexpr const char* kPluginDomain = "elan_sr";
-constexpr const char* kPluginVersion = "1";
 
 // What every plugin node says beside its weights.
 struct PluginContext {
