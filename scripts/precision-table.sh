@@ -4,8 +4,8 @@
 #
 #   scripts/precision-table.sh DEVICE DATA...     cpu Set5 Set14; needs a Release build
 #
-# Rows: the device's precisions, the plans plans/MODEL-DEVICE*.json and the 8-bit weights
-# models/MODEL-int8*.safetensors where there are some. MODELS="elan_light_x4 elan_x4" names the
+# Rows: the device's precisions, on GPUs the two class plans, the plans plans/MODEL-DEVICE*.json and
+# the 8-bit weights models/MODEL-int8*.safetensors where there are some. MODELS="elan_light_x4 elan_x4" names the
 # models, REPEAT how often a picture is timed (3).
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -18,7 +18,7 @@ mkdir -p "$folder"
 
 case $device in
   cpu) precisions=(fp32 bf16) ;;
-  cuda*) precisions=(fp32 tf32 fp16 bf16) ;;
+  cuda*) precisions=(fp32 tf32 fp16 bf16 plans/convolutions-fp32.json plans/products-fp32.json) ;;
   *) precisions=(fp32 tf32 fp16 bf16) ;;
 esac
 

@@ -40,6 +40,9 @@ def random_table(report, folder, prefix):
              "|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         path = folder / f"{prefix}-random-{pathlib.Path(row['name']).name}.json"
+        if not path.exists() or not path.stat().st_size:
+            lines.append(f"| {row_name(row)} |" + " not measured |" * 6)
+            continue
         found = json.loads(path.read_text())["overall"]
         cells = [f"{found[k]:.2e}" for k in
                  ("max_abs", "median_abs", "mean_abs", "max_rel", "median_rel", "mean_rel")]

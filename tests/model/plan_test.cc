@@ -134,6 +134,21 @@ TEST(Plan, IsReadFromAFileOrFromItsText) {
             folder + ": expected a plan, found a folder");
 }
 
+TEST(Plan, ShippedOnesAreForTheirNetworks) {
+  const std::string plans = std::string(ELANSR_MODELS) + "/../plans/";
+  for (const char* name : {"elan_light_x4", "elan_x4"}) {
+    const Architecture arch =
+        Model::load(std::string(ELANSR_MODELS) + "/" + name + ".safetensors").architecture();
+    for (const char* file : {"convolutions-fp32.json", "products-fp32.json"}) {
+      PrecisionPlan::read(plans + file, Precision::fp32).check(arch);
+    }
+    const PrecisionPlan own = PrecisionPlan::read(plans + name + "-cpu.json", Precision::fp32);
+    own.check(arch);
+    EXPECT_TRUE(own.metadata().contains("worst_mean_abs_error")) << name;
+    EXPECT_FALSE(own.uniform()) << name;
+  }
+}
+
 TEST(Plan, ADeviceThatDoesNotMixNamesTheOperation) {
   const auto single = [](std::string_view json) {
     return single_precision(parse(json), architecture(), "toy");
