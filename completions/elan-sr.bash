@@ -1,15 +1,23 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale bench eval export info help'
-  local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
+  local commands='upscale bench eval compare tune export build quantize info help'
+  local engine='-m --model -s --scale -d --device -g --gpu -p --precision --plan -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
-    --lossless --width --height -x --tta --skip-existing --overwrite --progress -v --verbose -h --help"
+    --lossless --width --height -x --tta --skip-existing --overwrite --check --no-check --progress -v --verbose -h --help"
   local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
     --profile --json -h --help"
-  local eval="$engine --data --pictures --json -h --help"
+  local eval="$engine --data --rows --repeat --pictures --markdown --json -h --help"
+  local compare="$engine -i --input --random --size --seed --reference --ref-model --ref-device
+    --ref-precision --ref-plan --crop --stages --map --tolerance --mean-tolerance --json -h --help"
+  local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
+    --state --report --json -h --help"
   local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
+  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --seed --report
+    --threads -h --help'
+  local build='-m --model -o --output -s --scale -p --precision --size --min --opt --max --batch --plugins
+    --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
@@ -25,23 +33,27 @@ _elan_sr() {
   case $command in
     bench) options=$bench ;;
     eval) options=$eval ;;
+    compare) options=$compare ;;
+    tune) options=$tune ;;
     export) options=$export ;;
+    quantize) options=$quantize ;;
+    build) options=$build ;;
     info) options=$info ;;
   esac
 
   case $previous in
-    -m | --model)
+    -m | --model | --ref-model)
       words="light full $(elan-sr info 2>/dev/null | sed 's/ .*//')"
       ;;
     -s | --scale) words='2 3 4' ;;
-    -d | --device) words='auto cpu reference cuda tensorrt' ;;
-    -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
+    -d | --device | --ref-device) words='auto cpu reference cuda tensorrt' ;;
+    -p | --precision | --ref-precision) words='fp32 tf32 bf16 fp16 fp8 int8 fp64' ;;
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
     --padding) words='inside outside' ;;
     --progress) words='auto json none' ;;
-    -i | --input | -o | --output | --data) return ;;
+    -i | --input | -o | --output | --data | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
-      --size | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
+      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --crops | --search | --iterations | --duration | --percentile)
       return
       ;;
     *)
@@ -52,7 +64,7 @@ _elan_sr() {
         words=$commands
       elif [[ $command == help ]]; then
         words=${commands% help}
-      elif [[ $command == info || ($command == export && $COMP_CWORD == 2) ]]; then
+      elif [[ $command == info || ($command == @(export|build|quantize) && $COMP_CWORD == 2) ]]; then
         words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
       fi
       ;;

@@ -14,6 +14,8 @@ declare -A allowed=(
   [engine/devices.cc]='core model backend.h engine cuda' # lists what a backend can offer here
   [quality]='core model backend.h engine'
   [onnx]='core model'
+  [onnx/plugin_nodes.cc]='core model onnx cuda' # the plugins' streams are the kernels'
+  [tensorrt]='core model backend.h onnx cuda'
   [picture]='core'
 )
 

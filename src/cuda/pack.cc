@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "elan/error.h"
 
@@ -401,6 +402,24 @@ PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool 
   }
   p.tail = pack_tail(packer, {layout, tail, p.order, false}, net.tail, net.arch.scale);
   return p;
+}
+
+PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
+                                       const std::vector<int>& order, const ModuleLayout& layout) {
+  PackedNetwork p;
+  Packer packer(p);
+  const Context context{layout_of(layout.channels), layout.operand, order, layout.hopper};
+  const PackedLfe at = pack_lfe(packer, context, lfe, gmsa);
+  return {std::move(p.data), at};
+}
+
+PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vector<int>& order,
+                                       const ModuleLayout& layout) {
+  PackedNetwork p;
+  Packer packer(p);
+  const Context context{layout_of(layout.channels), layout.operand, order, layout.hopper};
+  const PackedOut at = pack_out(packer, context, project_out);
+  return {std::move(p.data), at};
 }
 
 }  // namespace elan::cuda

@@ -80,4 +80,21 @@ int most_hidden_groups(const Network& net);
 void check_network(const Network& net);
 PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool hopper = false);
 
+// One module alone, for a runtime that launches the kernels one by one. `order` is its stream's;
+// the LFE takes project_inp from `gmsa`. Offsets are into `data`.
+template <typename Packed>
+struct PackedModule {
+  std::vector<std::byte> data;
+  Packed at;
+};
+struct ModuleLayout {
+  int channels = 0;
+  Operand operand = Operand::fp16;
+  bool hopper = false;  // the LFE as core matrices
+};
+PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
+                                       const std::vector<int>& order, const ModuleLayout& layout);
+PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vector<int>& order,
+                                       const ModuleLayout& layout);
+
 }  // namespace elan::cuda

@@ -17,6 +17,10 @@ struct Device {
   std::string precision_plan;  // one line of JSON; empty: one precision
 };
 
+// "cuda" is GPU 0, "cuda:0,2" the two. Throws Error (usage) for anything else, and for one named
+// twice.
+std::vector<int> cuda_indices(const std::string& device);
+
 // "auto" takes the best device present that can run the network; any other name is taken at its
 // word. Throws as Engine's constructor.
 Device open_device(const Model& model, const EngineOptions& options);

@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <numeric>
+#include <optional>
 #include <system_error>
 
 #include "elan/error.h"
@@ -26,7 +27,9 @@ class Exporter {
       : net_(net),
         options_(options),
         branch_(options.precision == Precision::fp16 ? ElementType::f16 : ElementType::f32),
-        shape_(graph_, net.arch, options, "input") {}
+        shape_(graph_, net.arch, options, "input") {
+    if (options.plugins) plugins_ = plugin_context(net, options.precision);
+  }
 
   onnx::ModelProto run();
 
@@ -46,7 +49,10 @@ class Exporter {
   std::string gmsa(const Gmsa& gmsa, const std::string& x, const std::string& stage, bool shifted);
   std::string attention(const std::string& q, const std::string& stage, const std::string& suffix);
   std::string body(const std::string& head);
+  std::string plain_phases(const std::string& centred);
   std::string body_of_plugins(const std::string& head);
+  [[nodiscard]] Conv3x3 in_stream(const Conv3x3& conv, bool output) const;
+  std::string plugin_phases(const std::string& centred);
   void declare_stage(const std::string& name, int channels, int scale = 1);
   void set_metadata(onnx::ModelProto& model) const;
 
@@ -55,7 +61,8 @@ class Exporter {
   ElementType branch_;
   OnnxGraph graph_;
   PictureShape shape_;
-  std::vector<std::string> attention_;  // of the ELAB's first pair, by window
+  std::optional<PluginContext> plugins_;  // set: the body is plugin nodes
+  std::vector<std::string> attention_;    // of the ELAB's first pair, by window
 };
 
 std::string Exporter::conv(const std::string& name, const std::string& x, const Conv3x3& conv) {
@@ -174,30 +181,67 @@ std::string Exporter::body(const std::string& head) {
 }
 
 std::string Exporter::body_of_plugins(const std::string& head) {
-  const PluginContext context{options_.precision, net_.fingerprint};
   std::string x = head;
   for (std::size_t i = 0; i < net_.body.size(); ++i) {
     const Elab& elab = net_.body[i];
     const int block = static_cast<int>(i);
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       const int pair = static_cast<int>(j);
-      x = add_lfe_plugin(graph_, elab.lfe[j], x, lfe_stage(block, pair), context);
-      x = add_gmsa_plugin(graph_, elab.gmsa[j],
-                          {.stage = gmsa_stage(block, pair),
+      x = add_plugin_pair(graph_, elab.lfe[j], elab.gmsa[j],
+                          {.lfe_stage = lfe_stage(block, pair),
+                           .gmsa_stage = gmsa_stage(block, pair),
                            .x = x,
-                           .q = gmsa_stage(block, 0) + ".q",
-                           .gives_q = j == 0 && elab.gmsa.size() > 1,
+                           .q = lfe_stage(block, 0) + ".q",
                            .windows = {net_.arch.windows.begin(), net_.arch.windows.end()},
                            .shifted = elab.shifted},
-                          context);
+                          *plugins_);
     }
   }
   return x;
 }
 
+// The convolution with the channels of its result (or of its input) where a stream has them.
+Conv3x3 Exporter::in_stream(const Conv3x3& conv, bool output) const {
+  const Dims& order = plugins_->stream;
+  const int places = static_cast<int>(order.size());
+  Conv3x3 result{output ? conv.in : places, output ? places : conv.out, {}, {}};
+  for (int o = 0; o < result.out; ++o) {
+    const std::int64_t from_o = output ? order[o] : o;
+    result.bias.push_back(from_o < 0 ? 0.F : conv.bias[from_o]);
+    for (int i = 0; i < result.in; ++i) {
+      const std::int64_t from_i = output ? i : order[i];
+      for (int tap = 0; tap < 9; ++tap) {
+        result.weight.push_back(
+            from_o < 0 || from_i < 0 ? 0.F : conv.weight[(from_o * conv.in + from_i) * 9 + tap]);
+      }
+    }
+  }
+  return result;
+}
+
+// Head to the sum before the last convolution, between whose plugin nodes the stream stays as the
+// kernels have it: [N, H, W, places], permuted by the weights of the convolutions around them.
+std::string Exporter::plugin_phases(const std::string& centred) {
+  const std::string places = conv("head.conv", centred, in_stream(net_.head, true));
+  const std::string head = graph_.node("Transpose", {places}, "head", {{"perm", Dims{0, 2, 3, 1}}});
+  const std::string sum = graph_.node("Add", {body_of_plugins(head), head}, "body");
+  const std::string first =
+      graph_.node("Transpose", {sum}, "body.channels_first", {{"perm", Dims{0, 3, 1, 2}}});
+  return conv("tail.conv", first, in_stream(net_.tail, false));
+}
+
+std::string Exporter::plain_phases(const std::string& centred) {
+  const std::string head = conv("head", centred, net_.head);
+  const std::string sum = graph_.node("Add", {body(head), head}, "body");
+  return conv("tail.conv", sum, net_.tail);
+}
+
 void Exporter::declare_stage(const std::string& name, int channels, int scale) {
-  declare(*graph_.proto().add_value_info(), name, shape_.padded_dims(channels, scale),
-          ElementType::f32);
+  std::vector<NamedDim> dims = shape_.padded_dims(channels, scale);
+  if (plugins_ && name != "tail") {
+    dims = {dims[0], dims[2], dims[3], static_cast<std::int64_t>(plugins_->stream.size())};
+  }
+  declare(*graph_.proto().add_value_info(), name, dims, ElementType::f32);
 }
 
 onnx::ModelProto Exporter::run() {
@@ -209,10 +253,7 @@ onnx::ModelProto Exporter::run() {
 
   const std::string centred =
       graph_.node("Sub", {shape_.pad("input"), mean()}, "input.without_mean");
-  const std::string head = conv("head", centred, net_.head);
-  const std::string last = options_.plugins ? body_of_plugins(head) : body(head);
-  const std::string sum = graph_.node("Add", {last, head}, "body");
-  const std::string phases = conv("tail.conv", sum, net_.tail);
+  const std::string phases = plugins_ ? plugin_phases(centred) : plain_phases(centred);
   const std::string tail = graph_.node("DepthToSpace", {phases}, "tail",
                                        {{"blocksize", arch.scale}, {"mode", std::string("CRD")}});
   graph_.node("Add", {shape_.crop(tail, "tail.cropped"), mean()}, "output");
@@ -267,6 +308,7 @@ void check(const Network& net, const OnnxOptions& options) {
     throw Error(ErrorKind::usage,
                 "an ONNX export is fp32 or fp16, not " + std::string(to_string(options.precision)));
   }
+  if (options.plugins) check_plugins(net);
   if (!options.size) return;
   int multiple = 1;
   for (const int w : net.arch.windows) multiple = std::lcm(multiple, w);

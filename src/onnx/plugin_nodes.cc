@@ -1,5 +1,7 @@
 #include "onnx/plugin_nodes.h"
 
+#include "cuda/pack.h"
+
 namespace elan {
 namespace {
 
@@ -19,43 +21,47 @@ void add_linear(Attributes& attributes, const std::string& name, const Linear& l
   add_weights(attributes, name + "_bias", {linear.out}, linear.bias);
 }
 
-Attributes common(const std::string& stage, const PluginContext& context) {
+Attributes common(const std::string& stage, int channels, const PluginContext& context) {
   return {{"plugin_version", std::string(kPluginVersion)},
           {"plugin_namespace", std::string(kPluginDomain)},
           {"stage", stage},
           {"fingerprint", context.fingerprint},
-          {"precision", std::string(to_string(context.precision))}};
+          {"precision", std::string(to_string(context.precision))},
+          {"channels", channels},
+          {"stream", context.stream}};
 }
 
 }  // namespace
 
-std::string add_lfe_plugin(OnnxGraph& graph, const Lfe& lfe, const std::string& x,
-                           const std::string& stage, const PluginContext& context) {
-  Attributes attributes = common(stage, context);
-  attributes.emplace_back("channels", lfe.conv0.in);
-  attributes.emplace_back("hidden", lfe.conv0.out);
-  add_shift_conv(attributes, "conv0", lfe.conv0);
-  add_shift_conv(attributes, "conv1", lfe.conv1);
-  graph.node("ElanLFE", {x}, {stage}, attributes, kPluginDomain);
-  return stage;
+void check_plugins(const Network& net) {
+  cuda::check_network(net);
 }
 
-std::string add_gmsa_plugin(OnnxGraph& graph, const Gmsa& gmsa, const GmsaPlugin& node,
-                            const PluginContext& context) {
-  Attributes attributes = common(node.stage, context);
-  attributes.emplace_back("channels", gmsa.project_out.in);
-  attributes.emplace_back("windows", node.windows);
-  attributes.emplace_back("shifted", node.shifted ? 1 : 0);
-  attributes.emplace_back("computes_attention", gmsa.computes_attention ? 1 : 0);
-  attributes.emplace_back("gives_q", node.gives_q ? 1 : 0);
+PluginContext plugin_context(const Network& net, Precision precision) {
+  const std::vector<int> order = cuda::stream_order(net);
+  return {precision, net.fingerprint, {order.begin(), order.end()}};
+}
+
+std::string add_plugin_pair(OnnxGraph& graph, const Lfe& lfe, const Gmsa& gmsa,
+                            const PluginPair& pair, const PluginContext& context) {
+  const int channels = lfe.conv0.in;
+  Attributes attributes = common(pair.lfe_stage, channels, context);
+  attributes.emplace_back("hidden", lfe.conv0.out);
+  attributes.emplace_back("gives_q", gmsa.computes_attention ? 1 : 0);
+  add_shift_conv(attributes, "conv0", lfe.conv0);
+  add_shift_conv(attributes, "conv1", lfe.conv1);
   add_linear(attributes, "project_inp", gmsa.folded_project_inp());
+  const std::string v = pair.lfe_stage + ".v";
+  std::vector<std::string> outputs{pair.lfe_stage, v};
+  if (gmsa.computes_attention) outputs.push_back(pair.q);
+  graph.node("ElanLFE", {pair.x}, outputs, attributes, kPluginDomain);
+
+  attributes = common(pair.gmsa_stage, channels, context);
+  attributes.emplace_back("windows", pair.windows);
+  attributes.emplace_back("shifted", pair.shifted ? 1 : 0);
   add_linear(attributes, "project_out", gmsa.project_out);
-  std::vector<std::string> inputs{node.x};
-  if (!gmsa.computes_attention) inputs.push_back(node.q);
-  std::vector<std::string> outputs{node.stage};
-  if (node.gives_q) outputs.push_back(node.q);
-  graph.node("ElanGMSA", inputs, outputs, attributes, kPluginDomain);
-  return node.stage;
+  graph.node("ElanGMSA", {pair.lfe_stage, v, pair.q}, {pair.gmsa_stage}, attributes, kPluginDomain);
+  return pair.gmsa_stage;
 }
 
 }  // namespace elan

@@ -1,6 +1,6 @@
-// The nodes of an export with plugins: one for each module, carrying its weights as tensor
-// attributes, since those are what an ONNX parser hands to a plugin's creator. Fields and their
-// meaning: docs/onnx.md.
+// The nodes of an export with plugins: two for each pair of modules, cut where the fused kernels
+// begin and end, with their weights as tensor attributes, since those are what an ONNX parser hands
+// to a plugin's creator. Fields, tensors and their meaning: docs/onnx.md.
 #pragma once
 
 #include <string>
@@ -8,34 +8,36 @@
 
 #include "elan/precision.h"
 #include "model/network.h"
+#include "onnx/export.h"
 #include "onnx/graph.h"
 
 namespace elan {
-
-constexpr const char* kPluginDomain = "elan_sr";
-constexpr const char* kPluginVersion = "1";
 
 // What every plugin node says beside its weights.
 struct PluginContext {
   Precision precision = Precision::fp32;
   std::string fingerprint;  // of the network
+  Dims stream;              // the channel at each place of a stream's pixel; -1: a zero
 };
 
-// Adds y = x + LFE(x); returns y, named `stage`.
-std::string add_lfe_plugin(OnnxGraph& graph, const Lfe& lfe, const std::string& x,
-                           const std::string& stage, const PluginContext& context);
+// Throws Error (model) for a network whose modules the plugins cannot compute.
+void check_plugins(const Network& net);
 
-struct GmsaPlugin {
-  std::string stage;     // name of the output
-  std::string x;         // input
-  std::string q;         // of the ELAB's first pair: its input for a later pair,
-  bool gives_q = false;  // or its second output, named `q`
-  std::vector<std::int64_t> windows;
+// Of a network that check_plugins() accepts.
+PluginContext plugin_context(const Network& net, Precision precision);
+
+// One pair. The LFE node gives y = x + LFE(x), named `lfe_stage`, and from it `lfe_stage`.v and,
+// for the ELAB's first pair, `lfe_stage`.q; the GMSA node gives y + GMSA(y), named `gmsa_stage`.
+struct PluginPair {
+  std::string lfe_stage, gmsa_stage;
+  std::string x;  // input, a stream
+  std::string q;  // of the ELAB's first pair
+  Dims windows;
   bool shifted = false;
 };
 
-// Adds y = x + GMSA(x); returns y.
-std::string add_gmsa_plugin(OnnxGraph& graph, const Gmsa& gmsa, const GmsaPlugin& node,
-                            const PluginContext& context);
+// Returns the GMSA's output.
+std::string add_plugin_pair(OnnxGraph& graph, const Lfe& lfe, const Gmsa& gmsa,
+                            const PluginPair& pair, const PluginContext& context);
 
 }  // namespace elan

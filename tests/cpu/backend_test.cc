@@ -170,8 +170,11 @@ TEST(CpuBackend, OtherShapesOfNetworksAreRight) {
   odd.elabs = 3;
   odd.pairs = 3;
   odd.scale = 3;
+  Architecture large_first = test::small_architecture(), equal = large_first;
+  large_first.windows = {16, 8, 4};
+  equal.windows = {8, 16, 16};
   for (const Architecture& arch :
-       {test::smallest_architecture(), test::small_architecture(), odd}) {
+       {test::smallest_architecture(), test::small_architecture(), odd, large_first, equal}) {
     const auto network = network_of(test::make_elan(arch));
     const auto reference = make_reference_backend(network, Precision::fp64);
     const Picture picture(37, 21, 3);

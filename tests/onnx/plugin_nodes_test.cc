@@ -1,6 +1,7 @@
 // The fields of plugin nodes, as a plugin's creator gets them.
 #include <gtest/gtest.h>
 
+#include "elan/error.h"
 #include "exported.h"
 #include "model/network.h"
 #include "support/golden.h"
@@ -58,9 +59,10 @@ TEST_P(PluginNodes, NameThePluginAndTheNetwork) {
   EXPECT_EQ(plugins, 2 * net_.arch.elabs * net_.arch.pairs);
 }
 
-TEST_P(PluginNodes, LfeCarriesBothConvolutions) {
+TEST_P(PluginNodes, LfeCarriesItsConvolutionsAndTheNextProjection) {
   const onnx::NodeProto& node = *nodes_.at("body.1.lfe.0");
   const Lfe& lfe = net_.body[1].lfe[0];
+  const Linear projection = net_.body[1].gmsa[0].folded_project_inp();
   EXPECT_EQ(node.op_type(), "ElanLFE");
   EXPECT_EQ(number(node, "hidden"), lfe.conv0.out);
   EXPECT_EQ(floats(node, "conv0_mask"), lfe.conv0.mask);
@@ -69,39 +71,75 @@ TEST_P(PluginNodes, LfeCarriesBothConvolutions) {
   EXPECT_EQ(floats(node, "conv1_mask"), lfe.conv1.mask);
   EXPECT_EQ(floats(node, "conv1_weight"), lfe.conv1.weight);
   EXPECT_EQ(floats(node, "conv1_bias"), lfe.conv1.bias);
+  EXPECT_EQ(floats(node, "project_inp_weight"), projection.weight);
+  EXPECT_EQ(floats(node, "project_inp_bias"), projection.bias);
 }
 
-TEST_P(PluginNodes, GmsaCarriesTheFoldedProjections) {
+TEST_P(PluginNodes, GmsaCarriesTheLastProjection) {
   for (const int block : {0, 1}) {
     const onnx::NodeProto& node = *nodes_.at("body." + std::to_string(block) + ".gmsa.0");
     const Gmsa& gmsa = net_.body[static_cast<std::size_t>(block)].gmsa[0];
     EXPECT_EQ(node.op_type(), "ElanGMSA");
     EXPECT_EQ(number(node, "shifted"), block);
-    EXPECT_EQ(number(node, "computes_attention"), 1);
     const auto& windows = attribute_of(node, "windows")->ints();
     EXPECT_EQ(std::vector<int>(windows.begin(), windows.end()), (std::vector<int>{4, 8, 16}));
-    EXPECT_EQ(floats(node, "project_inp_weight"), gmsa.folded_project_inp().weight);
-    EXPECT_EQ(floats(node, "project_inp_bias"), gmsa.folded_project_inp().bias);
     EXPECT_EQ(floats(node, "project_out_weight"), gmsa.project_out.weight);
     EXPECT_EQ(floats(node, "project_out_bias"), gmsa.project_out.bias);
   }
 }
 
 TEST_P(PluginNodes, LaterPairsTakeTheQueriesOfTheFirst) {
-  const bool shares = net_.arch.pairs > 1;
-  const onnx::NodeProto& first = *nodes_.at("body.0.gmsa.0");
-  EXPECT_EQ(number(first, "gives_q"), shares ? 1 : 0);
-  EXPECT_EQ(list(first.input()), Names{"body.0.lfe.0"});
-  if (!shares) {
-    EXPECT_EQ(list(first.output()), Names{"body.0.gmsa.0"});
-    return;
-  }
-  EXPECT_EQ(list(first.output()), (Names{"body.0.gmsa.0", "body.0.gmsa.0.q"}));
-  const onnx::NodeProto& second = *nodes_.at("body.0.gmsa.1");
-  EXPECT_EQ(list(second.input()), (Names{"body.0.lfe.1", "body.0.gmsa.0.q"}));
-  EXPECT_EQ(list(second.output()), Names{"body.0.gmsa.1"});
-  EXPECT_EQ(number(second, "computes_attention"), 0);
+  const onnx::NodeProto& first = *nodes_.at("body.0.lfe.0");
+  EXPECT_EQ(list(first.output()), (Names{"body.0.lfe.0", "body.0.lfe.0.v", "body.0.lfe.0.q"}));
+  EXPECT_EQ(number(first, "gives_q"), 1);
+  EXPECT_EQ(list(nodes_.at("body.0.gmsa.0")->input()), list(first.output()));
+  if (net_.arch.pairs == 1) return;
+  const onnx::NodeProto& second = *nodes_.at("body.0.lfe.1");
+  EXPECT_EQ(list(second.input()), Names{"body.0.gmsa.0"});
+  EXPECT_EQ(list(second.output()), (Names{"body.0.lfe.1", "body.0.lfe.1.v"}));
   EXPECT_EQ(number(second, "gives_q"), 0);
+  EXPECT_EQ(list(nodes_.at("body.0.gmsa.1")->input()),
+            (Names{"body.0.lfe.1", "body.0.lfe.1.v", "body.0.lfe.0.q"}));
+}
+
+// The convolutions around the plugins give and take the stream's channels in its order.
+TEST_P(PluginNodes, HeadAndTailArePermutedIntoTheStream) {
+  const auto stream = attribute_of(*nodes_.at("body.0.lfe.0"), "stream")->ints();
+  const auto places = static_cast<std::size_t>(stream.size());
+  const auto constants = initializers_of(proto_);
+  const std::vector<float> head = values_of<float>(*constants.at("head.conv.weight"));
+  const std::vector<float> tail = values_of<float>(*constants.at("tail.conv.weight"));
+  const std::size_t channels = net_.head.bias.size();
+  ASSERT_EQ(head.size(), places * 27);
+  ASSERT_EQ(tail.size(), net_.tail.bias.size() * places * 9);
+  for (std::size_t p = 0; p < places; ++p) {
+    const auto channel = stream[static_cast<int>(p)];
+    for (std::size_t i = 0; i < 27; ++i) {
+      const float expected =
+          channel < 0 ? 0 : net_.head.weight[static_cast<std::size_t>(channel) * 27 + i];
+      ASSERT_EQ(head[p * 27 + i], expected) << p;
+    }
+    for (std::size_t i = 0; i < 9; ++i) {  // of the third output channel
+      const float expected =
+          channel < 0
+              ? 0
+              : net_.tail.weight[(2 * channels + static_cast<std::size_t>(channel)) * 9 + i];
+      ASSERT_EQ(tail[(2 * places + p) * 9 + i], expected) << p;
+    }
+  }
+}
+
+TEST(PluginExport, OfANetworkThatThePluginsCannotComputeIsRefused) {
+  Network network = Model::load(model_path("elan_light_x4")).network();
+  network.body[1].lfe[0].conv0.taps.clear();
+  const Model model(std::make_shared<const Network>(std::move(network)));
+  try {
+    (void)onnx_model(model, {.plugins = true});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::model);
+    EXPECT_NE(std::string(error.what()).find("one-hot"), std::string::npos) << error.what();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PluginNodes, testing::Values("elan_light_x4", "elan_x4"));

@@ -1,0 +1,136 @@
+// elan-sr build: a TensorRT engine for a model, into a file or the cache.
+#include <cstdio>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+#include "command.h"
+#include "elan/error.h"
+#include "elan/model.h"
+#include "models.h"
+#include "signals.h"
+#include "tensorrt/tensorrt_backend.h"
+#include "tensorrt_device.h"
+#include "terminal.h"
+
+namespace elan::cli {
+namespace {
+
+struct BuildArguments {
+  std::string model, output, precision = "fp16", size, least, best, most;
+  int scale = 0, batch = 1, gpu = 0;
+  bool plugins = false, loose = false, again = false;
+};
+
+PictureSize parse_size(const char* option, const std::string& text) {
+  PictureSize size;
+  char rest = 0;
+  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
+      size.width < 1 || size.height < 1) {
+    throw Error(ErrorKind::usage, std::string(option) +
+                                      ": expected WIDTHxHEIGHT in pixels, for example 320x180, "
+                                      "found " +
+                                      text);
+  }
+  return size;
+}
+
+tensorrt::BuildOptions build_options(const BuildArguments& a) {
+  tensorrt::BuildOptions options;
+  options.precision = parse_precision(a.precision);
+  options.plugins = a.plugins;
+  options.loose = a.loose;
+  options.profile.batch = a.batch;
+  const bool ranged = !a.least.empty() || !a.best.empty() || !a.most.empty();
+  if (!a.size.empty() && ranged) {
+    throw Error(ErrorKind::usage, "--size and --min, --opt, --max contradict each other");
+  }
+  if (!a.size.empty()) {
+    const PictureSize size = parse_size("--size", a.size);
+    options.profile = {size, size, size, a.batch};
+  }
+  if (!a.least.empty()) options.profile.least = parse_size("--min", a.least);
+  if (!a.best.empty()) options.profile.best = parse_size("--opt", a.best);
+  if (!a.most.empty()) options.profile.most = parse_size("--max", a.most);
+  tensorrt::check(options);
+  return options;
+}
+
+int build(BuildArguments a, const std::vector<std::string>& operands) {
+  for (const std::string& operand : operands) {
+    if (a.model.empty()) {
+      a.model = operand;
+    } else if (a.output.empty()) {
+      a.output = operand;
+    } else {
+      throw Error(ErrorKind::usage, "build: expected a model and an engine file, found " + operand);
+    }
+  }
+  if (!a.output.empty() && !a.output.ends_with(".plan")) {
+    throw Error(ErrorKind::usage,
+                "--output: expected a name that ends in .plan, found " + a.output);
+  }
+  const tensorrt::BuildOptions options = build_options(a);
+  const ModelChoice choice = choose_model(a.model, a.scale);
+  const Model model = Model::load(
+      choice.file.empty() ? choice.by_scale.at(choice.scale != 0 ? choice.scale : 4) : choice.file);
+  if (choice.scale != 0 && model.scale() != choice.scale) {
+    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
+                                      ", the model's, found " + std::to_string(choice.scale));
+  }
+  const SignalGuard signals;
+  tensorrt::Built built;
+  try {
+    BuildDisplay display;
+    tensorrt::BuildContext context = display.context();
+    context.stop = signals.token();
+    context.again = a.again;
+    built = tensorrt::build_engine(model, options, a.output, a.gpu, context);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::cancelled || signals.received() == 0) throw;
+    return kSignal + signals.received();
+  }
+  std::printf(
+      "%s%s  %.1f MB, %s\n", built.description.c_str(), built.path.c_str(),
+      static_cast<double>(built.bytes) / 1e6,
+      built.seconds > 0
+          ? ("built in " + std::to_string(static_cast<int>(built.seconds + 0.5)) + " s").c_str()
+          : "was there already");
+  return kDone;
+}
+
+}  // namespace
+
+Action setup_build(CommandLine& line) {
+  auto a = std::make_shared<BuildArguments>();
+  line.takes_operands = true;
+  line.app.footer(
+      "elan-sr build light                                   any size up to 1024x1024, for -d "
+      "tensorrt\n"
+      "elan-sr build full hd.plan --size 1280x720 --plugins  one size, with this project's "
+      "kernels\n"
+      "elan-sr upscale -d tensorrt:hd.plan -i in.png -o out.png");
+  add_text(line.app, "-m,--model", a->model, "MODEL",
+           "a .safetensors file or the name of a shipped model; or the first argument");
+  add_text(line.app, "-o,--output", a->output, "FILE.plan",
+           "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
+  add_number(line.app, "-s,--scale", a->scale, {2, 4},
+             "which of a shipped model's scales; default 4");
+  add_text(line.app, "-p,--precision", a->precision, "NAME",
+           "fp32, tf32, or fp16: half-precision branches on an FP32 residual stream; default fp16");
+  add_text(line.app, "--size", a->size, "WxH", "build for one size in pixels");
+  add_text(line.app, "--min", a->least, "WxH", "smallest size; default 1x1");
+  add_text(line.app, "--opt", a->best, "WxH", "size to be fastest at; default 304x208");
+  add_text(line.app, "--max", a->most, "WxH", "largest size; default 1024x1024");
+  add_number(line.app, "--batch", a->batch, {1, 256}, "pictures in one pass, at most; default 1");
+  line.app.add_flag("--plugins", a->plugins, "compute the body with this project's kernels");
+  line.app.add_flag("--loose", a->loose,
+                    "TensorRT 8.6: let it compute anything in FP16, not the branches alone");
+  add_number(line.app, "-g,--gpu", a->gpu, {0, 255}, "GPU by number; default 0");
+  line.app.add_flag("--again", a->again, "build even if the cache has the engine");
+  return [a, &line] { return build(*a, line.operands); };
+}
+
+}  // namespace elan::cli

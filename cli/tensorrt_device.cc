@@ -1,0 +1,68 @@
+#include "tensorrt_device.h"
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "elan/error.h"
+#include "terminal.h"
+
+namespace elan::cli {
+namespace {
+
+constexpr std::string_view kDevice = "tensorrt";
+
+tensorrt::BackendOptions backend_options(const EngineOptions& options) {
+  tensorrt::BackendOptions result;
+  if (options.precision) result.options.precision = *options.precision;
+  if (options.device.size() <= kDevice.size()) return result;
+  const std::string rest = options.device.substr(kDevice.size() + 1);
+  if (rest.ends_with(".plan")) {
+    if (options.precision) {
+      throw Error(ErrorKind::usage,
+                  "--precision: an engine's plan has its own; give it to elan-sr build");
+    }
+    result.plan = rest;
+    return result;
+  }
+  const auto [end, error] =
+      std::from_chars(rest.data(), rest.data() + rest.size(), result.device_index);
+  if (error != std::errc{} || end != rest.data() + rest.size()) {
+    throw Error(ErrorKind::usage, "--device: expected one GPU for tensorrt, found " + rest);
+  }
+  return result;
+}
+
+}  // namespace
+
+Engine make_engine(Model model, const EngineOptions& options) {
+  if (!options.device.starts_with(kDevice)) return Engine(std::move(model), options);
+  BuildDisplay display;
+  auto backend =
+      tensorrt::make_tensorrt_backend(model, backend_options(options), display.context());
+  return Engine(std::move(model), options, std::move(backend));
+}
+
+BuildDisplay::BuildDisplay() : terminal_(stderr_is_terminal()) {}
+
+BuildDisplay::~BuildDisplay() {
+  if (shown_) write_stderr("\r\033[K");
+}
+
+tensorrt::BuildContext BuildDisplay::context() {
+  tensorrt::BuildContext context;
+  context.progress = [this](const std::string& phase, int done, int of) { show(phase, done, of); };
+  context.warning = [](const std::string& text) { print_warning("", text); };
+  return context;
+}
+
+void BuildDisplay::show(const std::string& phase, int done, int of) {
+  if (!terminal_) return;
+  if (of > 0) of_ = of;
+  std::string text = "\r\033[Kbuilding the engine: " + printable(phase, true);
+  if (of_ > 0 && done <= of_) text += " " + std::to_string(done) + "/" + std::to_string(of_);
+  write_stderr(text);
+  shown_ = true;
+}
+
+}  // namespace elan::cli

@@ -1,0 +1,41 @@
+# TensorRT's headers, given by the user: they are no part of this project, and nothing is linked.
+#
+# ELANSR_TENSORRT_ROOTS lists folders that hold include/NvInfer.h (or NvInfer.h), one for each major
+# version; of a version given twice the first counts. Sets ELANSR_TENSORRT_FLAVOURS (8, 10, 11, rtx)
+# and ELANSR_TENSORRT_INCLUDE_<flavour>.
+set(ELANSR_TENSORRT_ROOTS "" CACHE STRING "Folders with the headers of TensorRT 8.6, 10, 11 or TensorRT-RTX")
+set(ELANSR_TENSORRT_FLAVOURS "")
+
+foreach(root IN LISTS ELANSR_TENSORRT_ROOTS)
+  set(include "${root}/include")
+  if(NOT EXISTS "${include}/NvInferVersion.h")
+    set(include "${root}")
+  endif()
+  if(NOT EXISTS "${include}/NvInferVersion.h" OR NOT EXISTS "${include}/NvOnnxParser.h")
+    message(FATAL_ERROR "ELANSR_TENSORRT_ROOTS: expected NvInferVersion.h and NvOnnxParser.h in ${root}/include, found neither or one")
+  endif()
+  file(READ "${include}/NvInferVersion.h" text)
+  # RTX is numbered on its own, 1.x, by a macro of another name.
+  string(REGEX MATCH "define +(NV_TENSORRT_MAJOR|TRT_MAJOR_ENTERPRISE|TRT_MAJOR_RTX) +([0-9]+)" found "${text}")
+  set(major "${CMAKE_MATCH_2}")
+  if(major EQUAL 1)
+    set(flavour rtx)
+  elseif(major MATCHES "^(8|10|11)$")
+    set(flavour ${major})
+  else()
+    message(FATAL_ERROR "ELANSR_TENSORRT_ROOTS: expected TensorRT 8.6, 10, 11 or TensorRT-RTX 1, found version '${major}' in ${root}")
+  endif()
+  if(NOT flavour IN_LIST ELANSR_TENSORRT_FLAVOURS)
+    list(APPEND ELANSR_TENSORRT_FLAVOURS ${flavour})
+    set(ELANSR_TENSORRT_INCLUDE_${flavour} "${include}")
+  endif()
+endforeach()
+
+if(ELANSR_TENSORRT_FLAVOURS AND NOT ELANSR_HAVE_CUDA)
+  message(STATUS "TensorRT: headers given, but not used: no CUDA compiler")
+  set(ELANSR_TENSORRT_FLAVOURS "")
+elseif(ELANSR_TENSORRT_FLAVOURS)
+  message(STATUS "TensorRT: built for ${ELANSR_TENSORRT_FLAVOURS}")
+else()
+  message(STATUS "TensorRT: not built, ELANSR_TENSORRT_ROOTS names no headers")
+endif()

@@ -1,0 +1,301 @@
+#include "module.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "cuda/layout.h"
+#include "cuda/pack.h"
+#include "elan/error.h"
+
+namespace elan::plugins {
+namespace {
+
+constexpr std::array kLfeFields{
+    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
+    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
+    FieldName{"stream", FieldType::i32},          FieldName{"hidden", FieldType::i32},
+    FieldName{"gives_q", FieldType::i32},         FieldName{"conv0_mask", FieldType::f32},
+    FieldName{"conv0_weight", FieldType::f32},    FieldName{"conv0_bias", FieldType::f32},
+    FieldName{"conv1_mask", FieldType::f32},      FieldName{"conv1_weight", FieldType::f32},
+    FieldName{"conv1_bias", FieldType::f32},      FieldName{"project_inp_weight", FieldType::f32},
+    FieldName{"project_inp_bias", FieldType::f32}};
+constexpr std::array kGmsaFields{
+    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
+    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
+    FieldName{"stream", FieldType::i32},          FieldName{"windows", FieldType::i32},
+    FieldName{"shifted", FieldType::i32},         FieldName{"project_out_weight", FieldType::f32},
+    FieldName{"project_out_bias", FieldType::f32}};
+
+constexpr std::array kStreamAndPacked{TensorKind::stream, TensorKind::packed, TensorKind::packed};
+constexpr int kMostHidden = 8 * 1024;
+
+const char* name_of(FieldType type) {
+  switch (type) {
+    case FieldType::f32:
+      return "32-bit floats";
+    case FieldType::i32:
+    case FieldType::i64:
+      return "integers";
+    case FieldType::text:
+      return "text";
+    case FieldType::other:
+      break;
+  }
+  return "another type";
+}
+
+cuda::Operand operand_of(Precision precision) {
+  switch (precision) {
+    case Precision::fp16:
+      return cuda::Operand::fp16;
+    case Precision::bf16:
+      return cuda::Operand::bf16;
+    case Precision::tf32:
+      return cuda::Operand::tf32;
+    default:
+      return cuda::Operand::fp32;
+  }
+}
+
+// Finds fields by name and says what is wrong with them.
+class Fields {
+ public:
+  Fields(Kind kind, std::span<const Field> fields) : kind_(kind), fields_(fields) {}
+
+  void name_stage(const std::string& stage) { stage_ = stage; }
+
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorKind::model, std::string(plugins::name_of(kind_)) +
+                                      (stage_.empty() ? "" : " " + stage_) + ": " + what);
+  }
+  [[noreturn]] void fail(const char* field, const std::string& expected,
+                         const std::string& found) const {
+    fail(std::string("field ") + field + ": expected " + expected + ", found " + found);
+  }
+
+  [[nodiscard]] std::string text(const char* name) const {
+    const Field& field = get(name, FieldType::text);
+    std::string value(static_cast<const char*>(field.data), static_cast<std::size_t>(field.length));
+    while (!value.empty() && value.back() == '\0') value.pop_back();
+    return value;
+  }
+
+  [[nodiscard]] std::vector<int> ints(const char* name) const {
+    const Field& field = get(name, FieldType::i32);
+    std::vector<int> values;
+    for (std::int64_t i = 0; i < field.length; ++i) {
+      std::int64_t value = 0;
+      if (field.type == FieldType::i64) {
+        std::memcpy(&value, static_cast<const std::byte*>(field.data) + i * 8, 8);
+      } else {
+        std::int32_t narrow = 0;
+        std::memcpy(&narrow, static_cast<const std::byte*>(field.data) + i * 4, 4);
+        value = narrow;
+      }
+      if (value < INT32_MIN || value > INT32_MAX) {
+        fail(name, "32-bit integers", std::to_string(value));
+      }
+      values.push_back(static_cast<int>(value));
+    }
+    return values;
+  }
+
+  [[nodiscard]] int number(const char* name, int least, int most) const {
+    const std::vector<int> values = ints(name);
+    if (values.size() != 1) fail(name, "one integer", std::to_string(values.size()));
+    if (values[0] < least || values[0] > most) {
+      fail(name, std::to_string(least) + ".." + std::to_string(most), std::to_string(values[0]));
+    }
+    return values[0];
+  }
+
+  [[nodiscard]] std::vector<float> floats(const char* name, std::int64_t length) const {
+    const Field& field = get(name, FieldType::f32);
+    if (field.length != length) {
+      fail(name, std::to_string(length) + " numbers", std::to_string(field.length));
+    }
+    std::vector<float> values(static_cast<std::size_t>(length));
+    std::memcpy(values.data(), field.data, values.size() * sizeof(float));
+    for (const float v : values) {
+      if (!std::isfinite(v)) fail(name, "finite numbers", std::to_string(v));
+    }
+    return values;
+  }
+
+ private:
+  [[nodiscard]] const Field& get(const char* name, FieldType type) const {
+    const auto found = std::find_if(fields_.begin(), fields_.end(),
+                                    [name](const Field& f) { return f.name == name; });
+    if (found == fields_.end()) {
+      fail(std::string("field ") + name + ": expected " + name_of(type) + ", found none");
+    }
+    const bool fits =
+        found->type == type || (type == FieldType::i32 && found->type == FieldType::i64);
+    if (!fits) fail(name, name_of(type), name_of(found->type));
+    if (found->length < 0 || (found->data == nullptr && found->length > 0)) {
+      fail(name, name_of(type), "no data");
+    }
+    return *found;
+  }
+
+  Kind kind_;
+  std::span<const Field> fields_;
+  std::string stage_;
+};
+
+ShiftConv read_shift_conv(const Fields& fields, const std::array<const char*, 3>& names, int in,
+                          int out) {
+  ShiftConv conv;
+  conv.in = in;
+  conv.out = out;
+  conv.mask = fields.floats(names[0], std::int64_t{in} * 9);
+  conv.weight = fields.floats(names[1], std::int64_t{out} * in);
+  conv.bias = fields.floats(names[2], out);
+  for (int c = 0; c < in; ++c) {
+    const float* mask = conv.mask.data() + std::ptrdiff_t{c} * 9;
+    const float* one = std::find(mask, mask + 9, 1.F);
+    if (one == mask + 9 || std::count(mask, mask + 9, 0.F) != 8) {
+      fields.fail(names[0], "one 1 and eight 0 for every channel",
+                  "something else for channel " + std::to_string(c));
+    }
+    conv.taps.push_back(static_cast<std::uint8_t>(one - mask));
+  }
+  return conv;
+}
+
+// The kernels move four neighbouring places of a pixel together, and every channel exactly once.
+void check_order(const Fields& fields, const Module& m) {
+  const int wanted = places(m);
+  if (static_cast<int>(m.stream.size()) != wanted) {
+    fields.fail("stream", std::to_string(wanted) + " places", std::to_string(m.stream.size()));
+  }
+  std::vector<int> seen(static_cast<std::size_t>(m.channels), 0);
+  for (const int channel : m.stream) {
+    if (channel < -1 || channel >= m.channels) {
+      fields.fail("stream", "channels below " + std::to_string(m.channels) + " or -1",
+                  std::to_string(channel));
+    }
+    if (channel >= 0) ++seen[static_cast<std::size_t>(channel)];
+  }
+  for (std::size_t c = 0; c < seen.size(); ++c) {
+    if (seen[c] != 1) {
+      fields.fail("stream", "every channel once",
+                  "channel " + std::to_string(c) + " " + std::to_string(seen[c]) + " times");
+    }
+  }
+  if (m.kind != Kind::lfe) return;
+  for (std::size_t i = 0; i < m.stream.size(); ++i) {
+    const int first = m.stream[i / 4 * 4], here = m.stream[i];
+    if (here < 0) continue;
+    if (first < 0 || m.lfe.conv0.taps[here] != m.lfe.conv0.taps[first]) {
+      fields.fail("stream", "one shift for every four places",
+                  "another one at place " + std::to_string(i));
+    }
+  }
+}
+
+void read_lfe(const Fields& fields, Module& m) {
+  const int hidden = fields.number("hidden", 1, kMostHidden);
+  m.gives_q = fields.number("gives_q", 0, 1) != 0;
+  m.lfe.conv0 =
+      read_shift_conv(fields, {"conv0_mask", "conv0_weight", "conv0_bias"}, m.channels, hidden);
+  m.lfe.conv1 =
+      read_shift_conv(fields, {"conv1_mask", "conv1_weight", "conv1_bias"}, hidden, m.channels);
+  const int width = 8 * cuda::layout_of(m.channels).hidden_tiles;
+  const auto groups = cuda::hidden_order(m.lfe.conv1.taps, width).taps.size();
+  if (groups > cuda::kMaxHiddenGroups) {
+    fields.fail("conv1_mask", "at most " + std::to_string(cuda::kMaxHiddenGroups) + " groups",
+                std::to_string(groups));
+  }
+  const int rows = m.gives_q ? 2 * m.channels : m.channels;
+  m.gmsa.computes_attention = m.gives_q;
+  m.gmsa.project_inp = {m.channels, rows,
+                        fields.floats("project_inp_weight", std::int64_t{rows} * m.channels),
+                        fields.floats("project_inp_bias", rows)};
+}
+
+void read_gmsa(const Fields& fields, Module& m) {
+  const std::vector<int> windows = fields.ints("windows");
+  if (windows != std::vector<int>{4, 8, 16}) fields.fail("windows", "4, 8, 16", "others");
+  m.shifted = fields.number("shifted", 0, 1) != 0;
+  m.gmsa.project_out = {m.channels, m.channels,
+                        fields.floats("project_out_weight", std::int64_t{m.channels} * m.channels),
+                        fields.floats("project_out_bias", m.channels)};
+}
+
+Precision read_precision(const Fields& fields) {
+  const std::string name = fields.text("precision");
+  for (const Precision p : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
+    if (name == to_string(p)) return p;
+  }
+  fields.fail("precision", "fp32, tf32, bf16 or fp16", name);
+}
+
+}  // namespace
+
+const char* name_of(Kind kind) {
+  return kind == Kind::lfe ? "ElanLFE" : "ElanGMSA";
+}
+
+std::span<const FieldName> field_names(Kind kind) {
+  if (kind == Kind::lfe) return kLfeFields;
+  return kGmsaFields;
+}
+
+Module module_from_fields(Kind kind, std::span<const Field> given) {
+  Fields fields(kind, given);
+  Module m;
+  m.kind = kind;
+  m.stage = fields.text("stage");
+  fields.name_stage(m.stage);
+  m.fingerprint = fields.text("fingerprint");
+  m.precision = read_precision(fields);
+  m.channels = fields.number("channels", 1, INT32_MAX);
+  if (!cuda::has_layout(m.channels))
+    fields.fail("channels", "60 or 180", std::to_string(m.channels));
+  m.stream = fields.ints("stream");
+  if (kind == Kind::lfe) {
+    read_lfe(fields, m);
+  } else {
+    read_gmsa(fields, m);
+  }
+  check_order(fields, m);
+  return m;
+}
+
+std::span<const TensorKind> inputs_of(const Module& m) {
+  return std::span(kStreamAndPacked).first(m.kind == Kind::lfe ? 1 : 3);
+}
+
+std::span<const TensorKind> outputs_of(const Module& m) {
+  if (m.kind == Kind::gmsa) return std::span(kStreamAndPacked).first(1);
+  return std::span(kStreamAndPacked).first(m.gives_q ? 3 : 2);
+}
+
+int places(const Module& m) {
+  return 8 * cuda::layout_of(m.channels).units;
+}
+
+int packed_words(const Module& m) {
+  const int bytes = cuda::operand_bytes(operand_of(m.precision));
+  return static_cast<int>(cuda::block_bytes(cuda::layout_of(m.channels), bytes) / 4);
+}
+
+void check_stream(const Module& m, std::span<const std::int64_t> dims) {
+  std::string found;
+  for (const std::int64_t d : dims) found += (found.empty() ? "" : "x") + std::to_string(d);
+  const auto multiple = [](std::int64_t side) {
+    return side == -1 || (side > 0 && side % 16 == 0);
+  };
+  if (dims.size() != 4 || !multiple(dims[1]) || !multiple(dims[2]) || dims[3] != places(m)) {
+    throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage +
+                                      ": input: expected batch x height x width x " +
+                                      std::to_string(places(m)) +
+                                      " with sides that are multiples of 16, found " +
+                                      (found.empty() ? "a scalar" : found));
+  }
+}
+
+}  // namespace elan::plugins

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Builds and times engines on a machine with an NVIDIA GPU and TensorRT, and compares them with the
+# CPU engine and our own CUDA backend. Needs no network; what was compiled elsewhere can be carried.
+#
+#   scripts/tensorrt-check.sh [--programs DIR] [--tensorrt DIR] [--out DIR] [MODEL=VARIANTS...]
+#
+# --programs  folder with tensorrt-check and libelan_sr_trt_plugins_*.so (default: build/tensorrt)
+# --tensorrt  folder with TensorRT's libraries (default: the system's)
+# Without MODEL=VARIANTS everything is run, what matters most first.
+#
+# TensorRT 8.6.0 from PyPI needs libcublas.so.12, libcublasLt.so.12 and libcudnn.so.8 only to be loaded:
+# where they are missing, empty libraries of these names are made in the output folder.
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+set -euo pipefail
+cd -- "$root"
+
+programs=build/tensorrt tensorrt='' out=out/tensorrt sets=()
+while (($#)); do
+  case $1 in
+    --programs) programs=$2; shift 2 ;;
+    --tensorrt) tensorrt=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    *=*) sets+=("$1"); shift ;;
+    *) echo "tensorrt-check.sh: unknown option $1" >&2; exit 2 ;;
+  esac
+done
+full=models/elan_x4.safetensors light=models/elan_light_x4.safetensors
+((${#sets[@]})) || sets=(
+  "$full=cuda-fp16,fp16,fp16+plugins" "$full=tf32,fp32,fp32+plugins,fp16+loose"
+  "$light=cuda-fp16,fp16,fp16+plugins" "$light=fp16+dynamic,fp16+plugins+dynamic"
+  "$full=fp16+dynamic,fp16+plugins+dynamic")
+
+mkdir -p "$out/stubs"
+check=$(find "$programs" -name tensorrt-check -type f | head -n 1)
+plugins=$(find "$programs" -name 'libelan_sr_trt_plugins_*.so' | head -n 1)
+[[ -n $check ]] || { echo "tensorrt-check.sh: no tensorrt-check in $programs" >&2; exit 2; }
+if [[ -n $tensorrt ]]; then
+  tensorrt=$(realpath -- "$tensorrt")
+  export ELANSR_TENSORRT=$tensorrt LD_LIBRARY_PATH=$tensorrt${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  if [[ -e $tensorrt/libnvinfer.so.8 ]]; then
+    plugins=$(find "$programs" -name libelan_sr_trt_plugins_8.so | head -n 1)
+    for name in libcublas.so.12 libcublasLt.so.12 libcudnn.so.8; do
+      ldconfig -p | grep -q "$name" && continue
+      echo | "${CC:-cc}" -shared -x c - "-Wl,-soname,$name" -o "$out/stubs/$name"
+    done
+    export LD_LIBRARY_PATH=$PWD/$out/stubs:$LD_LIBRARY_PATH
+  fi
+fi
+[[ -n $plugins ]] && export ELANSR_TENSORRT_PLUGINS=$PWD/$plugins
+export XDG_CACHE_HOME=$PWD/$out/cache
+
+status=0
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | tee "$out/table.txt"
+for each in "${sets[@]}"; do
+  "$check" "${each%%=*}" --variants "${each#*=}" --folder "$out" | tee -a "$out/table.txt" || status=1
+done
+exit "$status"

@@ -1,0 +1,296 @@
+// Compiled once for each of TensorRT's interfaces, with its headers and with its namespaces renamed
+// (ELAN_FLAVOUR says to what), so that several fit into one program: TensorRT is reached through
+// four C functions and through virtual functions, whose names do not count.
+#include "tensorrt/flavour.h"
+
+#include <NvInfer.h>
+#include <NvOnnxParser.h>
+
+#include <mutex>
+
+#include "elan/error.h"
+
+// NOLINTBEGIN(cppcoreguidelines-macro-usage): pastes the flavour into a name
+#define ELAN_PASTE2(a, b) a##b
+#define ELAN_PASTE(a, b) ELAN_PASTE2(a, b)
+#define ELAN_MAKE ELAN_PASTE(make_flavour_, ELAN_FLAVOUR)
+// NOLINTEND(cppcoreguidelines-macro-usage)
+
+namespace elan::tensorrt {
+namespace {
+
+#if defined(TRT_MAJOR_RTX)
+constexpr bool kRtx = true, kEight = false;
+#else
+constexpr bool kRtx = false, kEight = NV_TENSORRT_MAJOR == 8;
+#endif
+
+// Keeps what TensorRT complains of, for the error that follows.
+class Logger : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* text) noexcept override {
+    if (severity > Severity::kERROR) return;
+    try {
+      const std::lock_guard lock(mutex_);
+      if (!errors_.empty()) return;  // the first one is the cause
+      errors_ = text;
+      for (char& c : errors_) {
+        if (c == '\n') c = ' ';
+      }
+    } catch (...) {  // out of memory: the error is reported without its text
+    }
+  }
+  [[noreturn]] void fail(ErrorKind kind, const std::string& what) {
+    const std::lock_guard lock(mutex_);
+    const std::string found = errors_.empty() ? "no reason given" : errors_;
+    errors_.clear();
+    throw Error(kind, "tensorrt: " + what + ": " + found);
+  }
+  void forget() {
+    const std::lock_guard lock(mutex_);
+    errors_.clear();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string errors_;
+};
+
+#if NV_TENSORRT_MAJOR >= 10 || defined(TRT_MAJOR_RTX)
+class Monitor : public nvinfer1::IProgressMonitor {
+ public:
+  explicit Monitor(const BuildInput& input) : input_(input) {}
+  // The outermost phase tells how far the build is; those inside it only come and go.
+  void phaseStart(const char* phase, const char* parent, int32_t steps) noexcept override {
+    guarded([&] {
+      if (parent != nullptr) return;
+      outermost_ = phase;
+      steps_ = steps;
+      if (input_.progress) input_.progress(outermost_, 0, steps_);
+    });
+  }
+  bool stepComplete(const char* phase, int32_t step) noexcept override {
+    guarded([&] {
+      if (outermost_ == phase && input_.progress) input_.progress(outermost_, step + 1, steps_);
+    });
+    return !input_.stop.stop_requested();
+  }
+  void phaseFinish(const char*) noexcept override {}
+
+ private:
+  template <typename Work>
+  void guarded(Work work) noexcept {
+    try {
+      const std::lock_guard lock(mutex_);  // phases may be told from several threads
+      work();
+    } catch (...) {  // a failing display must not end a build
+    }
+  }
+
+  const BuildInput& input_;
+  std::mutex mutex_;
+  std::string outermost_;
+  int steps_ = 0;
+};
+#endif
+
+template <typename T>
+std::unique_ptr<T> take(void* object) {
+  return std::unique_ptr<T>(static_cast<T*>(object));
+}
+
+class Running : public RunningEngine {
+ public:
+  Running(std::shared_ptr<Logger> logger, std::unique_ptr<nvinfer1::IRuntime> runtime,
+          std::span<const std::byte> plan)
+      : logger_(std::move(logger)), runtime_(std::move(runtime)) {
+    engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
+    if (!engine_) logger_->fail(ErrorKind::model, "the plan was refused");
+    context_.reset(engine_->createExecutionContext());
+    if (!context_) logger_->fail(ErrorKind::device, "no room to run the plan");
+  }
+
+  [[nodiscard]] std::size_t device_bytes() const override {
+#if NV_TENSORRT_MAJOR >= 10 || defined(TRT_MAJOR_RTX)
+    return static_cast<std::size_t>(engine_->getDeviceMemorySizeV2());
+#else
+    return engine_->getDeviceMemorySize();
+#endif
+  }
+
+  void enqueue(const float* input, float* output, int batch, int height, int width,
+               cudaStream_t stream) override {
+    nvinfer1::Dims dims{};
+    dims.nbDims = 4;
+    dims.d[0] = batch;
+    dims.d[1] = 3;
+    dims.d[2] = height;
+    dims.d[3] = width;
+    const bool good = context_->setInputShape("input", dims) &&
+                      context_->setTensorAddress("input", const_cast<float*>(input)) &&
+                      context_->setTensorAddress("output", output) && context_->enqueueV3(stream);
+    if (!good) logger_->fail(ErrorKind::device, "the engine did not run");
+  }
+
+ private:
+  std::shared_ptr<Logger> logger_;  // outlives what logs to it
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  std::unique_ptr<nvinfer1::IExecutionContext> context_;
+};
+
+class Implementation : public Flavour {
+ public:
+  explicit Implementation(const Library& library) : library_(library) {}
+
+  std::vector<std::byte> build(const BuildInput& input) override {
+    using namespace nvinfer1;
+    if (library_.create_parser == nullptr) {
+      throw Error(ErrorKind::device, std::string("tensorrt: expected its ONNX parser ") +
+                                         library_.flavour->parser + ", found none");
+    }
+    auto builder = take<IBuilder>(library_.create_builder(logger_.get(), library_.number));
+    if (!builder) logger_->fail(ErrorKind::device, "no builder");
+    if (!input.plugins.empty()) load_plugins(builder->getPluginRegistry(), input.plugins);
+    auto network = std::unique_ptr<INetworkDefinition>(builder->createNetworkV2(network_flags()));
+    if (!network) logger_->fail(ErrorKind::device, "no network");
+    auto parser = take<nvonnxparser::IParser>(
+        library_.create_parser(network.get(), logger_.get(), NV_ONNX_PARSER_VERSION));
+    if (!parser || !parser->parse(input.onnx.data(), input.onnx.size())) {
+      const std::string text =
+          parser && parser->getNbErrors() > 0 ? parser->getError(0)->desc() : "no parser";
+      logger_->fail(ErrorKind::model, "the graph was refused (" + text + ")");
+    }
+    auto config = std::unique_ptr<IBuilderConfig>(builder->createBuilderConfig());
+    if (input.options.precision == Precision::fp32) config->clearFlag(BuilderFlag::kTF32);
+    set_precisions(input.options, *network, *config);
+    add_profile(input.options.profile, *builder, *config);
+#if !defined(TRT_MAJOR_RTX)
+    std::unique_ptr<ITimingCache> cache;
+    if (input.timing_cache != nullptr) {
+      cache.reset(
+          config->createTimingCache(input.timing_cache->data(), input.timing_cache->size()));
+      if (cache) config->setTimingCache(*cache, false);
+    }
+#endif
+#if NV_TENSORRT_MAJOR >= 10 || defined(TRT_MAJOR_RTX)
+    Monitor monitor(input);
+    config->setProgressMonitor(&monitor);
+#else
+    if (input.progress) input.progress("Building", 0, 0);
+#endif
+    logger_->forget();
+    const std::unique_ptr<IHostMemory> plan(builder->buildSerializedNetwork(*network, *config));
+    if (input.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+    if (!plan) logger_->fail(ErrorKind::device, "the engine was not built");
+#if !defined(TRT_MAJOR_RTX)
+    if (input.timing_cache != nullptr && config->getTimingCache() != nullptr) {
+      const std::unique_ptr<IHostMemory> times(config->getTimingCache()->serialize());
+      if (times) *input.timing_cache = copy_of(*times);
+    }
+#endif
+    return copy_of(*plan);
+  }
+
+  std::unique_ptr<RunningEngine> load(std::span<const std::byte> plan,
+                                      const std::filesystem::path& plugins) override {
+    auto runtime =
+        take<nvinfer1::IRuntime>(library_.create_runtime(logger_.get(), library_.number));
+    if (!runtime) logger_->fail(ErrorKind::device, "no runtime");
+    if (!plugins.empty()) load_plugins(runtime->getPluginRegistry(), plugins);
+    return std::make_unique<Running>(logger_, std::move(runtime), plan);
+  }
+
+ private:
+  static std::vector<std::byte> copy_of(const nvinfer1::IHostMemory& memory) {
+    const auto* data = static_cast<const std::byte*>(memory.data());
+    return {data, data + memory.size()};
+  }
+
+  static nvinfer1::NetworkDefinitionCreationFlags network_flags() {
+#if NV_TENSORRT_MAJOR >= 11
+    return 0;  // always strongly typed
+#elif NV_TENSORRT_MAJOR == 10 || defined(TRT_MAJOR_RTX)
+    return 1U << static_cast<unsigned>(nvinfer1::NetworkDefinitionCreationFlag::kSTRONGLY_TYPED);
+#else
+    return 1U << static_cast<unsigned>(nvinfer1::NetworkDefinitionCreationFlag::kEXPLICIT_BATCH);
+#endif
+  }
+
+  // Strongly typed networks have their precisions already. 8.6 has flags, and wishes for each
+  // layer.
+  static void set_precisions([[maybe_unused]] const BuildOptions& options,
+                             [[maybe_unused]] nvinfer1::INetworkDefinition& network,
+                             [[maybe_unused]] nvinfer1::IBuilderConfig& config) {
+    if (options.loose && !kEight) {
+      throw Error(ErrorKind::usage, "--loose: expected TensorRT 8.6, found a strongly typed one");
+    }
+#if NV_TENSORRT_MAJOR == 8
+    using namespace nvinfer1;
+    if (options.precision != Precision::fp16 || options.plugins) return;
+    config.setFlag(BuilderFlag::kFP16);
+    if (options.loose) return;
+    config.setFlag(BuilderFlag::kPREFER_PRECISION_CONSTRAINTS);
+    for (int i = 0; i < network.getNbLayers(); ++i) {
+      ILayer& layer = *network.getLayer(i);
+      const LayerType type = layer.getType();
+      if (type != LayerType::kCONVOLUTION && type != LayerType::kMATRIX_MULTIPLY &&
+          type != LayerType::kSOFTMAX && type != LayerType::kELEMENTWISE) {
+        continue;
+      }
+      const DataType out = layer.getOutput(0)->getType();
+      if (out == DataType::kFLOAT || out == DataType::kHALF) layer.setPrecision(out);
+    }
+#endif
+  }
+
+  void add_profile(const Profile& profile, nvinfer1::IBuilder& builder,
+                   nvinfer1::IBuilderConfig& config) {
+    using namespace nvinfer1;
+    if (profile.fixed() && profile.batch == 1) return;  // the graph has the size
+    IOptimizationProfile& p = *builder.createOptimizationProfile();
+    const auto set = [&](OptProfileSelector which, const PictureSize& size, int batch) {
+      Dims dims{};
+      dims.nbDims = 4;
+      dims.d[0] = batch;
+      dims.d[1] = 3;
+      dims.d[2] = size.height;
+      dims.d[3] = size.width;
+      if (!p.setDimensions("input", which, dims)) {
+        logger_->fail(ErrorKind::device, "the sizes were refused");
+      }
+    };
+    set(OptProfileSelector::kMIN, profile.least, 1);
+    set(OptProfileSelector::kOPT, profile.best, 1);
+    set(OptProfileSelector::kMAX, profile.most, profile.batch);
+    if (config.addOptimizationProfile(&p) < 0) {
+      logger_->fail(ErrorKind::device, "the sizes were refused");
+    }
+  }
+
+  void load_plugins(nvinfer1::IPluginRegistry& registry, const std::filesystem::path& path) {
+    if (kRtx) {
+      throw Error(ErrorKind::usage,
+                  "--plugins: expected TensorRT, found TensorRT-RTX, which takes none");
+    }
+    // The registry is the process's: a second time it knows them already.
+    static std::mutex mutex;
+    static bool loaded = false;
+    const std::lock_guard lock(mutex);
+    if (!loaded && registry.loadLibrary(path.c_str()) == nullptr) {
+      logger_->fail(ErrorKind::device, path.string() + " could not be loaded");
+    }
+    loaded = true;
+  }
+
+  Library library_;
+  std::shared_ptr<Logger> logger_ = std::make_shared<Logger>();
+};
+
+}  // namespace
+
+std::unique_ptr<Flavour> ELAN_MAKE(const Library& library) {
+  return std::make_unique<Implementation>(library);
+}
+
+}  // namespace elan::tensorrt

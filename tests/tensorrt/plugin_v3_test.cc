@@ -1,0 +1,242 @@
+// The library for TensorRT 10 or 11, driven as its registry, parser, builder and engine would.
+#include <memory>
+
+#include "cuda/cuda_backend.h"
+#include "host.h"
+
+namespace elan::test {
+namespace {
+
+using namespace nvinfer1;
+
+class PluginV3 : public testing::Test {
+ protected:
+  static Library& library() {
+    static Library library(ELANSR_PLUGIN_LIBRARY);
+    return library;
+  }
+  void SetUp() override { library().errors().clear(); }
+
+  static IPluginCreatorV3One& creator(const std::string& name) {
+    using Get = IPluginCreatorInterface* const* (*)(int32_t&);
+    int32_t count = 0;
+    auto* const* all = library().symbol<Get>("getCreators")(count);
+    for (int i = 0; i < count; ++i) {
+      auto* one = static_cast<IPluginCreatorV3One*>(all[i]);
+      if (name == one->getPluginName()) return *one;
+    }
+    throw std::out_of_range(name);
+  }
+  static std::unique_ptr<IPluginV3> create(const NodeFields& fields) {
+    const Collection collection(fields);
+    return std::unique_ptr<IPluginV3>(
+        creator(plugins::name_of(fields.kind()))
+            .createPlugin("node", collection.get(), TensorRTPhase::kBUILD));
+  }
+  static std::unique_ptr<IPluginV3> create(const char* stage) {
+    return create(light_graph().fields(stage));
+  }
+  static IPluginV3OneBuild& build(IPluginV3& plugin) {
+    return *static_cast<IPluginV3OneBuild*>(
+        plugin.getCapabilityInterface(PluginCapabilityType::kBUILD));
+  }
+  static IPluginV3OneRuntime& runtime(IPluginV3& plugin) {
+    return *static_cast<IPluginV3OneRuntime*>(
+        plugin.getCapabilityInterface(PluginCapabilityType::kRUNTIME));
+  }
+  static Strings& errors() { return library().errors(); }
+};
+
+TEST_F(PluginV3, CreatorsAreNamedAndListTheirFields) {
+  for (const char* stage : {kLfeStage, kGmsaStage}) {
+    const NodeFields fields = light_graph().fields(stage);
+    IPluginCreatorV3One& one = creator(plugins::name_of(fields.kind()));
+    EXPECT_STREQ(one.getPluginVersion(), "1");
+    EXPECT_STREQ(one.getPluginNamespace(), "elan_sr");
+    EXPECT_STREQ(one.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE");
+    Strings found, expected;
+    for (int i = 0; i < one.getFieldNames()->nbFields; ++i) {
+      found.emplace_back(one.getFieldNames()->fields[i].name);
+    }
+    for (const auto& f : plugins::field_names(fields.kind())) expected.emplace_back(f.name);
+    EXPECT_EQ(found, expected);
+  }
+}
+
+TEST_F(PluginV3, HasAllThreeCapabilities) {
+  const auto plugin = create(kLfeStage);
+  ASSERT_NE(plugin, nullptr);
+  const auto* core =
+      static_cast<IPluginV3OneCore*>(plugin->getCapabilityInterface(PluginCapabilityType::kCORE));
+  EXPECT_STREQ(core->getPluginName(), "ElanLFE");
+  EXPECT_STREQ(core->getPluginNamespace(), "elan_sr");
+  EXPECT_STREQ(core->getInterfaceInfo().kind, "PLUGIN_V3ONE_CORE");
+  EXPECT_STREQ(build(*plugin).getInterfaceInfo().kind, "PLUGIN_V3ONE_BUILD");
+  EXPECT_STREQ(runtime(*plugin).getInterfaceInfo().kind, "PLUGIN_V3ONE_RUNTIME");
+}
+
+TEST_F(PluginV3, InfersSymbolicShapes) {
+  ExprBuilder expr;
+  const DimsExprs stream =
+      exprs({expr.symbol("n"), expr.symbol("h"), expr.symbol("w"), expr.constant(64)});
+  const auto lfe = create(kLfeStage);
+  ASSERT_EQ(build(*lfe).getNbOutputs(), 3);
+  DimsExprs out[3]{};
+  ASSERT_EQ(build(*lfe).getOutputShapes(&stream, 1, nullptr, 0, out, 3, expr), 0);
+  EXPECT_EQ(texts(out[0]), (Strings{"n", "h", "w", "64"}));
+  EXPECT_EQ(texts(out[1]), (Strings{"n", "h/4", "w/4", "576"}));
+  EXPECT_EQ(texts(out[2]), texts(out[1]));
+  const auto gmsa = create(kGmsaStage);
+  const DimsExprs in[3]{stream, out[1], out[2]};
+  DimsExprs y{};
+  ASSERT_EQ(build(*gmsa).getNbOutputs(), 1);
+  ASSERT_EQ(build(*gmsa).getOutputShapes(in, 3, nullptr, 0, &y, 1, expr), 0);
+  EXPECT_EQ(texts(y), texts(stream));
+  const auto later = create("body.1.lfe.1");
+  EXPECT_EQ(build(*later).getNbOutputs(), 2);
+  EXPECT_TRUE(errors().empty());
+}
+
+TEST_F(PluginV3, InfersFixedShapesAndRefusesOthers) {
+  ExprBuilder expr;
+  const auto lfe = create(kLfeStage);
+  DimsExprs out[3]{};
+  const DimsExprs good =
+      exprs({expr.constant(2), expr.constant(208), expr.constant(304), expr.constant(64)});
+  ASSERT_EQ(build(*lfe).getOutputShapes(&good, 1, nullptr, 0, out, 3, expr), 0);
+  EXPECT_EQ(texts(out[1]), (Strings{"2", "52", "76", "576"}));
+  const DimsExprs odd =
+      exprs({expr.constant(2), expr.constant(206), expr.constant(304), expr.constant(64)});
+  EXPECT_NE(build(*lfe).getOutputShapes(&odd, 1, nullptr, 0, out, 3, expr), 0);
+  const DimsExprs narrow =
+      exprs({expr.symbol("n"), expr.symbol("h"), expr.symbol("w"), expr.constant(60)});
+  EXPECT_NE(build(*lfe).getOutputShapes(&narrow, 1, nullptr, 0, out, 3, expr), 0);
+  EXPECT_NE(build(*lfe).getOutputShapes(&good, 1, nullptr, 0, out, 2, expr), 0);
+  ASSERT_EQ(errors().size(), 3U);
+  EXPECT_NE(errors()[0].find("multiples of 16, found 2x206x304x64"), std::string::npos);
+  EXPECT_NE(errors()[1].find("found -1x-1x-1x60"), std::string::npos);
+  EXPECT_NE(errors()[2].find("3 outputs, found 1 and 2"), std::string::npos);
+}
+
+TEST_F(PluginV3, TakesOneCombinationOfFormats) {
+  const auto gmsa = create(kGmsaStage);
+  const DataType good[]{DataType::kFLOAT, DataType::kINT32, DataType::kINT32, DataType::kFLOAT};
+  for (const DataType type :
+       {DataType::kFLOAT, DataType::kHALF, DataType::kINT8, DataType::kINT32}) {
+    for (const TensorFormat format :
+         {TensorFormat::kLINEAR, TensorFormat::kCHW32, TensorFormat::kHWC8}) {
+      for (int position = 0; position < 4; ++position) {
+        DynamicPluginTensorDesc tensors[4]{};
+        for (auto& t : tensors) t.desc = tensor(type, format);
+        EXPECT_EQ(build(*gmsa).supportsFormatCombination(position, tensors, 3, 1),
+                  type == good[position] && format == TensorFormat::kLINEAR);
+      }
+    }
+  }
+  DataType types[3]{};
+  const DataType in = DataType::kFLOAT;
+  const auto lfe = create(kLfeStage);
+  ASSERT_EQ(build(*lfe).getOutputDataTypes(types, 3, &in, 1), 0);
+  EXPECT_EQ(types[0], DataType::kFLOAT);
+  EXPECT_EQ(types[1], DataType::kINT32);
+  EXPECT_EQ(types[2], DataType::kINT32);
+}
+
+TEST_F(PluginV3, ConfiguresForARangeOfSizes) {
+  const auto lfe = create(kLfeStage);
+  DynamicPluginTensorDesc in{}, out[3]{};
+  in.desc = tensor(DataType::kFLOAT);
+  in.desc.dims = dims_of({-1, -1, -1, 64});
+  in.min = dims_of({1, 16, 16, 64});
+  in.max = dims_of({4, 512, 512, 64});
+  EXPECT_EQ(build(*lfe).configurePlugin(&in, 1, out, 3), 0);
+  in.max = dims_of({4, 512, 500, 64});
+  EXPECT_NE(build(*lfe).configurePlugin(&in, 1, out, 3), 0);
+  ASSERT_EQ(errors().size(), 1U);
+  PluginTensorDesc fixed = tensor(DataType::kFLOAT);
+  PluginTensorDesc results[3]{};
+  EXPECT_EQ(runtime(*lfe).onShapeChange(&fixed, 1, results, 3), 0);
+  fixed.dims = dims_of({1, 16, 40, 64});
+  EXPECT_NE(runtime(*lfe).onShapeChange(&fixed, 1, results, 3), 0);
+}
+
+TEST_F(PluginV3, SurvivesAPlanAndCloning) {
+  for (const char* stage : {kLfeStage, kGmsaStage}) {
+    const auto plugin = create(stage);
+    const PluginFieldCollection* stored = runtime(*plugin).getFieldsToSerialize();
+    ASSERT_EQ(stored->nbFields, 1);
+    const auto bytes = [](const PluginFieldCollection& c) {
+      return std::string(static_cast<const char*>(c.fields[0].data),
+                         static_cast<std::size_t>(c.fields[0].length));
+    };
+    const std::string before = bytes(*stored);
+    IPluginCreatorV3One& one = creator(light_graph().node(stage).op_type());
+    const std::unique_ptr<IPluginV3> again(
+        one.createPlugin("node", stored, TensorRTPhase::kRUNTIME));
+    ASSERT_NE(again, nullptr);
+    EXPECT_EQ(bytes(*runtime(*again).getFieldsToSerialize()), before);
+    const std::unique_ptr<IPluginV3> copy(again->clone());
+    ASSERT_NE(copy, nullptr);
+    EXPECT_NE(copy, again);
+    EXPECT_EQ(bytes(*runtime(*copy).getFieldsToSerialize()), before);
+    EXPECT_EQ(build(*copy).getNbOutputs(), build(*plugin).getNbOutputs());
+  }
+}
+
+TEST_F(PluginV3, TellsTheLoggerWhatIsWrongWithFields) {
+  NodeFields fields = light_graph().fields(kLfeStage);
+  fields.remove("conv1_bias");
+  EXPECT_EQ(create(fields), nullptr);
+  fields = light_graph().fields(kLfeStage);
+  fields.at("hidden").type = plugins::FieldType::other;
+  EXPECT_EQ(create(fields), nullptr);
+  fields = light_graph().fields(kLfeStage);
+  fields.at("conv0_weight").length -= 1;
+  EXPECT_EQ(create(fields), nullptr);
+  EXPECT_EQ(creator("ElanGMSA").createPlugin("node", nullptr, TensorRTPhase::kBUILD), nullptr);
+  ASSERT_EQ(errors().size(), 4U);
+  EXPECT_EQ(errors()[0],
+            "ElanLFE body.1.lfe.0: field conv1_bias: expected 32-bit floats, found none");
+  EXPECT_EQ(errors()[1],
+            "ElanLFE body.1.lfe.0: field hidden: expected integers, found another type");
+  EXPECT_EQ(errors()[2],
+            "ElanLFE body.1.lfe.0: field conv0_weight: expected 7200 numbers, found 7199");
+  EXPECT_EQ(errors()[3], "ElanGMSA: expected fields, found none");
+}
+
+TEST_F(PluginV3, RefusesAPlanOfAnotherVersionOrADamagedOne) {
+  const auto plugin = create(kGmsaStage);
+  const PluginField stored = runtime(*plugin).getFieldsToSerialize()->fields[0];
+  const auto load = [&](std::string bytes) {
+    const PluginField field{"module", bytes.data(), PluginFieldType::kCHAR,
+                            static_cast<int32_t>(bytes.size())};
+    const PluginFieldCollection collection{1, &field};
+    return creator("ElanGMSA").createPlugin("node", &collection, TensorRTPhase::kRUNTIME);
+  };
+  const std::string good(static_cast<const char*>(stored.data),
+                         static_cast<std::size_t>(stored.length));
+  std::string bad = good;
+  bad[8] = 7;
+  EXPECT_EQ(load(bad), nullptr);
+  bad = good;
+  bad[bad.size() / 2] ^= 1;
+  EXPECT_EQ(load(bad), nullptr);
+  const PluginFieldCollection nothing{0, nullptr};
+  EXPECT_EQ(creator("ElanGMSA").createPlugin("node", &nothing, TensorRTPhase::kRUNTIME), nullptr);
+  ASSERT_EQ(errors().size(), 3U);
+  EXPECT_NE(errors()[0].find("expected version 1, found 7"), std::string::npos) << errors()[0];
+  EXPECT_NE(errors()[1].find("damaged"), std::string::npos) << errors()[1];
+  EXPECT_NE(errors()[2].find("found none"), std::string::npos) << errors()[2];
+}
+
+// What needs the device fails in words where there is none.
+TEST_F(PluginV3, SaysWhenThereIsNoDevice) {
+  if (cuda_device_count() > 0) GTEST_SKIP() << "there is a device";
+  const auto plugin = create(kLfeStage);
+  EXPECT_EQ(runtime(*plugin).attachToContext(nullptr), nullptr);
+  ASSERT_EQ(errors().size(), 1U);
+  EXPECT_NE(errors()[0].find("cuda"), std::string::npos) << errors()[0];
+}
+
+}  // namespace
+}  // namespace elan::test
