@@ -41,7 +41,9 @@ Name split_name(std::string_view name) {
 std::string family_of_alias(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');
   if (name == "light") return "elan_light";
+  if (name == "light_int8") return "elan_light_int8";
   if (name == "full") return "elan";
+  if (name == "full_int8") return "elan_int8";
   return name;
 }
 

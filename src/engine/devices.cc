@@ -43,7 +43,7 @@ Device make_device(const std::string& name, const PrecisionPlan& plan) {
 }
 
 Device open_cpu(const Model& model, const EngineOptions& options) {
-  const PrecisionPlan plan = plan_of(model, options, Precision::fp32);
+  const PrecisionPlan plan = plan_of(model, options, int8_or(Precision::fp32, model));
   Device device = make_device("cpu", plan);
   device.backends.push_back(make_cpu_backend(model.shared_network(), plan,
                                              std::make_shared<ThreadPool>(options.threads)));
