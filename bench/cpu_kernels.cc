@@ -43,11 +43,15 @@ void fill(Buffer<Word>& words, int pack) {
   }
 }
 
+// Products in one operand type; q, v and attention in floating point, BF16 where that is native.
 void bench(Isa isa, Operand operand, int channels) {
-  const Kernels& k = kernels(isa, operand);
+  const Kernels& k = kernels(isa);
+  const bool int8 = operand == Operand::int8;
+  const Operand exact = !int8 ? operand : k.half == Operand::bf16 ? Operand::bf16 : Operand::fp32;
+  const int pack = pack_of(operand);
   ThreadPool pool(1);
-  const double peak = measure_peak_gflops(k, pool);
-  const char* names[] = {"fp32", "bf16", "bf16 emulated"};
+  const double peak = measure_peak_gflops(k, operand, pool);
+  const char* names[] = {"fp32", "bf16", "bf16 emulated", "int8"};
   std::printf("%s %s, %d channels: peak of a core %.0f GFLOP/s\n",
               std::string(to_string(isa)).c_str(), names[static_cast<int>(operand)], channels,
               peak);
@@ -59,38 +63,40 @@ void bench(Isa isa, Operand operand, int channels) {
   const std::size_t wide = static_cast<std::size_t>(channels) * 2 * kHaloPlane;
   Buffer<Word> in(wide), out(wide), words(static_cast<std::size_t>(channels) * channels * 4);
   Buffer<float> bias(static_cast<std::size_t>(channels) * 4), values(wide);
-  fill(in, k.pack);
-  fill(words, k.pack);
+  Buffer<std::int32_t> start(bias.size());
+  fill(in, pack);
+  fill(words, pack);
   std::fill_n(bias.data(), bias.size(), 0.1f);
+  std::fill_n(start.data(), start.size(), 0);
   std::fill_n(values.data(), values.size(), 0.1f);
   Buffer<std::int32_t> offsets(static_cast<std::size_t>(channels) * 2);
 
-  const auto product = [&](const char* name, int from, int to, int stride, Store store) {
-    const int steps = from / k.pack;
+  const auto product = [&](const char* name, int from, int to, int stride, Store store,
+                           Operand stored) {
+    const int steps = from / pack;
     for (int s = 0; s < steps; ++s) {
       offsets[s] = stride == kTile ? s * kTilePixels : s * kHaloPlane + kHaloOrigin + s % 3 - 1;
     }
-    const Matrix matrix{to, steps, 6, words.data(), bias.data(), offsets.data()};
-    const ProductTask task{&matrix,
-                           in.data(),
-                           stride,
-                           store,
-                           values.data(),
-                           values.data(),
-                           store == Store::residual ? nullptr : out.data()};
+    const Matrix matrix{to,           steps,       int8 ? 4 : 6,
+                        words.data(), bias.data(), offsets.data(),
+                        operand,      bias.data(), start.data()};
+    const ProductTask task{&matrix,       in.data(),     stride,     store,
+                           values.data(), values.data(), out.data(), {stored, 1}};
     report(name, 2.0 * from * to * kTilePixels, best_seconds([&] { k.product(task); }));
   };
-  product("conv0", channels, 2 * channels, kHaloStride, Store::operand_relu);
-  product("conv1", 2 * channels, channels, kTile, Store::residual);
-  product("project_inp q", channels, channels, kTile, Store::operand);
-  product("project_inp v", channels, channels, kTile, Store::keys);
-  product("project_out", channels, channels, kTile, Store::residual);
+  product("conv0", channels, 2 * channels, kHaloStride, Store::operand_relu, operand);
+  product("conv1", 2 * channels, channels, kTile, Store::residual, operand);
+  product("project_inp q", channels, channels, kTile, Store::operand, exact);
+  product("project_inp v", channels, channels, kTile, Store::keys, exact);
+  product("project_out", channels, channels, kTile, Store::residual, operand);
 
   const int group = channels / 3;
   Buffer<float> scratch(attention_scratch(group));
+  fill(in, pack_of(exact));
   for (const int window : {4, 8, 16}) {
-    AttentionTask task{in.data(),     in.data() + 100 * kTilePixels, out.data(), group, window,
-                       scratch.data()};
+    AttentionTask task{exact,      in.data(),   in.data() + 100 * kTilePixels,
+                       group,      window,      scratch.data(),
+                       out.data(), {operand, 1}};
     report(("attention " + std::to_string(window)).c_str(),
            4.0 * group * window * window * kTilePixels, best_seconds([&] { k.attention(task); }));
   }
@@ -98,12 +104,13 @@ void bench(Isa isa, Operand operand, int channels) {
   std::vector<std::int32_t> order(static_cast<std::size_t>(channels));
   for (int c = 0; c < channels; ++c) order[c] = c;
   HaloTask halo;
+  halo.operand = operand;
   std::fill_n(halo.x, 9, values.data());
-  halo.channels = order.data();
-  halo.steps = channels / k.pack;
+  halo.channels = int8 ? nullptr : order.data();
+  halo.steps = channels / pack;
   halo.out = out.data();
   report("halo", 0, best_seconds([&] { k.halo(halo); }));
-  for (const int pixels : {1, k.pack}) {
+  for (const int pixels : {1, pack_of(exact)}) {
     RollTask roll;
     std::fill_n(roll.from, 4, in.data());
     roll.roll = 4;
@@ -123,6 +130,7 @@ int main(int argc, char** argv) {
   for (const Isa isa : usable_isas()) {
     if (argc > 2 && to_string(isa) != argv[2]) continue;
     bench(isa, Operand::fp32, channels);
-    bench(isa, isa == Isa::avx512bf16 ? Operand::bf16 : Operand::bf16_emulated, channels);
+    bench(isa, kernels(isa).half, channels);
+    bench(isa, Operand::int8, channels);
   }
 }

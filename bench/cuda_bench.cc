@@ -11,12 +11,14 @@
 #include <fstream>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
 #include "cuda/device.h"
 #include "elan/error.h"
-#include "model/network.h"
+#include "elan/version.h"
+#include "model/describe.h"
 
 namespace elan {
 namespace {
@@ -32,25 +34,11 @@ double median(std::vector<double> v) {
   return v.empty() ? 0 : v[v.size() / 2];
 }
 
-// Multiply-adds of the network for one padded pixel.
-double work_per_pixel(const Network& net) {
-  const double c = net.arch.channels, s = net.arch.scale;
-  double n = 27 * c + 27 * s * s * c;
-  for (const Elab& elab : net.body) {
-    for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
-      n += 2.0 * elab.lfe[j].conv0.in * elab.lfe[j].conv0.out;
-      n += static_cast<double>(elab.gmsa[j].project_inp.in) * elab.gmsa[j].project_inp.out + c * c;
-      n += (elab.gmsa[j].computes_attention ? 2 : 1) * 336 * c / 3;
-    }
-  }
-  return n;
-}
-
 class Bench {
  public:
   Bench(std::string models, int repeats) : models_(std::move(models)), repeats_(repeats) {}
 
-  void run(const Job& job, bool profile) {
+  void run(const Job& job, bool show_profile) {
     if (model_name_ != job.model || backend_ == nullptr || backend_->precision() != job.precision) {
       backend_.reset();
       if (model_name_ != job.model) {
@@ -73,34 +61,43 @@ class Bench {
     p.height = job.height;
     p.batch = job.batch;
 
-    const double graph = time_device(p, true), plain = time_device(p, false);
+    const double graph = time_device(p, Launch::graph), plain = time_device(p, Launch::plain);
     const double host = time_host(job, in, out);
     const double pixels =
         static_cast<double>((job.width + 15) / 16 * 16) * ((job.height + 15) / 16 * 16) * job.batch;
-    const double tflops = 2 * work_per_pixel(model_.back().network()) * pixels / graph / 1e9;
-    char line[512];
+    const double tflops =
+        2 * multiply_adds_per_pixel(model_.back().architecture()) * pixels / graph / 1e9;
+    const double pictures = 1000 * job.batch / graph;
+    const double in_flight = job.batch == 1 && job.width == 206 ? time_in_flight(job, in) : 0;
+    char line[640];
     std::snprintf(
         line, sizeof line,
-        R"({"model": "%s", "precision": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "tflops": %.1f, "ns_per_pixel": %.2f, "arena_mb": %.1f})",
-        job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height, job.batch,
-        graph, plain, host, tflops,
-        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
+        R"({"model": "%s", "precision": "%s", "path": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "in_flight_ms": %.4f, "tflops": %.1f, "ns_per_pixel": %.2f, "pictures_per_second": %.2f, "arena_mb": %.1f)",
+        job.model, std::string(to_string(job.precision)).c_str(),
+        backend_->description().find("hopper") == std::string::npos ? "portable" : "hopper",
+        job.width, job.height, job.batch, graph, plain, host, in_flight, tflops,
+        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch), pictures,
         static_cast<double>(backend_->arena_bytes()) / 1e6);
     std::printf(
         "%-14s %-5s %4dx%-4d b%d  graph %8.3f ms  plain %8.3f  host %8.3f  %6.1f TFLOP/s  %7.2f "
-        "ns/px  arena %.1f MB\n",
+        "ns/px  %7.1f pictures/s  arena %.1f MB\n",
         job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height, job.batch,
         graph, plain, host, tflops,
-        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
+        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch), pictures,
         static_cast<double>(backend_->arena_bytes()) / 1e6);
+    if (in_flight > 0) {
+      std::printf("    host to host with three in flight: %.3f ms a picture, device busy %.0f %%\n",
+                  in_flight, 100 * graph / in_flight);
+    }
     std::fflush(stdout);
     lines_.emplace_back(line);
-    if (profile) show_profile(p);
+    lines_.back() += show_profile ? R"(, "operations": [)" + profile(p) + "]}" : "}";
   }
 
   void write(const std::string& path) const {
     std::ofstream file(path);
-    file << "{\"device\": \"" << cuda_status() << "\", \"times\": [\n";
+    file << "{\"device\": \"" << cuda_status() << "\", \"version\": \"" << version()
+         << "\", \"commit\": \"" << commit() << "\", \"times\": [\n";
     for (std::size_t i = 0; i < lines_.size(); ++i) {
       file << lines_[i] << (i + 1 < lines_.size() ? ",\n" : "\n");
     }
@@ -108,7 +105,7 @@ class Bench {
   }
 
  private:
-  double time_device(const DevicePictures& p, bool graph) {
+  double time_device(const DevicePictures& p, Launch launch) {
     cuda::Stream stream;
     cudaEvent_t from = nullptr, to = nullptr;
     ELAN_CUDA(cudaEventCreate(&from));
@@ -117,7 +114,7 @@ class Bench {
     double spent = 0;
     for (int i = -10; i < repeats_ && (i < 10 || spent < 1500); ++i) {
       ELAN_CUDA(cudaEventRecord(from, stream.get()));
-      backend_->enqueue(p, stream.get(), graph);
+      backend_->enqueue(p, stream.get(), launch);
       ELAN_CUDA(cudaEventRecord(to, stream.get()));
       stream.wait();
       float ms = 0;
@@ -154,11 +151,46 @@ class Bench {
     return median(times);
   }
 
-  // Time of each kind of operation: events between the launches of one pass; medians of passes.
-  void show_profile(const DevicePictures& p) {
-    for (const auto& [name, ms] : backend_->profile(p)) {
-      std::printf("    %-8s %8.4f ms\n", name.c_str(), ms);
+  // Milliseconds a picture, host to host, while three threads hand them in.
+  double time_in_flight(const Job& job, const std::vector<std::uint8_t>& in) {
+    constexpr int kThreads = 3, kRuns = 40;
+    const int s = model_.back().scale();
+    std::chrono::steady_clock::time_point start;
+    for (const bool warm : {false, true}) {
+      start = std::chrono::steady_clock::now();
+      std::vector<std::jthread> threads;
+      for (int t = 0; t < kThreads; ++t) {
+        threads.emplace_back([&] {
+          std::vector<std::uint8_t> out(in.size() * s * s);
+          const ConstImageView from = view_of(in.data(), job.width, job.height);
+          const ImageView to = view_of(out.data(), job.width * s, job.height * s);
+          for (int i = 0; i < (warm ? kRuns : 4); ++i) backend_->run({&from, 1}, {&to, 1}, {});
+        });
+      }
     }
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+               .count() /
+           (kThreads * kRuns);
+  }
+
+  // Each kind of operation, with its share of the time that the hardware's rating allows.
+  std::string profile(const DevicePictures& p) {
+    const HardwareRating rating = backend_->rating();
+    std::string json;
+    for (const OperationTime& o : backend_->profile(p)) {
+      const double floor = floor_seconds(o, rating.gflops, rating.gbytes_per_second);
+      std::printf("    %-14s %8.4f ms  %7.1f TFLOP/s  %7.0f GB/s  %5.1f %% of the floor\n",
+                  o.operation.c_str(), o.seconds * 1e3, o.flop / o.seconds / 1e12,
+                  o.bytes / o.seconds / 1e9, 100 * floor / o.seconds);
+      char line[200];
+      std::snprintf(
+          line, sizeof line,
+          R"({"operation": "%s", "ms": %.5f, "tflops": %.2f, "gbytes_per_second": %.1f, "floor_ms": %.5f})",
+          o.operation.c_str(), o.seconds * 1e3, o.flop / o.seconds / 1e12,
+          o.bytes / o.seconds / 1e9, floor * 1e3);
+      json += (json.empty() ? "" : ", ") + std::string(line);
+    }
+    return json;
   }
 
   std::string models_;
@@ -212,7 +244,7 @@ int main(int argc, char** argv) {
     jobs.push_back({"elan_x4", Precision::fp16, 206, 292, batch});
     jobs.push_back({"elan_light_x4", Precision::fp16, 206, 292, batch});
   }
-  for (const int side : {128, 256, 512, 1024, 2048}) {
+  for (const int side : {128, 256, 512, 768, 1024, 1536, 2048}) {
     jobs.push_back({"elan_x4", Precision::fp16, side, side, 1});
     jobs.push_back({"elan_light_x4", Precision::fp16, side, side, 1});
   }

@@ -10,6 +10,8 @@
 #include <memory>
 #include <sstream>
 
+#include "engine/tiles.h"
+
 namespace elan::cli {
 namespace {
 
@@ -130,6 +132,27 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, int& value, Ran
       ->type_name("N");
 }
 
+CLI::Option* add_real(CLI::App& app, const std::string& names, std::optional<double>& value,
+                      const std::string& help) {
+  const std::string name = long_name(names);
+  return app
+      .add_option(
+          names,
+          [name, &value](const CLI::results_t& results) {
+            const std::string& text = results.front();
+            double number = 0;
+            const auto [end, error] =
+                std::from_chars(text.data(), text.data() + text.size(), number);
+            if (error != std::errc() || end != text.data() + text.size() || !(number >= 0)) {
+              usage(name + ": expected a number of at least 0, found " + text);
+            }
+            value = number;
+            return true;
+          },
+          help)
+      ->type_name("X");
+}
+
 CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value,
                       const std::string& type, const std::string& help) {
   const std::string name = long_name(names);
@@ -199,7 +222,9 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
       "that is named is never replaced by another");
   add_text(app, "-g,--gpu", a.gpu, "LIST", "GPUs by number, 0,1; -1 means the CPU");
   add_text(app, "-p,--precision", a.precision, "NAME",
-           "fp32, tf32, bf16, fp16, int8 or fp64 (default: the device's)");
+           "fp32, tf32, bf16, fp16, fp8, int8 or fp64 (default: the device's)");
+  add_text(app, "--plan", a.plan, "FILE",
+           "instead: a precision for each operation, as elan-sr tune writes it");
   add_number(app, "-t,--tile", a.tile, {0, kAny},
              "side of a tile in pixels, a multiple of 16 from 64 on; 0: the whole picture if it "
              "fits the memory, else the largest tile that does (default: 0)");
@@ -209,7 +234,6 @@ void add_engine_options(CLI::App& app, EngineArguments& a) {
 }
 
 EngineOptions engine_options(const CLI::App& app, const EngineArguments& a) {
-  constexpr int kTileGrid = 16, kSmallestTile = 64;
   EngineOptions options;
   options.device = checked_device(a.device);
   if (!a.gpu.empty()) {
@@ -217,9 +241,14 @@ EngineOptions engine_options(const CLI::App& app, const EngineArguments& a) {
     options.device = device_of_gpu_list(a.gpu);
   }
   if (!a.precision.empty()) options.precision = parse_precision(a.precision);
+  if (!a.plan.empty()) {
+    if (options.precision) usage("--precision and --plan contradict each other: give one");
+    // A name that begins with { stays the name of a file.
+    options.precision_plan = a.plan.starts_with('{') ? "./" + a.plan : a.plan;
+  }
   if (a.tile != 0 && (a.tile < kSmallestTile || a.tile % kTileGrid != 0)) {
-    usage("--tile: expected 0 (automatic) or a multiple of 16 from 64 on, found " +
-          std::to_string(a.tile));
+    usage("--tile: expected 0 (automatic) or a multiple of " + std::to_string(kTileGrid) +
+          " from " + std::to_string(kSmallestTile) + " on, found " + std::to_string(a.tile));
   }
   options.tile = a.tile;
   if (!a.max_memory.empty()) options.max_memory = parse_memory("--max-memory", a.max_memory);

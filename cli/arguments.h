@@ -28,6 +28,10 @@ struct Range {
 CLI::Option* add_number(CLI::App& app, const std::string& names, int& value, Range range,
                         const std::string& help);
 
+// The same for a number of at least 0.
+CLI::Option* add_real(CLI::App& app, const std::string& names, std::optional<double>& value,
+                      const std::string& help);
+
 // Adds an option that takes one string as it is: no lists, no escapes.
 CLI::Option* add_text(CLI::App& app, const std::string& names, std::string& value,
                       const std::string& type, const std::string& help);
@@ -47,6 +51,7 @@ struct EngineArguments {
   std::string device = "auto";
   std::string gpu;        // "0,1"; "-1"; empty: not given
   std::string precision;  // empty: the device's default
+  std::string plan;       // a file; empty: none
   std::string max_memory;
   int threads = 0;
   int tile = 0;

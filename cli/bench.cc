@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "model/reference.h"
 #include "picture/picture.h"
 #include "run_engine.h"
+#include "terminal.h"
 #include "timing.h"
 
 namespace elan::cli {
@@ -114,13 +116,18 @@ nlohmann::json profile_of(Engine& engine, std::span<const ConstImageView> in,
             [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
   double total = 0;
   for (const OperationTime& o : operations) total += o.seconds;
+  const HardwareRating rating = engine.backend().rating();
+  const double gflops = rating.gflops > 0 ? rating.gflops : engine.backend().measure_peak();
   nlohmann::json rows = nlohmann::json::array();
   for (const OperationTime& o : operations) {
-    rows.push_back({{"operation", o.operation},
-                    {"ms", o.seconds * 1e3},
-                    {"share", o.seconds / total},
-                    {"gflops", o.seconds > 0 ? o.flop / o.seconds / 1e9 : 0},
-                    {"gbytes_per_second", o.seconds > 0 ? o.bytes / o.seconds / 1e9 : 0}});
+    rows.push_back(
+        {{"operation", o.operation},
+         {"ms", o.seconds * 1e3},
+         {"share", o.seconds / total},
+         {"gflops", o.seconds > 0 ? o.flop / o.seconds / 1e9 : 0},
+         {"gbytes_per_second", o.seconds > 0 ? o.bytes / o.seconds / 1e9 : 0},
+         {"share_of_floor",
+          o.seconds > 0 ? floor_seconds(o, gflops, rating.gbytes_per_second) / o.seconds : 0}});
   }
   return rows;
 }
@@ -138,7 +145,13 @@ nlohmann::json measure(LoadedEngine& loaded, const BenchArguments& arguments,
   for (auto& rgb : enlarged) {
     out.push_back(view_of(rgb.data(), sample.width * scale, sample.height * scale));
   }
-  const std::vector<double> samples = time_runs(arguments.timing, [&] { engine.upscale(in, out); });
+  RunOptions run;
+  std::set<std::string> told;
+  run.warning = [&](const std::string& text) {
+    if (told.insert(text).second) print_warning("", text);
+  };
+  const std::vector<double> samples =
+      time_runs(arguments.timing, [&] { engine.upscale(in, out, run); });
 
   const Architecture& arch = engine.model().architecture();
   const double padded = static_cast<double>(padded_side(arch, sample.width)) *
@@ -202,11 +215,13 @@ void print(const LoadedEngine& loaded, const nlohmann::json& report) {
   }
   text += "\n";
   for (const auto& row : report.value("operations", nlohmann::json::array())) {
-    char line[160];
-    std::snprintf(line, sizeof line, "  %-16s %10.2f ms %6.1f %% %9.1f GFLOP/s %8.1f GB/s\n",
+    char line[200];
+    std::snprintf(line, sizeof line,
+                  "  %-16s %10.3f ms %6.1f %% %9.1f GFLOP/s %8.1f GB/s %6.1f %% of the floor\n",
                   std::string(row.at("operation")).c_str(), row.at("ms").get<double>(),
                   100 * row.at("share").get<double>(), row.at("gflops").get<double>(),
-                  row.at("gbytes_per_second").get<double>());
+                  row.at("gbytes_per_second").get<double>(),
+                  100 * row.at("share_of_floor").get<double>());
     text += line;
   }
   std::fputs(text.c_str(), stdout);

@@ -54,6 +54,8 @@ Action setup_upscale(CommandLine& line);
 Action setup_info(CommandLine& line);
 Action setup_bench(CommandLine& line);
 Action setup_eval(CommandLine& line);
+Action setup_compare(CommandLine& line);
+Action setup_tune(CommandLine& line);
 Action setup_export(CommandLine& line);
 Action setup_build(CommandLine& line);
 

@@ -41,6 +41,8 @@ Json to_json(const ModelDescription& d) {
           {"multiply_adds_per_pixel", d.multiply_adds},
           {"one_hot_shifts", d.one_hot_shifts},
           {"fingerprint", d.fingerprint},
+          {"matrices", d.matrices},
+          {"int8_matrices", d.int8_matrices},
           {"file_size", d.file_size},
           {"tensors", d.tensors},
           {"dtypes", d.dtypes},
@@ -79,6 +81,10 @@ void print_text(const ModelDescription& d) {
   line("tensors", types + ", keys as in " + std::string(to_string(d.layout)) +
                       (d.prefix.empty() ? "" : " behind " + d.prefix));
   if (!d.one_hot_shifts) line("shifts", "not one-hot: runs on the reference only, slowly");
+  if (d.int8_matrices > 0) {
+    line("8 bits", std::to_string(d.int8_matrices) + " of " + std::to_string(d.matrices) +
+                       " matrices of the body");
+  }
   line("fingerprint", d.fingerprint);
   for (const auto& [key, value] : d.metadata) line("metadata", key + " = " + value);
 }

@@ -25,6 +25,8 @@ constexpr std::array kCommands{
     Command{"upscale", "enlarge pictures", setup_upscale},
     Command{"bench", "time a model, and compare with the machine's peak", setup_bench},
     Command{"eval", "measure PSNR and SSIM on test sets", setup_eval},
+    Command{"compare", "measure how far one run is from another", setup_compare},
+    Command{"tune", "find the precision that each operation needs", setup_tune},
     Command{"export", "write a model as ONNX, for other runtimes", setup_export},
     Command{"build", "build a TensorRT engine", setup_build},
     Command{"info", "describe a model, or list the shipped ones", setup_info},

@@ -32,6 +32,16 @@ NamedText attribute(const FileJob& job, std::string_view text) {
   return {input, std::string(text)};
 }
 
+// The picture is written: a check that fails is no reason to say that it is not.
+void add_check(Engine& engine, const picture::Picture& picture, Guard& guard,
+               UpscaleResult& result) {
+  try {
+    if (const auto text = guard.check(engine, picture)) result.warnings.push_back(*text);
+  } catch (const Error& error) {
+    result.warnings.push_back(std::string("precision not checked: ") + error.what());
+  }
+}
+
 void run_job(const FileJob& job, const PipelineOptions& options, MemoryGate& gate,
              Reporter& reporter) {
   UpscaleOptions upscale = options.upscale;
@@ -43,7 +53,9 @@ void run_job(const FileJob& job, const PipelineOptions& options, MemoryGate& gat
   const picture::Picture picture = picture::load(job.input, {options.max_memory});
   Engine& engine = options.engine_for(picture.width(), picture.height());
   const MemoryGate::Pass pass = gate.enter(memory_needed(engine, picture, upscale), options.stop);
-  reporter.done(job, write_enlarged(engine, picture, job.output, upscale));
+  UpscaleResult result = write_enlarged(engine, picture, job.output, upscale);
+  if (options.guard != nullptr) add_check(engine, picture, *options.guard, result);
+  reporter.done(job, result);
 }
 
 // A failure of one picture becomes a message; nothing is thrown.

@@ -11,6 +11,7 @@
 
 #include "elan/engine.h"
 #include "files.h"
+#include "guard.h"
 #include "reporter.h"
 #include "upscale_picture.h"
 
@@ -55,6 +56,7 @@ struct PipelineOptions {
   // Quality is an option of the one output file: formats without it refuse it. In a folder of
   // several formats it is for those that have one.
   bool quality_where_it_fits = false;
+  Guard* guard = nullptr;  // null: no checks
   // The engine for a picture of this size. Called from several threads.
   std::function<Engine&(int width, int height)> engine_for;
 };

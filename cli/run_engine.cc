@@ -11,42 +11,49 @@
 
 namespace elan::cli {
 
+std::filesystem::path choose_file(const EngineArguments& arguments) {
+  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
+  if (!choice.file.empty()) return choice.file;
+  const auto preferred = choice.by_scale.find(choice.scale != 0 ? choice.scale : 4);
+  return preferred != choice.by_scale.end() ? preferred->second : choice.by_scale.rbegin()->second;
+}
+
 LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments) {
   const EngineOptions options = engine_options(app, arguments);
-  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
-  std::filesystem::path path = choice.file;
-  if (path.empty()) {
-    const auto preferred = choice.by_scale.find(choice.scale != 0 ? choice.scale : 4);
-    path =
-        preferred != choice.by_scale.end() ? preferred->second : choice.by_scale.rbegin()->second;
-  }
+  std::filesystem::path path = choose_file(arguments);
   Model model = Model::load(path);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
+  if (arguments.scale != 0 && model.scale() != arguments.scale) {
     throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
                                       ", the scale of " + path.string() + "; found " +
-                                      std::to_string(choice.scale));
+                                      std::to_string(arguments.scale));
   }
   LoadedEngine loaded{std::move(path), make_engine(std::move(model), options)};
   for (const std::string& warning : loaded.engine.warnings()) print_warning("", warning);
   return loaded;
 }
 
+std::string precision_of(const Engine& engine) {
+  return engine.precision_plan().empty() ? std::string(to_string(engine.precision())) : "mixed";
+}
+
 nlohmann::json describe_run(const LoadedEngine& loaded) {
   const Model& model = loaded.engine.model();
+  const std::string& plan = loaded.engine.precision_plan();
   return {{"model", valid_utf8(loaded.path.stem().native())},
           {"variant", model.architecture().variant()},
           {"scale", model.scale()},
           {"fingerprint", model.fingerprint()},
           {"device", loaded.engine.device()},
           {"description", loaded.engine.description()},
-          {"precision", to_string(loaded.engine.precision())},
+          {"precision", precision_of(loaded.engine)},
+          {"plan", plan.empty() ? nlohmann::json() : nlohmann::json::parse(plan)},
           {"version", version()},
           {"commit", commit()}};
 }
 
 std::string title_of(const LoadedEngine& loaded) {
   return printable(loaded.path.stem().native(), true) + " on " + loaded.engine.description() +
-         ", " + std::string(to_string(loaded.engine.precision()));
+         ", " + precision_of(loaded.engine);
 }
 
 }  // namespace elan::cli

@@ -11,6 +11,9 @@
 
 namespace elan::cli {
 
+// The weights file of the one model that they mean.
+std::filesystem::path choose_file(const EngineArguments& arguments);
+
 struct LoadedEngine {
   std::filesystem::path path;  // of the weights
   Engine engine;
@@ -20,8 +23,11 @@ struct LoadedEngine {
 // engine's warnings. Throws as choose_model, Model::load and Engine do.
 LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments);
 
-// {"model", "variant", "scale", "fingerprint", "device", "description", "precision", "version",
-// "commit"}: what a measurement was taken on.
+// "fp32" and so on; "mixed" for a plan.
+std::string precision_of(const Engine& engine);
+
+// {"model", "variant", "scale", "fingerprint", "device", "description", "precision", "plan" (null:
+// none), "version", "commit"}: what a measurement was taken on.
 nlohmann::json describe_run(const LoadedEngine& loaded);
 
 // "elan_light_x4 on cpu (avx512, 2 threads), fp32"

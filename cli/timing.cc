@@ -18,8 +18,10 @@ double milliseconds_since(Clock::time_point start) {
 
 std::vector<double> time_runs(const TimingOptions& options, const std::function<void()>& body) {
   const auto start = Clock::now();
-  do body();
-  while (milliseconds_since(start) < options.warm_up_ms);
+  if (!options.first_counts) {
+    do body();
+    while (milliseconds_since(start) < options.warm_up_ms);
+  }
 
   std::vector<double> samples;
   double total = 0;

@@ -7,9 +7,10 @@
 namespace elan::cli {
 
 struct TimingOptions {
-  int warm_up_ms = 200;    // run at least this long, and once, before the clock starts
-  int iterations = 10;     // at least
-  int duration_ms = 3000;  // at least
+  int warm_up_ms = 200;       // run at least this long, and once, before the clock starts
+  int iterations = 10;        // at least
+  int duration_ms = 3000;     // at least
+  bool first_counts = false;  // no run before the clock starts
 };
 
 // Wall-clock milliseconds of every run of `body` after the warm-up.

@@ -8,12 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/band_source.h"
+#include "engine/tiles.h"
+
 namespace elan::cli {
 namespace {
 
-constexpr int kGrid = 16;  // windows line up between tiles only on multiples of this
-constexpr int kOverlap = 32;
-constexpr int kSmallestTile = 64;
 constexpr std::size_t kFloatPixel = 3 * sizeof(float);
 
 struct Rect {
@@ -21,7 +21,7 @@ struct Rect {
 };
 
 int round_up(int value) {
-  return (value + kGrid - 1) / kGrid * kGrid;
+  return (value + kTileGrid - 1) / kTileGrid * kTileGrid;
 }
 
 // Where `r` of a width x height picture lies once the picture is turned.
@@ -45,120 +45,101 @@ std::pair<int, int> upright(int x, int y, int width, int height, const Orientati
 // One axis of what must be computed to get [begin, begin + size) right: overlap on both sides,
 // ends on the grid or at the picture's end.
 std::pair<int, int> with_overlap(int begin, int size, int whole) {
-  const int from = std::max(0, begin - kOverlap) / kGrid * kGrid;
-  return {from, std::min(whole, round_up(begin + size + kOverlap))};
+  const int from = std::max(0, begin - kTileOverlap) / kTileGrid * kTileGrid;
+  return {from, std::min(whole, round_up(begin + size + kTileOverlap))};
 }
 
 // Side of the largest area computed for a tile of this side in any orientation.
 int computed_side(int tile) {
-  return tile + 2 * (kOverlap + kGrid);
+  return tile + 2 * (kTileOverlap + kTileGrid);
 }
 
-class TtaSource : public RowSource {
+class TtaSource : public BandedRows {
  public:
-  TtaSource(Engine& engine, const ConstImageView& in, SampleType type, RunOptions run,
+  TtaSource(Engine& engine, const ConstImageView& picture, SampleType out_type, RunOptions run,
             const TtaPlan& plan)
-      : engine_(engine),
-        in_(in),
-        scale_(engine.model().scale()),
-        type_(type),
+      : BandedRows(picture, engine.model().scale(), out_type),
+        engine_(engine),
         run_(std::move(run)),
-        tile_width_(plan.tile == 0 ? in.width : std::min(plan.tile, in.width)),
-        tile_height_(plan.tile == 0 ? in.height : std::min(plan.tile, in.height)) {}
-
-  void read(int y, const ImageView& out) override {
-    if (out.width != in_.width * scale_ || out.type != type_ || y < begin_ * scale_ ||
-        y + out.height > in_.height * scale_) {
-      throw Error(ErrorKind::internal, "rows " + std::to_string(y) + ".. asked for out of order");
-    }
-    for (int row = 0; row < out.height; ++row) {
-      while (y + row >= end_ * scale_) next_band();
-      std::memcpy(out.data + static_cast<std::size_t>(row) * out.row_bytes,
-                  band_.data() + static_cast<std::size_t>(y + row - begin_ * scale_) * row_bytes(),
-                  row_bytes());
-    }
-  }
+        tile_width_(plan.tile == 0 ? picture.width : std::min(plan.tile, picture.width)),
+        tile_height_(plan.tile == 0 ? picture.height : std::min(plan.tile, picture.height)) {}
 
  private:
-  [[nodiscard]] std::size_t row_bytes() const {
-    return static_cast<std::size_t>(in_.width) * scale_ * 3 * size_of(type_);
-  }
-
-  void next_band() {
-    begin_ = end_;
-    end_ = std::min(in_.height, begin_ + tile_height_);
-    band_.resize(row_bytes() * static_cast<std::size_t>(end_ - begin_) * scale_);
-    for (int x = 0; x < in_.width; x += tile_width_) {
-      const Rect core{x, begin_, std::min(tile_width_, in_.width - x), end_ - begin_};
-      sum_.assign(static_cast<std::size_t>(core.width) * core.height * scale_ * scale_ * 3, 0.0F);
+  int compute_band(int begin) override {
+    const int end = std::min(in().height, begin + tile_height_);
+    const ImageView band = hold(end - begin);
+    for (int x = 0; x < in().width; x += tile_width_) {
+      const Rect core{x, begin, std::min(tile_width_, in().width - x), end - begin};
+      sum_.assign(static_cast<std::size_t>(core.width) * core.height * scale() * scale() * 3, 0.0F);
       for (const Orientation& o : orientations()) add(core, o);
-      store(core);
+      store(core, band.crop(x * scale(), 0, core.width * scale(), band.height));
     }
+    return end;
   }
 
   // Enlarges the turned surroundings of `core` and adds the core's part to sum_.
   void add(const Rect& core, const Orientation& o) {
-    const int turned_width = o.transpose ? in_.height : in_.width;
-    const int turned_height = o.transpose ? in_.width : in_.height;
-    const Rect target = turned(core, in_.width, in_.height, o);
+    const int turned_width = o.transpose ? in().height : in().width;
+    const int turned_height = o.transpose ? in().width : in().height;
+    const Rect target = turned(core, in().width, in().height, o);
     const auto [left, right] = with_overlap(target.x, target.width, turned_width);
     const auto [top, bottom] = with_overlap(target.y, target.height, turned_height);
     const Rect area{left, top, right - left, bottom - top};
 
-    const std::size_t pixel = 3 * size_of(in_.type);
+    const std::size_t pixel = 3 * size_of(in().type);
     input_.resize(pixel * static_cast<std::size_t>(area.width) * area.height);
     std::byte* to = input_.data();
     for (int y = 0; y < area.height; ++y) {
       for (int x = 0; x < area.width; ++x, to += pixel) {
-        const auto [from_x, from_y] = upright(area.x + x, area.y + y, in_.width, in_.height, o);
+        const auto [from_x, from_y] = upright(area.x + x, area.y + y, in().width, in().height, o);
         std::memcpy(to,
-                    in_.data + static_cast<std::size_t>(from_y) * in_.row_bytes +
+                    in().data + static_cast<std::size_t>(from_y) * in().row_bytes +
                         static_cast<std::size_t>(from_x) * pixel,
                     pixel);
       }
     }
-    const int big_width = area.width * scale_;
-    result_.resize(static_cast<std::size_t>(big_width) * area.height * scale_ * 3);
+    const int big_width = area.width * scale();
+    result_.resize(static_cast<std::size_t>(big_width) * area.height * scale() * 3);
     const ConstImageView turned_in(
-        BasicImageView<const std::byte>{input_.data(), area.width, area.height, in_.type,
+        BasicImageView<const std::byte>{input_.data(), area.width, area.height, in().type,
                                         pixel * static_cast<std::size_t>(area.width)});
     RunOptions run;
     run.stop = run_.stop;
+    run.warning = run_.warning;
     const double part =
-        static_cast<double>(core.width) * core.height / (8.0 * in_.width * in_.height);
+        static_cast<double>(core.width) * core.height / (8.0 * in().width * in().height);
     if (run_.progress) {
       run.progress = [&](double share) { run_.progress(done_ + part * share); };
     }
-    engine_.upscale(turned_in, view_of(result_.data(), big_width, area.height * scale_), run);
+    engine_.upscale(turned_in, view_of(result_.data(), big_width, area.height * scale()), run);
     done_ += part;
 
     float* sum = sum_.data();
-    for (int y = 0; y < core.height * scale_; ++y) {
-      for (int x = 0; x < core.width * scale_; ++x, sum += 3) {
-        const Rect at = turned({core.x * scale_ + x, core.y * scale_ + y, 1, 1}, in_.width * scale_,
-                               in_.height * scale_, o);
+    for (int y = 0; y < core.height * scale(); ++y) {
+      for (int x = 0; x < core.width * scale(); ++x, sum += 3) {
+        const Rect at = turned({core.x * scale() + x, core.y * scale() + y, 1, 1},
+                               in().width * scale(), in().height * scale(), o);
         const float* value =
-            result_.data() + (static_cast<std::size_t>(at.y - area.y * scale_) * big_width +
-                              static_cast<std::size_t>(at.x - area.x * scale_)) *
+            result_.data() + (static_cast<std::size_t>(at.y - area.y * scale()) * big_width +
+                              static_cast<std::size_t>(at.x - area.x * scale())) *
                                  3;
         for (int c = 0; c < 3; ++c) sum[c] += value[c];
       }
     }
   }
 
-  // Averages, rounds and clamps sum_ into the band.
-  void store(const Rect& core) {
-    const std::size_t samples = static_cast<std::size_t>(core.width) * scale_ * 3;
-    for (int y = 0; y < core.height * scale_; ++y) {
+  // Averages, rounds and clamps sum_ into the core's part of the band.
+  void store(const Rect& core, const ImageView& out) {
+    const std::size_t samples = static_cast<std::size_t>(core.width) * scale() * 3;
+    for (int y = 0; y < core.height * scale(); ++y) {
       const float* sum = sum_.data() + static_cast<std::size_t>(y) * samples;
-      std::byte* row = band_.data() + static_cast<std::size_t>(y) * row_bytes() +
-                       static_cast<std::size_t>(core.x) * scale_ * 3 * size_of(type_);
+      std::byte* row = out.data + static_cast<std::size_t>(y) * out.row_bytes;
       for (std::size_t i = 0; i < samples; ++i) {
         const float mean = sum[i] / 8;
-        if (type_ == SampleType::u8) {
+        if (type() == SampleType::u8) {
           const auto v = static_cast<std::uint8_t>(std::nearbyint(std::clamp(mean, 0.0F, 255.0F)));
           row[i] = static_cast<std::byte>(v);
-        } else if (type_ == SampleType::u16) {
+        } else if (type() == SampleType::u16) {
           const auto v =
               static_cast<std::uint16_t>(std::nearbyint(std::clamp(mean * 257.0F, 0.0F, 65535.0F)));
           std::memcpy(row + i * sizeof v, &v, sizeof v);
@@ -170,14 +151,10 @@ class TtaSource : public RowSource {
   }
 
   Engine& engine_;
-  ConstImageView in_;
-  int scale_;
-  SampleType type_;
   RunOptions run_;
   int tile_width_, tile_height_;
-  int begin_ = 0, end_ = 0;  // input rows of the band held
   double done_ = 0;
-  std::vector<std::byte> band_, input_;
+  std::vector<std::byte> input_;
   std::vector<float> sum_, result_;
 };
 
@@ -232,7 +209,7 @@ TtaPlan plan_tta(const Engine& engine, int width, int height, SampleType out_typ
                   "helps");
     }
     const int from = side == 0 ? round_up(std::max(width, height)) : side;
-    side = std::max(kSmallestTile, from * 3 / 4 / kGrid * kGrid);
+    side = std::max(kSmallestTile, from * 3 / 4 / kTileGrid * kTileGrid);
   }
 }
 

@@ -1,5 +1,6 @@
 // elan-sr upscale: enlarges pictures.
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <new>
 
 #include "arguments.h"
+#include "backend.h"
 #include "command.h"
 #include "core/memory.h"
 #include "core/thread_pool.h"
@@ -16,6 +18,7 @@
 #include "picture/picture.h"
 #include "pipeline.h"
 #include "reporter.h"
+#include "run_engine.h"
 #include "signals.h"
 #include "tensorrt_device.h"
 
@@ -30,7 +33,8 @@ struct Options {
   bool lossless = false;
   int width = 0, height = 0;
   bool tta = false;
-  int jobs = 2;
+  int jobs = 0;  // 0: by the device
+  bool check = false, no_check = false;
   std::string progress = "auto";
   bool verbose = false;
 };
@@ -38,8 +42,8 @@ struct Options {
 // The engines that the pictures of this run need, each made when first asked for.
 class Engines {
  public:
-  Engines(ModelChoice choice, EngineOptions options)
-      : choice_(std::move(choice)), options_(std::move(options)) {}
+  Engines(ModelChoice choice, EngineOptions options, Reporter& reporter)
+      : choice_(std::move(choice)), options_(std::move(options)), reporter_(reporter) {}
 
   // The engine of the scale that -s, the model's name or the default says.
   Engine& chosen() { return choice_.file.empty() ? of_scale(choice_.scale) : of_file(); }
@@ -68,15 +72,25 @@ class Engines {
                                           std::to_string(scale));
       }
       engine = std::make_unique<Engine>(make_engine(std::move(model), options_));
+      for (const std::string& text : engine->warnings()) reporter_.warning("", text);
     }
     return *engine;
   }
 
   const ModelChoice choice_;
   const EngineOptions options_;
+  Reporter& reporter_;
   std::mutex mutex_;
   std::map<int, std::unique_ptr<Engine>> engines_;  // by scale; 0: the file's
 };
+
+// While the CPU computes, one more picture is enough to decode and encode beside it. A GPU wants
+// two of its own in flight, and every core at the files of others.
+constexpr int kJobs = 2, kMostJobs = 64;
+int jobs_for(const Engine& engine) {
+  if (engine.backend().own_memory() == 0) return kJobs;
+  return std::min(kMostJobs, 2 * engine.devices() + usable_cores());
+}
 
 void add_options(CLI::App& app, Options& o) {
   constexpr int kAny = std::numeric_limits<int>::max();
@@ -87,8 +101,9 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("-r,--recursive", o.files.recursive,
                "look into folders inside folders too; outputs keep their places");
   add_engine_options(app, o.engine);
-  add_number(app, "-j,--jobs", o.jobs, {1, 64},
-             "pictures in flight at once; fewer where memory is short (default: 2)");
+  add_number(app, "-j,--jobs", o.jobs, {1, kMostJobs},
+             "pictures in flight at once; fewer where memory is short (default: 2, and as many as "
+             "decode and encode beside a GPU)");
   add_text(app, "-f,--format", o.format, "FORMAT",
            "png, jpg, webp, tiff, avif, heic, jxl, ppm or gif (default: the output's extension; "
            "in a folder the input's)");
@@ -101,6 +116,10 @@ void add_options(CLI::App& app, Options& o) {
              "that reaches the size is computed, then reduced (Lanczos3)");
   app.add_flag("-x,--tta", o.tta,
                "average over eight orientations: better by little, 8 times slower");
+  app.add_flag("--no-check", o.no_check,
+               "do not compare a sample with fp32 where a plan or 8-bit weights say what error to "
+               "expect");
+  app.add_flag("--check", o.check, "compare it with the first picture, whatever time that takes");
   app.add_flag("--skip-existing", o.files.skip_existing, "leave outputs that exist, do the others");
   app.add_flag("--overwrite", o.files.overwrite, "replace outputs that exist");
   add_text(app, "--progress", o.progress, "HOW",
@@ -131,7 +150,7 @@ void run_jobs(const Options& o, const FilePlan& plan, ModelChoice choice,
   const std::string model = choice.file.empty()
                                 ? choice.by_scale.at(choice.scale).filename().string()
                                 : choice.file.string();
-  Engines engines(std::move(choice), engine_options);
+  Engines engines(std::move(choice), engine_options, reporter);
   StartInfo info = start_info(plan);
   const bool sized = o.width != 0 || o.height != 0;
   if (!sized) {
@@ -139,15 +158,19 @@ void run_jobs(const Options& o, const FilePlan& plan, ModelChoice choice,
     info.model = model;
     info.scale = engine.model().scale();
     info.device = engine.description();
-    info.precision = to_string(engine.precision());
-    for (const std::string& text : engine.warnings()) reporter.warning("", text);
+    info.precision = precision_of(engine);
     reporter.remark("using " + info.device + ", " + info.precision + ", model " + model);
   }
   create_output_folders(plan);
   reporter.start(info);
 
+  Guard guard(o.no_check ? Guard::Mode::never
+              : o.check  ? Guard::Mode::always
+                         : Guard::Mode::affordable,
+              engine_options);
   PipelineOptions pipeline;
-  pipeline.in_flight = o.jobs;
+  pipeline.guard = &guard;
+  pipeline.in_flight = o.jobs != 0 ? o.jobs : sized ? kJobs : jobs_for(engines.chosen());
   pipeline.max_memory =
       engine_options.max_memory != 0 ? engine_options.max_memory : memory_limit() / 2;
   pipeline.stop = stop;
@@ -179,6 +202,9 @@ int upscale(Options& o, const CLI::App& app) {
   }
   if (o.lossless && o.quality != 0) {
     throw Error(ErrorKind::usage, "--lossless and --quality contradict each other: give one");
+  }
+  if (o.check && o.no_check) {
+    throw Error(ErrorKind::usage, "--check and --no-check contradict each other: give one");
   }
   picture::initialise(engine.threads != 0 ? engine.threads : usable_cores());
   const FilePlan plan = plan_files(o.files);

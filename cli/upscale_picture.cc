@@ -4,6 +4,8 @@
 #include <cmath>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <utility>
 
 #include "tta.h"
 
@@ -90,6 +92,23 @@ class SharedProgress {
   std::vector<double> done_;
 };
 
+// What the engine says about a picture, each once; its colours and its alpha may both say it.
+class Notes {
+ public:
+  void add(const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    texts_.insert(text);
+  }
+  std::set<std::string> take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(texts_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::string> texts_;
+};
+
 picture::RowReader rows_of(RowSource& source) {
   return [&source](int y, const ImageView& out) { source.read(y, out); };
 }
@@ -129,10 +148,12 @@ UpscaleResult write_enlarged(Engine& engine, const picture::Picture& picture,
   const Reserve r = reserve(engine, picture, options);
   picture::check_output(picture, r.computed.width, r.computed.height, r.save);
 
+  Notes notes;
   const auto stream = [&](const ConstImageView& in, std::function<void(double)> progress) {
     RunOptions run;
     run.stop = options.stop;
     run.progress = std::move(progress);
+    run.warning = [&](const std::string& text) { notes.add(text); };
     return options.tta ? stream_tta(engine, in, picture.type(), run, options.tile, r.bytes)
                        : engine.stream(in, picture.type(), run, r.bytes);
   };
@@ -156,6 +177,7 @@ UpscaleResult write_enlarged(Engine& engine, const picture::Picture& picture,
       picture::save(picture, rows_of(*colours), alpha_reader, r.computed.width, r.computed.height,
                     output, r.save, options.stop);
   result.warnings.insert(result.warnings.end(), saved.begin(), saved.end());
+  for (const std::string& text : notes.take()) result.warnings.push_back(text);
   return result;
 }
 

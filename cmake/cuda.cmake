@@ -3,7 +3,7 @@
 # nvcc is looked for in the usual places and where scripts/install-cuda-toolkit.sh puts it. The
 # runtime is linked statically, so a program with the backend starts on machines without a driver.
 set(ELANSR_CUDA_ARCHITECTURES "80;90a-real" CACHE STRING
-  "GPU architectures to build for; release is 80-real;86-real;89-real;90a-real;100-real;120")
+  "GPU architectures to build for; the preset release-cuda has all of them and PTX of the newest")
 set(ELANSR_HAVE_CUDA OFF)
 
 if(NOT ELANSR_CUDA STREQUAL "OFF")

@@ -1,14 +1,18 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale bench eval export build info help'
-  local engine='-m --model -s --scale -d --device -g --gpu -p --precision -t --tile
+  local commands='upscale bench eval compare tune export build info help'
+  local engine='-m --model -s --scale -d --device -g --gpu -p --precision --plan -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
-    --lossless --width --height -x --tta --skip-existing --overwrite --progress -v --verbose -h --help"
+    --lossless --width --height -x --tta --skip-existing --overwrite --check --no-check --progress -v --verbose -h --help"
   local bench="$engine --size -i --input --batch --warm-up --warmUp --iterations --duration --percentile
     --profile --json -h --help"
-  local eval="$engine --data --pictures --json -h --help"
+  local eval="$engine --data --rows --repeat --pictures --markdown --json -h --help"
+  local compare="$engine -i --input --random --size --seed --reference --ref-model --ref-device
+    --ref-precision --ref-plan --crop --stages --map --tolerance --mean-tolerance --json -h --help"
+  local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
+    --state --report --json -h --help"
   local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
   local build='-m --model -o --output -s --scale -p --precision --size --min --opt --max --batch --plugins
     --loose -g --gpu --again -h --help'
@@ -27,24 +31,26 @@ _elan_sr() {
   case $command in
     bench) options=$bench ;;
     eval) options=$eval ;;
+    compare) options=$compare ;;
+    tune) options=$tune ;;
     export) options=$export ;;
     build) options=$build ;;
     info) options=$info ;;
   esac
 
   case $previous in
-    -m | --model)
+    -m | --model | --ref-model)
       words="light full $(elan-sr info 2>/dev/null | sed 's/ .*//')"
       ;;
     -s | --scale) words='2 3 4' ;;
-    -d | --device) words='auto cpu reference cuda tensorrt' ;;
-    -p | --precision) words='fp32 tf32 bf16 fp16 int8 fp64' ;;
+    -d | --device | --ref-device) words='auto cpu reference cuda tensorrt' ;;
+    -p | --precision | --ref-precision) words='fp32 tf32 bf16 fp16 fp8 int8 fp64' ;;
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
     --padding) words='inside outside' ;;
     --progress) words='auto json none' ;;
-    -i | --input | -o | --output | --data) return ;;
+    -i | --input | -o | --output | --data | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
-      --size | --min | --opt | --max | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
+      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
       return
       ;;
     *)

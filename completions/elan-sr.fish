@@ -12,12 +12,14 @@ function __elan_sr_upscales
 end
 
 function __elan_sr_runs_a_model
-    __elan_sr_upscales; or __fish_seen_subcommand_from bench eval
+    __elan_sr_upscales; or __fish_seen_subcommand_from bench eval compare tune
 end
 
 complete -c elan-sr -n __fish_use_subcommand -f -a upscale -d 'Enlarge pictures'
 complete -c elan-sr -n __fish_use_subcommand -f -a bench -d 'Time a model, and compare with the peak of the machine'
 complete -c elan-sr -n __fish_use_subcommand -f -a eval -d 'Measure PSNR and SSIM on test sets'
+complete -c elan-sr -n __fish_use_subcommand -f -a compare -d 'Measure how far one run is from another'
+complete -c elan-sr -n __fish_use_subcommand -f -a tune -d 'Find the precision that each operation needs'
 complete -c elan-sr -n __fish_use_subcommand -f -a export -d 'Write a model as ONNX, for other runtimes'
 complete -c elan-sr -n __fish_use_subcommand -f -a build -d 'Build a TensorRT engine'
 complete -c elan-sr -n __fish_use_subcommand -f -a info -d 'Describe a model, or list the shipped ones'
@@ -32,7 +34,8 @@ complete -c elan-sr -n __elan_sr_runs_a_model -s m -l model -r -a '(__elan_sr_mo
 complete -c elan-sr -n __elan_sr_runs_a_model -s s -l scale -x -a '2 3 4' -d 'How many times larger'
 complete -c elan-sr -n __elan_sr_runs_a_model -s d -l device -x -a 'auto cpu reference cuda tensorrt' -d Device
 complete -c elan-sr -n __elan_sr_runs_a_model -s g -l gpu -x -d 'GPUs by number, -1 means the CPU'
-complete -c elan-sr -n __elan_sr_runs_a_model -s p -l precision -x -a 'fp32 tf32 bf16 fp16 int8 fp64' -d Arithmetic
+complete -c elan-sr -n __elan_sr_runs_a_model -s p -l precision -x -a 'fp32 tf32 bf16 fp16 fp8 int8 fp64' -d Arithmetic
+complete -c elan-sr -n __elan_sr_runs_a_model -l plan -r -F -d 'A precision for each operation instead'
 complete -c elan-sr -n __elan_sr_runs_a_model -s t -l tile -x -d 'Side of a tile in pixels, 0 chooses'
 complete -c elan-sr -n __elan_sr_runs_a_model -l max-memory -x -d 'Memory to use, such as 2G'
 complete -c elan-sr -n __elan_sr_runs_a_model -l threads -x -d 'CPU threads, 0 for every core'
@@ -43,6 +46,8 @@ complete -c elan-sr -n __elan_sr_upscales -l lossless -d 'Lose nothing, where th
 complete -c elan-sr -n __elan_sr_upscales -l width -x -d 'Width to write'
 complete -c elan-sr -n __elan_sr_upscales -l height -x -d 'Height to write'
 complete -c elan-sr -n __elan_sr_upscales -s x -l tta -d 'Average over eight orientations'
+complete -c elan-sr -n __elan_sr_upscales -l no-check -d 'Do not compare a sample with fp32'
+complete -c elan-sr -n __elan_sr_upscales -l check -d 'Compare it whatever time that takes'
 complete -c elan-sr -n __elan_sr_upscales -l skip-existing -d 'Leave outputs that exist'
 complete -c elan-sr -n __elan_sr_upscales -l overwrite -d 'Replace outputs that exist'
 complete -c elan-sr -n __elan_sr_upscales -l progress -x -a 'auto json none' -d 'How to tell the progress'
@@ -60,8 +65,39 @@ complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l profile -d 'Time p
 complete -c elan-sr -n '__fish_seen_subcommand_from bench' -l json -d 'Print one JSON object'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l data -r -a '(__fish_complete_directories)' -d 'Folder of NAME_HR and NAME_LR pictures'
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l rows -r -F -d 'Compare precisions, plans or weights'
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l repeat -x -d 'Time each picture so often'
+complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l markdown -d 'Print tables for documents'
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l pictures -d 'Print the figures of each picture too'
 complete -c elan-sr -n '__fish_seen_subcommand_from eval' -l json -d 'Print one JSON object'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -s i -l input -r -F -d 'Picture or folder'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l random -d 'Standard-normal samples instead'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l size -x -d 'Size of the random samples'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l seed -x -d 'Of the random samples'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l reference -r -F -d 'Stored results to compare with'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l ref-model -r -a '(__elan_sr_models)' -d 'Model to compare with'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l ref-device -x -a 'auto cpu reference cuda tensorrt' -d 'Device to compare with'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l ref-precision -x -a 'fp32 tf32 bf16 fp16 fp8 int8 fp64' -d 'Precision to compare with'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l ref-plan -r -F -d 'Plan to compare with'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l crop -x -d 'Only the middle of each picture'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l stages -d 'Compare the stages of the network, too'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l map -d 'With --json, where the errors are'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l tolerance -x -d 'Largest absolute error allowed'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l mean-tolerance -x -d 'Mean absolute error allowed'
+complete -c elan-sr -n '__fish_seen_subcommand_from compare' -l json -d 'Print one JSON object'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -s i -l input -r -F -d 'Picture or folder'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -s o -l output -r -F -d 'The plan'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l precisions -x -d 'What to choose from'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l error -x -d 'Mean absolute error allowed'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l time -x -d 'Time allowed, in milliseconds'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l size -x -d 'Size of the picture for the times'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l crop -x -d 'Use the middle of each picture'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l pictures -x -d 'Use so many at most'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l state -r -F -d 'Keep measurements here'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l report -r -F -d 'Write everything measured'
+complete -c elan-sr -n '__fish_seen_subcommand_from tune' -l json -d 'Print the report'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -a '(__elan_sr_models)'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'

@@ -10,6 +10,7 @@ wheels=(
   nvidia-cuda-crt==13.0.88
   nvidia-cuda-runtime==13.0.96
   nvidia-cuda-cccl==13.0.85
+  nvidia-nvtx==13.0.85
 )
 
 rm -rf -- "$target"

@@ -5,6 +5,7 @@
 #   python_environment NAME    makes .venv-NAME with the pinned tools/requirements-NAME.txt
 #   part NAME COMMAND...       runs a command and remembers how long it took
 #   print_parts                prints the minutes of each part
+#   failed_tests               names the tests that failed in any build
 #   count_tests                adds up the JUnit files of all builds, "PASSED FAILED"
 set -euo pipefail
 
@@ -107,4 +108,14 @@ count_tests() {
       if (/>/) suite = 0
     }
     END { print tests - failed - skipped, failed + 0 }' < <(cat build/*/junit.xml 2>/dev/null)
+}
+
+# CTest writes one <testcase name= ... status="fail"> line per test.
+failed_tests() {
+  local file
+  for file in build/*/junit.xml; do
+    [[ -f $file ]] || continue
+    sed -n 's/.*<testcase name="\([^"]*\)".* time="\([^"]*\)" status="fail".*/\1 (\2 s)/p' "$file" |
+      sed "s|^|$(basename "$(dirname "$file")"): |"
+  done
 }

@@ -13,6 +13,7 @@
 
 #include "elan/image.h"
 #include "elan/precision.h"
+#include "model/plan.h"
 
 namespace elan {
 
@@ -50,7 +51,23 @@ struct RunContext {
   std::function<void(double)> progress;  // 0..1
   StageObserver observer;                // set: the backend may take a slower, unfused path
   std::vector<OperationTime>* profile = nullptr;  // set: the backend times its operations into it
+  // One line for people about how the result came about ("computed again in tf32: ..."); called
+  // from the thread that runs.
+  std::function<void(const std::string&)> warning;
 };
+
+// What the hardware's makers say that it does; 0: not known.
+struct HardwareRating {
+  double gflops = 0;             // in this backend's arithmetic
+  double gbytes_per_second = 0;  // of the memory that run() works in
+};
+
+// The least time that hardware of this speed takes for it; 0 where nothing is known.
+inline double floor_seconds(const OperationTime& o, double gflops, double gbytes_per_second) {
+  const double arithmetic = gflops > 0 ? o.flop / gflops / 1e9 : 0;
+  const double traffic = gbytes_per_second > 0 ? o.bytes / gbytes_per_second / 1e9 : 0;
+  return arithmetic > traffic ? arithmetic : traffic;
+}
 
 class Backend {
  public:
@@ -60,7 +77,7 @@ class Backend {
   virtual ~Backend() = default;
 
   [[nodiscard]] virtual std::string description() const = 0;  // "cpu (avx512, 2 threads)"
-  [[nodiscard]] virtual Precision precision() const = 0;
+  [[nodiscard]] virtual Precision precision() const = 0;      // a plan's default
 
   // Names this backend can show to an observer, in order of computation.
   [[nodiscard]] virtual std::vector<std::string> stages() const = 0;
@@ -69,22 +86,37 @@ class Backend {
   // the packed weights. Exact or an upper bound; monotone in each argument.
   [[nodiscard]] virtual std::size_t memory_needed(int width, int height, int batch) const = 0;
 
+  // Bytes of the device's own memory that memory_needed() may take from; 0: it takes the host's.
+  // A property of the machine: never depends on what is free at the moment.
+  [[nodiscard]] virtual std::size_t own_memory() const { return 0; }
+
+  // Bytes of the host's memory held during run() where memory_needed() is the device's. As
+  // monotone.
+  [[nodiscard]] virtual std::size_t host_memory_needed(int /*width*/, int /*height*/,
+                                                       int /*batch*/) const {
+    return 0;
+  }
+
+  [[nodiscard]] virtual HardwareRating rating() const { return {}; }
+
   // GFLOP/s that this backend's arithmetic reaches on this hardware, found by a short probe; 0
   // where there is none.
   [[nodiscard]] virtual double measure_peak() { return 0; }
 
   // Pictures of one size and sample type in; out[i] is scale times in[i], of any sample type.
   // Pads, computes, crops and rounds. Safe to call from several threads at once. Throws Error
-  // (cancelled, device); on return or throw no reference to the views is kept.
+  // (cancelled, device, memory: smaller pictures may do); on return or throw no reference to the
+  // views is kept.
   virtual void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
                    const RunContext& context) = 0;
 };
 
-// Factories: one per backend. Throw Error (usage: precision it cannot do; model: a network it
-// cannot run; device).
+// Factories: one per backend. The plan has been checked against the network. Throw Error (usage: a
+// precision or a mix of them that it cannot do; model: a network it cannot run; device).
 std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> network,
-                                                Precision precision);
+                                                const PrecisionPlan& plan);
 std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network,
-                                          Precision precision, std::shared_ptr<ThreadPool> pool);
+                                          const PrecisionPlan& plan,
+                                          std::shared_ptr<ThreadPool> pool);
 
 }  // namespace elan

@@ -1,4 +1,4 @@
-// The arithmetic a backend computes in.
+// The arithmetic a backend computes in. fp8 is E4M3.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace elan {
 
-enum class Precision : std::uint8_t { fp64, fp32, tf32, bf16, fp16, int8 };
+enum class Precision : std::uint8_t { fp64, fp32, tf32, bf16, fp16, fp8, int8 };
 
 // "fp32" and so on.
 ELAN_API std::string_view to_string(Precision precision);

@@ -9,11 +9,12 @@
 namespace elan {
 namespace {
 
-constexpr std::array<std::pair<Precision, std::string_view>, 6> kNames{{{Precision::fp64, "fp64"},
+constexpr std::array<std::pair<Precision, std::string_view>, 7> kNames{{{Precision::fp64, "fp64"},
                                                                         {Precision::fp32, "fp32"},
                                                                         {Precision::tf32, "tf32"},
                                                                         {Precision::bf16, "bf16"},
                                                                         {Precision::fp16, "fp16"},
+                                                                        {Precision::fp8, "fp8"},
                                                                         {Precision::int8, "int8"}}};
 
 }  // namespace

@@ -51,7 +51,7 @@ struct WindowAttention {
     for (int step = 0; step < steps; ++step, queries += kTilePixels, keys += kTilePixels) {
       Op q[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) q[r] = Vec::pin(Codec::load(queries + r * kTile));
+      for (int r = 0; r < R; ++r) q[r] = Codec::load(queries + r * kTile);
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j) {
         const Op k = key(keys, kx + j, index[j]);
@@ -79,7 +79,7 @@ struct WindowAttention {
       const Vec::Index index = Vec::window_index<W, W / kPack>(kx / kPack);
       Op power[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) power[r] = Vec::pin(Codec::load(p + r * Vec::kLanes));
+      for (int r = 0; r < R; ++r) power[r] = Codec::load(p + r * Vec::kLanes);
 #pragma GCC unroll 8
       for (int c = 0; c < C; ++c) {
         const Op v = key(row + c * (kTilePixels / kPack), kx / kPack, index);
@@ -134,7 +134,7 @@ struct WindowAttention {
           b = Codec::exp2(s[j + kPack - 1][r]);
           sum = Vec::add(sum, b);
         }
-        Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b);
+        Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b, b, b, Quantiser());
       }
       total[r] = sum;
     }
@@ -184,20 +184,30 @@ struct WindowAttention {
     store_output();
   }
 
+  template <typename Out>
   void store_output() const {
+    const Quantiser quantiser{Vec::set1(task.format.inverse), -127};
     for (int r = 0; r < R; ++r) {
       const F inverse = Vec::div(Vec::set1(1.0f), total[r]);
-      for (int c = 0; c < task.channels; c += kPack) {
-        const F a = Vec::mul(Vec::load(sums + c * kBlock + r * Vec::kLanes), inverse);
-        F b = a;
-        if constexpr (kPack == 2) {
-          b = Vec::set1(0.0f);
-          if (c + 1 < task.channels) {
-            b = Vec::mul(Vec::load(sums + (c + 1) * kBlock + r * Vec::kLanes), inverse);
-          }
-        }
-        Codec::store(task.out + c / kPack * kTilePixels + (y + r) * kTile + x, a, b);
+      const auto value = [&](int c) {
+        const int kept = c < task.channels ? c : task.channels - 1;
+        return Vec::mul(Vec::load(sums + kept * kBlock + r * Vec::kLanes), inverse);
+      };
+      for (int c = 0; c < task.channels; c += Out::kPack) {
+        Out::store(task.out + c / Out::kPack * kTilePixels + (y + r) * kTile + x, value(c),
+                   value(c + 1), value(c + 2), value(c + 3), quantiser);
       }
+    }
+  }
+
+  void store_output() const {
+    switch (task.format.operand) {
+      case Operand::fp32:
+        return store_output<Fp32>();
+      case Operand::int8:
+        return store_output<Int8>();
+      default:
+        return store_output<Half>();
     }
   }
 
@@ -214,16 +224,22 @@ struct WindowAttention {
 };
 
 template <typename Codec>
-void attention(const AttentionTask& task) {
+void attention_in(const AttentionTask& task) {
   switch (task.window) {
     case 4:
-      WindowAttention<Codec, 4>::tile(task);
-      break;
+      return WindowAttention<Codec, 4>::tile(task);
     case 8:
-      WindowAttention<Codec, 8>::tile(task);
-      break;
+      return WindowAttention<Codec, 8>::tile(task);
     default:
-      WindowAttention<Codec, 16>::tile(task);
-      break;
+      return WindowAttention<Codec, 16>::tile(task);
+  }
+}
+
+void attention(const AttentionTask& task) {
+  switch (task.operand) {
+    case Operand::fp32:
+      return attention_in<Fp32>(task);
+    default:
+      return attention_in<Half>(task);
   }
 }

@@ -1,5 +1,5 @@
 // How operands of products are stored and multiplied: FP32, BF16 by the instruction, BF16 by
-// rounding FP32 values. Include inside the namespace of a translation unit, after its Vec.
+// rounding FP32 values, 8 bits. Include inside the namespace of a translation unit, after its Vec.
 
 // Nearest bfloat16, ties to even, as the upper half of the result. Not for NaN.
 inline std::uint32_t round_bf16(float a) {
@@ -14,64 +14,107 @@ inline Word word_of(std::uint32_t bits) {
   return w;
 }
 
-struct Fp32 {
-  static constexpr int kPack = 1;
-  static constexpr bool kValuesAreWords = true;
-  using Op = Vec::F;
+// What 8-bit operands need to know to be stored.
+struct Quantiser {
+  Vec::F inverse = Vec::set1(1.0f);  // of the scale
+  int low = -127;                    // the smallest value; after a ReLU 0
+};
 
-  static Op load(const Word* p) { return Vec::load(p); }
-  static Op broadcast(const Word* p) { return Vec::set1(*p); }
+struct Fp32 {
+  static constexpr Operand kOperand = Operand::fp32;
+  static constexpr int kPack = 1;
+  using Op = Vec::F;      // of the activations
+  using Weight = Vec::F;  // of the weights
+  using Sum = Vec::F;
+
+  static Op load(const Word* p) { return Vec::pin(Vec::load(p)); }
+  static Weight broadcast(const Word* p) { return Vec::set1(*p); }
   static Op permute(Op row, Vec::Index i) { return Vec::permute(row, i); }
-  static Vec::F mac(Vec::F sum, Op a, Op b) { return Vec::fma(a, b, sum); }
+  static Sum mac(Sum sum, Op a, Weight b) { return Vec::fma(a, b, sum); }
+
+  static Sum begin(const Matrix& m, int out) { return Vec::set1(m.bias[out]); }
+  static Vec::F value(Sum sum, const Matrix&, int) { return sum; }
 
   static Vec::F exp2(Vec::F a) { return Vec::exp2(a); }
 
-  // Packs kPack vectors of channels (or keys) of the same pixels.
-  static void store(Word* p, Vec::F a, Vec::F) { Vec::store(p, a); }
-  static Word pack(float a, float) { return a; }
+  // Packs the first kPack vectors of channels (or keys) of the same pixels.
+  static void store(Word* p, Vec::F a, Vec::F, Vec::F, Vec::F, const Quantiser&) {
+    Vec::store(p, a);
+  }
   // Packs kPack neighbouring pixels of one channel to a word.
   static void store_keys(Word* p, Vec::F a) { Vec::store(p, a); }
 };
 
 struct EmulatedBf16 : Fp32 {
-  static constexpr bool kValuesAreWords = false;
+  static constexpr Operand kOperand = Operand::bf16_emulated;
   static Vec::F round(Vec::F a) {
     float values[Vec::kLanes];
     Vec::store(values, a);
     for (float& value : values) value = word_of(round_bf16(value));
     return Vec::load(values);
   }
-  static void store(Word* p, Vec::F a, Vec::F) { Vec::store(p, round(a)); }
-  static Word pack(float a, float) { return word_of(round_bf16(a)); }
+  static void store(Word* p, Vec::F a, Vec::F, Vec::F, Vec::F, const Quantiser&) {
+    Vec::store(p, round(a));
+  }
   static void store_keys(Word* p, Vec::F a) { Vec::store(p, round(a)); }
 };
 
 #ifdef __AVX512BF16__
 struct Bf16 {
+  static constexpr Operand kOperand = Operand::bf16;
   static constexpr int kPack = 2;
-  static constexpr bool kValuesAreWords = false;
   using Op = __m512i;
+  using Weight = __m512i;
+  using Sum = Vec::F;
 
-  static Op load(const Word* p) { return _mm512_loadu_si512(p); }
-  static Op broadcast(const Word* p) { return _mm512_castps_si512(_mm512_set1_ps(*p)); }
+  static Op load(const Word* p) { return Vec::pin(_mm512_loadu_si512(p)); }
+  static Weight broadcast(const Word* p) { return _mm512_castps_si512(_mm512_set1_ps(*p)); }
   static Op permute(Op row, Vec::Index i) { return _mm512_permutexvar_epi32(i, row); }
-  static Vec::F mac(Vec::F sum, Op a, Op b) {
+  static Sum mac(Sum sum, Op a, Weight b) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
 
+  static Sum begin(const Matrix& m, int out) { return Vec::set1(m.bias[out]); }
+  static Vec::F value(Sum sum, const Matrix&, int) { return sum; }
+
   static Vec::F exp2(Vec::F a) { return Vec::exp2_rough(a); }
 
-  static void store(Word* p, Vec::F a, Vec::F b) {
+  static void store(Word* p, Vec::F a, Vec::F b, Vec::F, Vec::F, const Quantiser&) {
     const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));  // 16 of a, 16 of b
     const __m512i order =
         _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                          21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     _mm512_storeu_si512(p, _mm512_permutexvar_epi16(order, both));
   }
-  static Word pack(float a, float b) { return word_of(round_bf16(b) | (round_bf16(a) >> 16)); }
   static void store_keys(Word* p, Vec::F a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                         reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a)));
   }
 };
+using Half = Bf16;
+#else
+using Half = EmulatedBf16;
 #endif
+
+// 8 bits, see docs/quantization.md: exact integers, and the same rounding everywhere.
+struct Int8 {
+  static constexpr Operand kOperand = Operand::int8;
+  static constexpr int kPack = 4;
+  using Op = Vec::Bytes;
+  using Weight = Vec::I;
+  using Sum = Vec::I;
+
+  static Op load(const Word* p) { return Vec::bytes(Vec::pin(Vec::load_bytes(p))); }
+  static Weight broadcast(const Word* p) { return Vec::broadcast_bytes(p); }
+  static Sum mac(Sum sum, const Op& a, Weight b) { return Vec::dot(sum, a, b); }
+
+  static Sum begin(const Matrix& m, int out) { return Vec::set1(m.start[out]); }
+  static Vec::F value(Sum sum, const Matrix& m, int out) {
+    return Vec::fused(Vec::to_float(sum), Vec::set1(m.scale[out]), Vec::set1(m.bias[out]));
+  }
+
+  static void store(Word* p, Vec::F a, Vec::F b, Vec::F c, Vec::F d, const Quantiser& q) {
+    Vec::store_bytes(p, Vec::to_bytes(Vec::mul(a, q.inverse), Vec::mul(b, q.inverse),
+                                      Vec::mul(c, q.inverse), Vec::mul(d, q.inverse), q.low));
+  }
+};

@@ -173,22 +173,18 @@ class Runner {
 
 class CpuBackend : public Backend {
  public:
-  CpuBackend(const Network& network, Precision precision, std::shared_ptr<ThreadPool> pool)
-      : precision_(precision),
+  CpuBackend(const Network& network, const PrecisionPlan& plan, std::shared_ptr<ThreadPool> pool)
+      : precision_(plan.default_precision()),
         isa_(choose_isa()),
-        operand_(precision == Precision::fp32 ? Operand::fp32
-                 : isa_ == Isa::avx512bf16    ? Operand::bf16
-                                              : Operand::bf16_emulated),
-        network_(pack_network(network, operand_)),
-        values_(kernels(isa_, Operand::fp32)),
-        operands_(kernels(isa_, operand_)),
+        kernels_(kernels(isa_)),
+        network_(pack_network(network, plan, kernels_)),
         pool_(std::move(pool)) {}
 
   [[nodiscard]] std::string description() const override {
     std::string text = "cpu (" + std::string(to_string(isa_)) + ", " +
                        std::to_string(pool_->size()) +
                        (pool_->size() == 1 ? " thread" : " threads");
-    if (operand_ == Operand::bf16_emulated) {
+    if (network_.emulates_bf16()) {
       text += ", bf16 emulated: operands rounded, products in fp32";
     }
     return text + ")";
@@ -210,7 +206,13 @@ class CpuBackend : public Backend {
     return Workspace::bytes(network_, tiles(height), tiles(width), pool_->size());
   }
 
-  [[nodiscard]] double measure_peak() override { return measure_peak_gflops(operands_, *pool_); }
+  // Of the products of the default precision.
+  [[nodiscard]] double measure_peak() override {
+    const Operand operand = precision_ == Precision::int8   ? Operand::int8
+                            : precision_ == Precision::bf16 ? kernels_.half
+                                                            : Operand::fp32;
+    return measure_peak_gflops(kernels_, operand, *pool_);
+  }
 
   void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
            const RunContext& context) override {
@@ -218,7 +220,7 @@ class CpuBackend : public Backend {
     for (std::size_t i = 0; i < in.size(); ++i) {
       const double share = 1.0 / static_cast<double>(in.size());
       slot->prepare(network_, tiles(in[i].height), tiles(in[i].width), pool_->size());
-      Pipeline pipeline(network_, values_, operands_, slot->workspace, in[i], out[i],
+      Pipeline pipeline(network_, kernels_, slot->workspace, in[i], out[i],
                         context.profile != nullptr);
       Runner runner(*slot, pipeline, *pool_, context, share * static_cast<double>(i), share);
       if (context.observer && i == 0) {
@@ -305,10 +307,8 @@ class CpuBackend : public Backend {
 
   const Precision precision_;
   const Isa isa_;
-  const Operand operand_;
+  const Kernels& kernels_;
   const PackedNetwork network_;
-  const Kernels& values_;
-  const Kernels& operands_;
   const std::shared_ptr<ThreadPool> pool_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Slot>> free_;  // guarded by mutex_
@@ -317,11 +317,8 @@ class CpuBackend : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network,
-                                          Precision precision, std::shared_ptr<ThreadPool> pool) {
-  if (precision != Precision::fp32 && precision != Precision::bf16) {
-    throw Error(ErrorKind::usage, "precision on the cpu: expected fp32 or bf16, found " +
-                                      std::string(to_string(precision)));
-  }
+                                          const PrecisionPlan& plan,
+                                          std::shared_ptr<ThreadPool> pool) {
   if (!network->one_hot_shifts()) {
     throw Error(ErrorKind::model,
                 "shift masks: the cpu device expects a single 1 in each, found others");
@@ -338,7 +335,7 @@ std::unique_ptr<Backend> make_cpu_backend(std::shared_ptr<const Network> network
     throw Error(ErrorKind::model, "windows: the cpu device expects one of 16, found none above " +
                                       std::to_string(largest));
   }
-  return std::make_unique<CpuBackend>(*network, precision, std::move(pool));
+  return std::make_unique<CpuBackend>(*network, plan, std::move(pool));
 }
 
 }  // namespace elan

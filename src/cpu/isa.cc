@@ -5,6 +5,13 @@
 
 #include "elan/error.h"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace elan::cpu {
 namespace {
 
@@ -13,24 +20,36 @@ struct Name {
   std::string_view name;
 };
 
-constexpr Name kNames[] = {{Isa::scalar, "scalar"},
-                           {Isa::neon, "neon"},
-                           {Isa::avx2, "avx2"},
-                           {Isa::avx512, "avx512"},
-                           {Isa::avx512bf16, "avx512bf16"}};
+constexpr Name kNames[] = {{Isa::scalar, "scalar"},         {Isa::neon, "neon"},
+                           {Isa::neondot, "neondot"},       {Isa::avx2, "avx2"},
+                           {Isa::avxvnni, "avxvnni"},       {Isa::avx512, "avx512"},
+                           {Isa::avx512vnni, "avx512vnni"}, {Isa::avx512bf16, "avx512bf16"}};
+
+#if defined(__x86_64__)
+// AVX-VNNI: not among the names that every compiler knows.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & (1u << 4)) != 0;
+}
+#endif
 
 std::vector<Isa> detect() {
   std::vector<Isa> isas{Isa::scalar};
 #if defined(__aarch64__)
   isas.push_back(Isa::neon);
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) isas.push_back(Isa::neondot);
 #elif defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     isas.push_back(Isa::avx2);
+    if (has_avx_vnni()) isas.push_back(Isa::avxvnni);
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       isas.push_back(Isa::avx512);
-      if (__builtin_cpu_supports("avx512bf16")) isas.push_back(Isa::avx512bf16);
+      if (__builtin_cpu_supports("avx512vnni")) {
+        isas.push_back(Isa::avx512vnni);
+        if (__builtin_cpu_supports("avx512bf16")) isas.push_back(Isa::avx512bf16);
+      }
     }
   }
 #endif

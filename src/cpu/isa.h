@@ -7,7 +7,9 @@
 
 namespace elan::cpu {
 
-enum class Isa { scalar, neon, avx2, avx512, avx512bf16 };
+// Those with "vnni" or "dot" in their names multiply 8 bits by one instruction for four products;
+// avx512bf16 does so too.
+enum class Isa { scalar, neon, neondot, avx2, avxvnni, avx512, avx512vnni, avx512bf16 };
 
 std::string_view to_string(Isa isa);
 

@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include <algorithm>
+#include <bit>
 
 #include "cpu/buffer.h"
 #include "cpu/kernels_isa.h"
@@ -22,21 +22,43 @@ std::size_t shuffle_scratch(int scale) {
   return std::size_t{kTile} * 3 * std::size_t(scale);
 }
 
-const Kernels& kernels(Isa isa, Operand operand) {
+int pack_of(Operand operand) {
+  return operand == Operand::int8 ? 4 : operand == Operand::bf16 ? 2 : 1;
+}
+
+int steps_of(int channels, Operand operand) {
+  return (channels + pack_of(operand) - 1) / pack_of(operand);
+}
+
+float score_scale(Operand) {
+  return 1;
+}
+
+Word zero_word(const Kernels& kernels, Operand operand) {
+  return operand == Operand::int8 ? std::bit_cast<float>(kernels.zero_byte * 0x01010101u) : 0.0f;
+}
+
+const Kernels& kernels(Isa isa) {
   switch (isa) {
 #if defined(__aarch64__)
     case Isa::neon:
-      return kernels_neon(operand);
+      return kernels_neon();
+    case Isa::neondot:
+      return kernels_neondot();
 #elif defined(__x86_64__)
     case Isa::avx2:
-      return kernels_avx2(operand);
+      return kernels_avx2();
+    case Isa::avxvnni:
+      return kernels_avxvnni();
     case Isa::avx512:
-      return kernels_avx512(operand);
+      return kernels_avx512();
+    case Isa::avx512vnni:
+      return kernels_avx512vnni();
     case Isa::avx512bf16:
-      return kernels_avx512bf16(operand);
+      return kernels_avx512bf16();
 #endif
     default:
-      return kernels_scalar(operand);
+      return kernels_scalar();
   }
 }
 

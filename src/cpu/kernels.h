@@ -2,6 +2,7 @@
 // through which the engine calls them. Nothing here depends on an instruction set.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "cpu/isa.h"
@@ -10,8 +11,24 @@
 
 namespace elan::cpu {
 
-// The data type of operands; sums and the residual stream are FP32 in all.
-enum class Operand { fp32, bf16, bf16_emulated };
+// The data type of operands; sums and the residual stream are FP32 in all (8-bit operands: exact
+// 32-bit integers, see docs/quantization.md). `bf16_emulated` rounds and multiplies in FP32.
+enum class Operand : std::uint8_t { fp32, bf16, bf16_emulated, int8 };
+
+int pack_of(Operand operand);                 // channels in a word: 1, for bf16 2, for int8 4
+int steps_of(int channels, Operand operand);  // words of a pixel
+
+// What the products of q with itself are scaled by, beside log2(e): the attention's powers of two
+// are those of a score divided by this.
+float score_scale(Operand operand);
+
+// How values become operands. `inverse` is for int8: of the scale.
+struct Format {
+  Operand operand = Operand::fp32;
+  float inverse = 1;
+
+  bool operator==(const Format&) const = default;
+};
 
 // 32 bits of operand. Declared float so that FP32 values are operands as they are.
 using Word = float;
@@ -25,12 +42,16 @@ struct Matrix {
   const Word* words = nullptr;            // [outs / block][steps][block]
   const float* bias = nullptr;            // [outs]
   const std::int32_t* offsets = nullptr;  // [steps] words from a pixel to its operand of that step
+  Operand operand = Operand::fp32;
+  // For int8, [outs]: y = sum * scale + bias; sums begin with what makes up for Kernels::zero_byte.
+  const float* scale = nullptr;
+  const std::int32_t* start = nullptr;
 };
 
 enum class Store : std::uint8_t {
-  values,        // values[row][256] = y
-  residual,      // values = y + residual; if operand is set, also packed there
-  operand,       // packed, `pack` rows to a word
+  values,        // values[row][256] = y; if operand is set, also packed there
+  residual,      // likewise y + residual
+  operand,       // packed, as many rows to a word as the format has
   operand_relu,  // likewise max(y, 0)
   keys,          // v of the attention: operand[row][256 / pack], `pack` pixels to a word
 };
@@ -44,24 +65,38 @@ struct ProductTask {
   float* values = nullptr;
   const float* residual = nullptr;
   Word* operand = nullptr;
+  Format format = {};  // of `operand`; for keys not int8
 };
 
-// out = softmax(q q^T) v in every window of a tile. q is scaled by sqrt(log2(e)), so that powers
-// of two take the place of exponentials.
+// values[rows][256] to operand[steps][256].
+struct PackTask {
+  const float* values = nullptr;
+  int rows = 0;
+  Word* operand = nullptr;
+  Format format = {};
+};
+
+// out = softmax(q q^T) v in every window of a tile. q is scaled by the square root of
+// score_scale(), so that powers of two take the place of exponentials.
 struct AttentionTask {
-  const Word* q = nullptr;  // [steps][256]
-  const Word* v = nullptr;  // [channels][256 / pack]
-  Word* out = nullptr;      // [steps][256]
+  Operand operand = Operand::fp32;  // of q and v; not int8
+  const Word* q = nullptr;          // [steps][256]
+  const Word* v = nullptr;          // [channels][256 / pack]
   int channels = 0;
   int window = 0;            // 4, 8 or 16
   float* scratch = nullptr;  // attention_scratch(channels) floats, aligned
+  Word* out = nullptr;       // [steps][256]
+  Format format = {};        // of `out`
 };
 std::size_t attention_scratch(int channels);
 
 // Operands of a tile with its neighbourhood, zero outside the picture.
 struct HaloTask {
-  const float* x[9] = {};                  // tiles around and itself (4), null outside the picture
-  const std::int32_t* channels = nullptr;  // [steps][pack], -1 where a word is filled up
+  Operand operand = Operand::fp32;  // of `out`
+  // Tiles around and itself (4), null outside the picture: values; for int8 operands.
+  const float* x[9] = {};
+  // [steps][pack], -1 where a word is filled up; for int8 unused, the words are taken in order.
+  const std::int32_t* channels = nullptr;
   int steps = 0;
   Word* out = nullptr;  // [steps][kHaloPlane]
 };
@@ -88,18 +123,23 @@ struct ShuffleTask {
 std::size_t shuffle_scratch(int scale);
 
 struct Kernels {
-  int pack;               // channels in a word
-  bool values_are_words;  // a tile of FP32 values is an operand as it is
+  Operand half;            // bf16 or bf16_emulated
+  std::uint8_t zero_byte;  // what an 8-bit operand holds for 0
   void (*product)(const ProductTask&);
   void (*attention)(const AttentionTask&);
+  void (*pack)(const PackTask&);
   void (*halo)(const HaloTask&);
   void (*roll)(const RollTask&);
   void (*shuffle)(const ShuffleTask&);
   // Multiply-adds of `rounds` rounds of independent sums that touch no memory.
-  double (*peak)(long rounds);
+  double (*peak)(Operand operand, long rounds);
 };
 
-// The kernels of an instruction set; bf16 exists natively for avx512bf16 only.
-const Kernels& kernels(Isa isa, Operand operand);
+// Operands other than those named there must not be asked of a table: bf16 where half is
+// bf16_emulated, and the other way round.
+const Kernels& kernels(Isa isa);
+
+// What an operand holds where all its channels are 0.
+Word zero_word(const Kernels& kernels, Operand operand);
 
 }  // namespace elan::cpu

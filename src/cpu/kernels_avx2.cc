@@ -24,7 +24,8 @@ namespace {
 
 }  // namespace
 
-const Kernels& kernels_avx2(Operand operand) {
-  return operand == Operand::fp32 ? table<Fp32>() : table<EmulatedBf16>();
+const Kernels& kernels_avx2() {
+  return kTable;
 }
+
 }  // namespace elan::cpu

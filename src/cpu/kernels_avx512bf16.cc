@@ -24,10 +24,8 @@ namespace {
 
 }  // namespace
 
-const Kernels& kernels_avx512bf16(Operand operand) {
-  return operand == Operand::bf16   ? table<Bf16>()
-         : operand == Operand::fp32 ? table<Fp32>()
-                                    : table<EmulatedBf16>();
+const Kernels& kernels_avx512bf16() {
+  return kTable;
 }
 
 }  // namespace elan::cpu

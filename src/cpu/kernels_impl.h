@@ -2,29 +2,36 @@
 
 // As many independent sums as the product kernel keeps, operands in registers.
 template <typename Codec>
-double peak(long rounds) {
+double peak_of(long rounds) {
   constexpr int kSums = 12;
   alignas(64) Word ones[Vec::kLanes];
-  for (Word& w : ones) w = Codec::pack(1.0f, 1.0f);
+  __builtin_memset(ones, 1, sizeof ones);
   const typename Codec::Op a = Codec::load(ones);
-  Vec::F sum[kSums];
+  typename Codec::Weight b = Vec::pin(Codec::broadcast(ones));
+  typename Codec::Sum sum[kSums];
 #pragma GCC unroll 16
-  for (int i = 0; i < kSums; ++i) sum[i] = Vec::set1(0.0f);
+  for (int i = 0; i < kSums; ++i) sum[i] = typename Codec::Sum{};
   for (long n = 0; n < rounds; ++n) {
+    b = Vec::pin(b);  // nothing may be computed ahead
 #pragma GCC unroll 16
     for (int i = 0; i < kSums; ++i) {
-      sum[i] = Codec::mac(sum[i], a, a);
+      sum[i] = Codec::mac(sum[i], a, b);
       ELANSR_KEEP(sum[i]);
     }
   }
   return static_cast<double>(rounds) * kSums * Vec::kLanes * Codec::kPack;
 }
 
-template <typename Codec>
-inline const Kernels& table() {
-  static constexpr Kernels kTable{Codec::kPack,   Codec::kValuesAreWords,
-                                  product<Codec>, attention<Codec>,
-                                  halo<Codec>,    roll,
-                                  shuffle,        peak<Codec>};
-  return kTable;
+double peak(Operand operand, long rounds) {
+  switch (operand) {
+    case Operand::fp32:
+      return peak_of<Fp32>(rounds);
+    case Operand::int8:
+      return peak_of<Int8>(rounds);
+    default:
+      return peak_of<Half>(rounds);
+  }
 }
+
+constexpr Kernels kTable{Half::kOperand, Vec::kZeroByte, product, attention, pack,
+                         halo,           roll,           shuffle, peak};

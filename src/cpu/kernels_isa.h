@@ -5,10 +5,13 @@
 
 namespace elan::cpu {
 
-const Kernels& kernels_scalar(Operand operand);
-const Kernels& kernels_neon(Operand operand);
-const Kernels& kernels_avx2(Operand operand);
-const Kernels& kernels_avx512(Operand operand);
-const Kernels& kernels_avx512bf16(Operand operand);
+const Kernels& kernels_scalar();
+const Kernels& kernels_neon();
+const Kernels& kernels_neondot();
+const Kernels& kernels_avx2();
+const Kernels& kernels_avxvnni();
+const Kernels& kernels_avx512();
+const Kernels& kernels_avx512vnni();
+const Kernels& kernels_avx512bf16();
 
 }  // namespace elan::cpu

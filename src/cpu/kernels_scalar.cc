@@ -23,7 +23,8 @@ namespace {
 
 }  // namespace
 
-const Kernels& kernels_scalar(Operand operand) {
-  return operand == Operand::fp32 ? table<Fp32>() : table<EmulatedBf16>();
+const Kernels& kernels_scalar() {
+  return kTable;
 }
+
 }  // namespace elan::cpu

@@ -21,7 +21,8 @@ struct HaloRow {
 
 template <typename Codec, int First>
 inline void store_halo_row(Word* out, const HaloRow& a, const HaloRow& b) {
-  Codec::store(out + First, a.columns<First>(), b.columns<First>());
+  const Vec::F second = b.columns<First>();
+  Codec::store(out + First, a.columns<First>(), second, second, second, Quantiser());
   constexpr int kEnd = kTile + 4 - Vec::kLanes;
   constexpr int kNext = First + Vec::kLanes;
   if constexpr (First < kEnd) store_halo_row<Codec, (kNext < kEnd ? kNext : kEnd)>(out, a, b);
@@ -44,15 +45,21 @@ struct HaloSource {
   }
 };
 
+// Vectors of a neighbour that is not there, or of a channel that fills up a word.
+struct HaloZeros {
+  alignas(64) float words[kTile];
+};
+
+// `channels` is [steps][Codec::kPack].
 template <typename Codec>
-void halo(const HaloTask& task) {
-  alignas(64) static constexpr float kZeros[kTile] = {};
+void gather_halo(const HaloTask& task, const HaloZeros& zeros) {
   for (int step = 0; step < task.steps; ++step) {
-    const int a = task.channels[step * Codec::kPack];
-    const int b = task.channels[step * Codec::kPack + Codec::kPack - 1];
+    const int a = task.channels != nullptr ? task.channels[step * Codec::kPack] : step;
+    const int b =
+        task.channels != nullptr ? task.channels[step * Codec::kPack + Codec::kPack - 1] : step;
     Word* out = task.out + step * kHaloPlane + kHaloOrigin - kHalo * kHaloStride;
     const auto rows = [&](const float* const* tiles, int first, int last) {
-      const HaloSource from_a(tiles, a, kZeros), from_b(tiles, b, kZeros);
+      const HaloSource from_a(tiles, a, zeros.words), from_b(tiles, b, zeros.words);
       for (int y = first; y < last; ++y, out += kHaloStride) {
         store_halo_row<Codec, -4>(out, from_a.row(y), from_b.row(y));
       }
@@ -60,6 +67,19 @@ void halo(const HaloTask& task) {
     rows(task.x, kTile - kHalo, kTile);
     rows(task.x + 3, 0, kTile);
     rows(task.x + 6, 0, kHalo);
+  }
+}
+
+void halo(const HaloTask& task) {
+  HaloZeros zeros{};
+  switch (task.operand) {
+    case Operand::fp32:
+      return gather_halo<Fp32>(task, zeros);
+    case Operand::int8:  // operands already: whole words move
+      __builtin_memset(zeros.words, Vec::kZeroByte, sizeof zeros.words);
+      return gather_halo<Fp32>(task, zeros);
+    default:
+      return gather_halo<Half>(task, zeros);
   }
 }
 
@@ -85,7 +105,7 @@ void roll_rows(const RollTask& task, int rows) {
   }
 }
 
-inline void roll(const RollTask& task) {
+void roll(const RollTask& task) {
   if (task.pixels_per_word == 1) {
     switch (task.roll) {
       case 2:
@@ -151,7 +171,7 @@ inline void shuffle_scaled(const ShuffleTask& task, const int scale) {
   }
 }
 
-inline void shuffle(const ShuffleTask& task) {
+void shuffle(const ShuffleTask& task) {
   switch (task.scale) {  // the inlined copies know the stride
     case 2:
       return shuffle_scaled(task, 2);

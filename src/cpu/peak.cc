@@ -15,14 +15,14 @@ double seconds_since(Clock::time_point start) {
 
 }  // namespace
 
-double measure_peak_gflops(const Kernels& kernels, ThreadPool& pool) {
+double measure_peak_gflops(const Kernels& kernels, Operand operand, ThreadPool& pool) {
   constexpr int kProbes = 6;
   constexpr double kItemSeconds = 0.5e-3;
   constexpr std::size_t kItems = 32;  // to a thread, so that all finish at about the same time
   long rounds = 10'000;
   for (;;) {  // as many as take an item's time
     const Clock::time_point start = Clock::now();
-    kernels.peak(rounds);
+    kernels.peak(operand, rounds);
     if (seconds_since(start) > kItemSeconds / 2) break;
     rounds *= 2;
   }
@@ -31,7 +31,7 @@ double measure_peak_gflops(const Kernels& kernels, ThreadPool& pool) {
     std::atomic<double> multiply_adds{0};
     const Clock::time_point start = Clock::now();
     pool.parallel_for(kItems * static_cast<std::size_t>(pool.size()), [&](std::size_t, int) {
-      multiply_adds.fetch_add(kernels.peak(rounds), std::memory_order_relaxed);
+      multiply_adds.fetch_add(kernels.peak(operand, rounds), std::memory_order_relaxed);
     });
     best = std::max(best, 2e-9 * multiply_adds.load() / seconds_since(start));
   }

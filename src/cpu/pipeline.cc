@@ -17,11 +17,29 @@ std::size_t round_up(std::size_t n) {
 std::size_t x_words(const PackedNetwork& n) {
   return static_cast<std::size_t>(n.arch.channels) * kTilePixels;
 }
-std::size_t group_words(const PackedNetwork& n) {
-  return static_cast<std::size_t>(n.group_steps) * kTilePixels;
+std::size_t input_words(const PackedNetwork& n) {
+  return static_cast<std::size_t>(steps_of(n.arch.channels, Operand::int8)) * kTilePixels;
 }
-std::size_t v_words(const PackedNetwork& n) {
-  return x_words(n) / n.pack;
+// Of q, or of an attention's output.
+std::size_t group_words(const PackedNetwork& n, Operand operand) {
+  return static_cast<std::size_t>(steps_of(n.group, operand)) * kTilePixels;
+}
+std::size_t v_words(const PackedNetwork& n, Operand operand) {
+  return x_words(n) / pack_of(operand);
+}
+
+// The most that any pair needs.
+template <typename Words>
+std::size_t most_words(const PackedNetwork& n, Words&& words) {
+  std::size_t most = 0;
+  for (const PackedPair& pair : n.pairs) most = std::max<std::size_t>(most, words(pair));
+  return most;
+}
+std::size_t most_q_words(const PackedNetwork& n) {
+  return most_words(n, [&](const PackedPair& p) { return 3 * group_words(n, p.attention); });
+}
+std::size_t most_v_words(const PackedNetwork& n) {
+  return most_words(n, [&](const PackedPair& p) { return v_words(n, p.attention); });
 }
 
 template <typename T>
@@ -61,16 +79,28 @@ Workspace::Scratch::Scratch(const PackedNetwork& n) {
     at = size;
     size += round_up(words);
   };
-  const int pixels = std::max(n.halo_steps, n.arch.channels);  // the tail's halo is FP32
-  const std::size_t q_size = 3 * group_words(n);
-  place(halo,
-        std::max<std::size_t>(static_cast<std::size_t>(pixels) * kHaloPlane, q_size + v_words(n)));
+  const std::size_t channels = static_cast<std::size_t>(n.arch.channels);
+  const std::size_t steps =
+      most_words(n, [](const PackedPair& p) { return std::size_t(p.lfe.halo_steps); });
+  const std::size_t q_size = most_q_words(n);
+  place(halo, std::max(std::max(steps, channels) * kHaloPlane,  // the tail's halo is FP32
+                       q_size + most_v_words(n)));
   q = halo;
   v = halo + q_size;
-  place(hidden,
-        std::max({static_cast<std::size_t>(n.hidden_rows) / n.pack * kTilePixels,
-                  3 * group_words(n), static_cast<std::size_t>(n.tail.outs) * kTilePixels}));
-  place(packed, static_cast<std::size_t>(n.arch.channels + 1) * kTilePixels);
+  place(hidden, std::max(static_cast<std::size_t>(n.tail.outs) * kTilePixels,
+                         most_words(n, [&](const PackedPair& p) {
+                           return std::max(std::size_t(p.lfe.hidden_steps) * kTilePixels,
+                                           3 * group_words(n, p.attended.operand));
+                         })));
+  const auto place_input = [&](std::size_t& at, Format PackedPair::* input) {
+    place(at, most_words(n, [&](const PackedPair& p) -> std::size_t {
+            const Operand operand = (p.*input).operand;
+            if (operand == Operand::fp32) return 0;
+            return std::size_t(steps_of(n.arch.channels, operand)) * kTilePixels;
+          }));
+  };
+  place_input(q_input, &PackedPair::q_input);
+  place_input(v_input, &PackedPair::v_input);
   place(attention, attention_scratch(n.group));
   place(picture, std::max<std::size_t>(3 * kHaloPlane, shuffle_scratch(n.arch.scale)));
 }
@@ -80,15 +110,16 @@ Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threa
   const bool shifted = std::any_of(n.pairs.begin(), n.pairs.end(),
                                    [](const PackedPair& pair) { return pair.shifted; });
   x = tiles * x_words(n);
-  q = shifted || n.keeps_q ? tiles * 3 * group_words(n) : 0;
-  v = shifted ? tiles * v_words(n) : 0;
+  input = n.keeps_input ? tiles * input_words(n) : 0;
+  q = shifted || n.keeps_q ? tiles * most_q_words(n) : 0;
+  v = shifted ? tiles * most_v_words(n) : 0;
   scratch = static_cast<std::size_t>(threads) * Scratch(n).size;
 }
 
 std::size_t Workspace::bytes(const PackedNetwork& network, int rows, int columns, int threads) {
   const Sizes s(network, rows, columns, threads);
   const std::size_t tasks = (network.pairs.size() * 3 + 3) * static_cast<std::size_t>(rows);
-  return (2 * s.x + s.q + s.v + s.scratch) * sizeof(float) +
+  return (2 * s.x + 2 * s.input + s.q + s.v + s.scratch) * sizeof(float) +
          tasks * (sizeof(Task) + 3 * sizeof(Segment) + 8) +
          static_cast<std::size_t>(rows + columns) * kTile * sizeof(std::int32_t);
 }
@@ -96,6 +127,7 @@ std::size_t Workspace::bytes(const PackedNetwork& network, int rows, int columns
 void Workspace::prepare(const PackedNetwork& network, int rows, int columns, int threads) {
   const Sizes s(network, rows, columns, threads);
   for (Buffer<float>& x : x_) x.reserve(s.x);
+  for (Buffer<Word>& input : input_) input.reserve(s.input);
   q_.reserve(s.q);
   v_.reserve(s.v);
   scratch_.reserve(s.scratch);
@@ -105,12 +137,10 @@ void Workspace::prepare(const PackedNetwork& network, int rows, int columns, int
   seconds_.assign(static_cast<std::size_t>(threads), PartSeconds{});
 }
 
-Pipeline::Pipeline(const PackedNetwork& network, const Kernels& values, const Kernels& operands,
-                   Workspace& workspace, const ConstImageView& in, const ImageView& out,
-                   bool profile)
+Pipeline::Pipeline(const PackedNetwork& network, const Kernels& kernels, Workspace& workspace,
+                   const ConstImageView& in, const ImageView& out, bool profile)
     : network_(network),
-      values_(values),
-      operands_(operands),
+      kernels_(kernels),
       workspace_(workspace),
       layout_(network),
       in_(in),
@@ -132,12 +162,17 @@ float* Pipeline::x(std::size_t pairs, int tile) const {
   return workspace_.x_[pairs % 2].data() + static_cast<std::size_t>(tile) * x_words(network_);
 }
 
+Word* Pipeline::input(std::size_t pairs, int tile) const {
+  return workspace_.input_[pairs % 2].data() +
+         static_cast<std::size_t>(tile) * input_words(network_);
+}
+
 Word* Pipeline::q(int tile) const {
-  return workspace_.q_.data() + static_cast<std::size_t>(tile) * 3 * group_words(network_);
+  return workspace_.q_.data() + static_cast<std::size_t>(tile) * most_q_words(network_);
 }
 
 Word* Pipeline::v(int tile) const {
-  return workspace_.v_.data() + static_cast<std::size_t>(tile) * v_words(network_);
+  return workspace_.v_.data() + static_cast<std::size_t>(tile) * most_v_words(network_);
 }
 
 // The attention's output of a shifted pair replaces the pair's input.
@@ -196,44 +231,60 @@ void Pipeline::head(int row, int column, float* scratch, bool add, Stopwatch& wa
   product.in = picture + kHaloOrigin;
   product.in_stride = kHaloStride;
   product.store = add ? Store::residual : Store::values;
-  product.values = x(add ? network_.pairs.size() : 0, tile_at(row, column));
+  const int tile = tile_at(row, column);
+  product.values = x(add ? network_.pairs.size() : 0, tile);
   product.residual = product.values;
-  values_.product(product);
+  if (!add) store_input(0, tile, product);
+  kernels_.product(product);
   watch.lap(Part::head);
+}
+
+void Pipeline::store_input(std::size_t pairs, int tile, ProductTask& product) const {
+  const Format* format = network_.stored_input(pairs);
+  if (format == nullptr) return;
+  product.operand = input(pairs, tile);
+  product.format = *format;
 }
 
 void Pipeline::neighbours(std::size_t pairs, int row, int column, HaloTask& task) const {
   for (int i = 0; i < 9; ++i) {
     const int r = row + i / 3 - 1, c = column + i % 3 - 1;
     const bool inside = r >= 0 && r < rows_ && c >= 0 && c < columns_;
-    task.x[i] = inside ? x(pairs, r * columns_ + c) : nullptr;
+    const int tile = r * columns_ + c;
+    task.x[i] = !inside                         ? nullptr
+                : task.operand == Operand::int8 ? input(pairs, tile)
+                                                : x(pairs, tile);
   }
 }
 
-const Word* Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& watch) {
-  const PackedLfe& lfe = network_.pairs[pair].lfe;
+void Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const PackedPair& weights = network_.pairs[pair];
+  const PackedLfe& lfe = weights.lfe;
   const std::size_t pairs = static_cast<std::size_t>(pair);
   const int tile = tile_at(row, column);
 
   HaloTask halo;
+  halo.operand = lfe.input.operand;
   neighbours(pairs, row, column, halo);
   halo.channels = lfe.channels.data();
   halo.steps = lfe.halo_steps;
   halo.out = scratch + layout_.halo;
-  operands_.halo(halo);
+  kernels_.halo(halo);
   watch.lap(Part::moves);
 
   ProductTask product;
-  for (const HiddenGroup& group : lfe.hidden) {
-    Word* out = scratch + layout_.hidden + group.first_row / network_.pack * kTilePixels;
+  for (const HiddenGroup& group : lfe.groups) {
+    const int pack = pack_of(lfe.hidden.operand);
+    Word* out = scratch + layout_.hidden + group.first_row / pack * kTilePixels;
     product.weights = &group.conv0;
     product.in = halo.out + kHaloOrigin + group.dy * kHaloStride + group.dx;
     product.in_stride = kHaloStride;
     product.store = Store::operand_relu;
     product.operand = out;
-    operands_.product(product);
+    product.format = lfe.hidden;
+    kernels_.product(product);
     // conv1 sees zeros outside the picture.
-    const int planes = group.conv0.outs / network_.pack;
+    const int planes = group.conv0.outs / pack;
     const bool no_row = row + group.dy < 0 || (row + 1) * kTile + group.dy > rows_ * kTile;
     const bool no_column =
         column + group.dx < 0 || (column + 1) * kTile + group.dx > columns_ * kTile;
@@ -241,9 +292,9 @@ const Word* Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwat
     const bool edge_column = group.dx != 0 && no_column;
     for (int plane = 0; (edge_row || edge_column) && plane < planes; ++plane) {
       Word* p = out + plane * kTilePixels;
-      if (edge_row) std::fill_n(p + (group.dy < 0 ? 0 : kTilePixels - kTile), kTile, 0.0f);
+      if (edge_row) std::fill_n(p + (group.dy < 0 ? 0 : kTilePixels - kTile), kTile, lfe.zero);
       for (int y = 0; edge_column && y < kTile; ++y) {
-        p[y * kTile + (group.dx < 0 ? 0 : kTile - 1)] = 0.0f;
+        p[y * kTile + (group.dx < 0 ? 0 : kTile - 1)] = lfe.zero;
       }
     }
   }
@@ -255,99 +306,114 @@ const Word* Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwat
   product.store = Store::residual;
   product.residual = x(pairs, tile);
   product.values = x(pairs + 1, tile);
-  product.operand = operands_.values_are_words ? nullptr : scratch + layout_.packed;
-  operands_.product(product);
+  const bool packs = weights.v_input.operand != Operand::fp32;
+  product.operand = packs ? scratch + layout_.v_input : nullptr;
+  product.format = weights.v_input;
+  kernels_.product(product);
   watch.lap(Part::conv1);
-  return operands_.values_are_words ? product.values : product.operand;
+}
+
+void Pipeline::project(int pair, int tile, float* scratch, Word* queries, Word* values,
+                       Stopwatch& watch) {
+  const PackedPair& weights = network_.pairs[pair];
+  const float* x = this->x(static_cast<std::size_t>(pair) + 1, tile);
+  const Word* v_input = weights.v_input.operand == Operand::fp32 ? x : scratch + layout_.v_input;
+  ProductTask product;
+  product.format = {weights.attention, 1};
+  if (weights.computes_attention) {
+    product.in = v_input;
+    if (weights.q_input.operand == Operand::fp32) {
+      product.in = x;
+    } else if (weights.q_input != weights.v_input) {
+      Word* packed = scratch + layout_.q_input;
+      kernels_.pack({x, network_.arch.channels, packed, weights.q_input});
+      product.in = packed;
+    }
+    product.weights = &weights.q;
+    product.store = Store::operand;
+    product.operand = queries;
+    kernels_.product(product);
+  }
+  product.in = v_input;
+  product.weights = &weights.v;
+  product.store = Store::keys;
+  product.operand = values;
+  kernels_.product(product);
+  watch.lap(Part::project_inp);
+}
+
+void Pipeline::finish_pair(int pair, int tile, const Word* attended, Stopwatch& watch) {
+  const std::size_t pairs = static_cast<std::size_t>(pair) + 1;
+  ProductTask product;
+  product.weights = &network_.pairs[pair].project_out;
+  product.in = attended;
+  product.store = Store::residual;
+  product.values = x(pairs, tile);
+  product.residual = product.values;
+  store_input(pairs, tile, product);
+  kernels_.product(product);
+  watch.lap(Part::project_out);
 }
 
 void Pipeline::fused(int pair, int row, int column, float* scratch, Stopwatch& watch) {
   const PackedPair& weights = network_.pairs[pair];
   const int tile = tile_at(row, column);
-  const Word* in = lfe(pair, row, column, scratch, watch);
-
+  lfe(pair, row, column, scratch, watch);
   Word* queries = network_.keeps_q ? q(tile) : scratch + layout_.q;
   Word* values = scratch + layout_.v;
-  ProductTask product;
-  product.in = in;
-  if (weights.computes_attention) {
-    product.weights = &weights.q;
-    product.store = Store::operand;
-    product.operand = queries;
-    operands_.product(product);
-  }
-  product.weights = &weights.v;
-  product.store = Store::keys;
-  product.operand = values;
-  operands_.product(product);
-  watch.lap(Part::project_inp);
+  project(pair, tile, scratch, queries, values, watch);
 
   Word* out = scratch + layout_.hidden;
+  AttentionTask task;
+  task.operand = weights.attention;
+  task.format = weights.attended;
+  task.channels = network_.group;
+  task.scratch = scratch + layout_.attention;
   for (int g = 0; g < 3; ++g) {
-    AttentionTask task;
-    task.q = queries + g * group_words(network_);
-    task.v = values + g * v_words(network_) / 3;
-    task.out = out + g * group_words(network_);
-    task.channels = network_.group;
+    task.q = queries + g * group_words(network_, task.operand);
+    task.v = values + g * v_words(network_, task.operand) / 3;
+    task.out = out + g * group_words(network_, task.format.operand);
     task.window = network_.arch.windows[g];
-    task.scratch = scratch + layout_.attention;
-    operands_.attention(task);
+    kernels_.attention(task);
   }
   watch.lap(Part::attention);
-
-  product.weights = &weights.project_out;
-  product.in = out;
-  product.store = Store::residual;
-  product.values = x(static_cast<std::size_t>(pair) + 1, tile);
-  product.residual = product.values;
-  product.operand = nullptr;
-  operands_.product(product);
-  watch.lap(Part::project_out);
+  finish_pair(pair, tile, out, watch);
 }
 
 void Pipeline::lfe_project(int pair, int row, int column, float* scratch, Stopwatch& watch) {
-  const PackedPair& weights = network_.pairs[pair];
   const int tile = tile_at(row, column);
-  ProductTask product;
-  product.in = lfe(pair, row, column, scratch, watch);
-  if (weights.computes_attention) {
-    product.weights = &weights.q;
-    product.store = Store::operand;
-    product.operand = q(tile);
-    operands_.product(product);
-  }
-  product.weights = &weights.v;
-  product.store = Store::keys;
-  product.operand = v(tile);
-  operands_.product(product);
-  watch.lap(Part::project_inp);
+  lfe(pair, row, column, scratch, watch);
+  project(pair, tile, scratch, q(tile), v(tile), watch);
 }
 
 void Pipeline::attention(int pair, int row, int column, float* scratch, Stopwatch& watch) {
+  const PackedPair& weights = network_.pairs[pair];
   const int from[4] = {tile_at(row, column), tile_at(row, column + 1), tile_at(row + 1, column),
                        tile_at(row + 1, column + 1)};
+  AttentionTask task;
+  task.operand = weights.attention;
+  task.format = weights.attended;
+  task.channels = network_.group;
+  task.scratch = scratch + layout_.attention;
+  task.q = scratch + layout_.q;
+  task.v = scratch + layout_.v;
   for (int g = 0; g < 3; ++g) {
     RollTask roll;
     roll.roll = network_.arch.windows[g] / 2;
-    roll.planes = network_.group_steps;
+    roll.planes = steps_of(network_.group, task.operand);
     roll.out = scratch + layout_.q;
-    for (int i = 0; i < 4; ++i) roll.from[i] = q(from[i]) + g * group_words(network_);
-    operands_.roll(roll);
+    for (int i = 0; i < 4; ++i) roll.from[i] = q(from[i]) + g * group_words(network_, task.operand);
+    kernels_.roll(roll);
     roll.planes = network_.group;
-    roll.pixels_per_word = network_.pack;
+    roll.pixels_per_word = pack_of(task.operand);
     roll.out = scratch + layout_.v;
-    for (int i = 0; i < 4; ++i) roll.from[i] = v(from[i]) + g * v_words(network_) / 3;
-    operands_.roll(roll);
+    for (int i = 0; i < 4; ++i) roll.from[i] = v(from[i]) + g * v_words(network_, task.operand) / 3;
+    kernels_.roll(roll);
     watch.lap(Part::moves);
 
-    AttentionTask task;
-    task.q = scratch + layout_.q;
-    task.v = scratch + layout_.v;
-    task.out = rolled_output(pair, from[0]) + g * group_words(network_);
-    task.channels = network_.group;
+    task.out = rolled_output(pair, from[0]) + g * group_words(network_, task.format.operand);
     task.window = network_.arch.windows[g];
-    task.scratch = scratch + layout_.attention;
-    operands_.attention(task);
+    kernels_.attention(task);
     watch.lap(Part::attention);
   }
 }
@@ -355,26 +421,20 @@ void Pipeline::attention(int pair, int row, int column, float* scratch, Stopwatc
 void Pipeline::project_out(int pair, int row, int column, float* scratch, Stopwatch& watch) {
   const int from[4] = {tile_at(row - 1, column - 1), tile_at(row - 1, column),
                        tile_at(row, column - 1), tile_at(row, column)};
+  const Operand operand = network_.pairs[pair].attended.operand;
   Word* in = scratch + layout_.hidden;
   for (int g = 0; g < 3; ++g) {
     RollTask roll;
     roll.roll = kTile - network_.arch.windows[g] / 2;
-    roll.planes = network_.group_steps;
-    roll.out = in + g * group_words(network_);
+    roll.planes = steps_of(network_.group, operand);
+    roll.out = in + g * group_words(network_, operand);
     for (int i = 0; i < 4; ++i) {
-      roll.from[i] = rolled_output(pair, from[i]) + g * group_words(network_);
+      roll.from[i] = rolled_output(pair, from[i]) + g * group_words(network_, operand);
     }
-    operands_.roll(roll);
+    kernels_.roll(roll);
   }
   watch.lap(Part::moves);
-  ProductTask product;
-  product.weights = &network_.pairs[pair].project_out;
-  product.in = in;
-  product.store = Store::residual;
-  product.values = x(static_cast<std::size_t>(pair) + 1, tile_at(row, column));
-  product.residual = product.values;
-  operands_.product(product);
-  watch.lap(Part::project_out);
+  finish_pair(pair, from[3], in, watch);
 }
 
 void Pipeline::tail(int row, int column, float* scratch, Stopwatch& watch) {
@@ -390,7 +450,7 @@ void Pipeline::tail(int row, int column, float* scratch, Stopwatch& watch) {
   halo.channels = network_.channel_order.data();
   halo.steps = network_.arch.channels;
   halo.out = scratch + layout_.halo;
-  values_.halo(halo);
+  kernels_.halo(halo);
 
   ProductTask product;
   product.weights = &network_.tail;
@@ -398,7 +458,7 @@ void Pipeline::tail(int row, int column, float* scratch, Stopwatch& watch) {
   product.in_stride = kHaloStride;
   product.store = Store::values;
   product.values = scratch + layout_.hidden;
-  values_.product(product);
+  kernels_.product(product);
 
   ShuffleTask shuffle;
   shuffle.y = product.values;
@@ -406,7 +466,7 @@ void Pipeline::tail(int row, int column, float* scratch, Stopwatch& watch) {
   shuffle.mean = network_.mean.data();
   shuffle.out = out_.crop(left, top, width, height);
   shuffle.scratch = scratch + layout_.picture;
-  values_.shuffle(shuffle);
+  kernels_.shuffle(shuffle);
   watch.lap(Part::tail);
 }
 

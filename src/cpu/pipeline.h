@@ -45,8 +45,8 @@ class Workspace {
   struct Scratch {
     std::size_t halo = 0;  // [steps][kHaloPlane]; later q and v
     std::size_t q = 0, v = 0;
-    std::size_t hidden = 0;  // [hidden_rows / pack][256]; later the attention's output
-    std::size_t packed = 0;  // x as operand, where FP32 values are none
+    std::size_t hidden = 0;                // [steps][256]; later the attention's output
+    std::size_t q_input = 0, v_input = 0;  // x as operand of project_inp, where not FP32
     std::size_t attention = 0;
     std::size_t picture = 0;  // [3][kHaloPlane] of the head; later shuffled rows
     std::size_t size = 0;
@@ -54,12 +54,13 @@ class Workspace {
   };
 
   struct Sizes {  // of the buffers below, in elements
-    std::size_t x, q, v, scratch;
+    std::size_t x, input, q, v, scratch;
     Sizes(const PackedNetwork& network, int rows, int columns, int threads);
   };
 
   Buffer<float> x_[2];     // [tiles][channels][256]: what a pair reads and what it writes
-  Buffer<Word> q_;         // [tiles][3][group_steps][256]
+  Buffer<Word> input_[2];  // [tiles][steps][256]: the same in 8 bits, where conv0 reads those
+  Buffer<Word> q_;         // [tiles][3][steps][256]
   Buffer<Word> v_;         // [tiles][channels][256 / pack]
   Buffer<float> scratch_;  // [threads][Scratch::size]
   std::vector<std::int32_t> columns_of_, rows_of_;  // source of every padded column and row
@@ -69,10 +70,9 @@ class Workspace {
 
 class Pipeline {
  public:
-  // All arguments must outlive the pipeline; the workspace is used by it alone. `values` are the
-  // FP32 kernels, `operands` those of the network's operand type.
-  Pipeline(const PackedNetwork& network, const Kernels& values, const Kernels& operands,
-           Workspace& workspace, const ConstImageView& in, const ImageView& out, bool profile);
+  // All arguments must outlive the pipeline; the workspace is used by it alone.
+  Pipeline(const PackedNetwork& network, const Kernels& kernels, Workspace& workspace,
+           const ConstImageView& in, const ImageView& out, bool profile);
 
   void run_tile(const Task& task, int column, int thread);
 
@@ -90,23 +90,29 @@ class Pipeline {
 
   [[nodiscard]] int tile_at(int row, int column) const;  // cyclic
   [[nodiscard]] float* x(std::size_t pairs, int tile) const;
+  [[nodiscard]] Word* input(std::size_t pairs, int tile) const;
   [[nodiscard]] Word* q(int tile) const;
   [[nodiscard]] Word* v(int tile) const;
   [[nodiscard]] Word* rolled_output(int pair, int tile) const;
 
   void head(int row, int column, float* scratch, bool add, Stopwatch& watch);
-  // Gives x + LFE(x) and its operand.
-  const Word* lfe(int pair, int row, int column, float* scratch, Stopwatch& watch);
+  void lfe(int pair, int row, int column, float* scratch, Stopwatch& watch);
+  // q and v of x + LFE(x).
+  void project(int pair, int tile, float* scratch, Word* queries, Word* values, Stopwatch& watch);
   void fused(int pair, int row, int column, float* scratch, Stopwatch& watch);
   void lfe_project(int pair, int row, int column, float* scratch, Stopwatch& watch);
   void attention(int pair, int row, int column, float* scratch, Stopwatch& watch);
   void project_out(int pair, int row, int column, float* scratch, Stopwatch& watch);
   void tail(int row, int column, float* scratch, Stopwatch& watch);
+  // Adds project_out(attended) to x.
+  void finish_pair(int pair, int tile, const Word* attended, Stopwatch& watch);
+  // What x or its operand after `pairs` pairs is at a tile and around it.
   void neighbours(std::size_t pairs, int row, int column, HaloTask& task) const;
+  // Asks a product that gives x after `pairs` pairs for the operand that is to be stored with it.
+  void store_input(std::size_t pairs, int tile, ProductTask& product) const;
 
   const PackedNetwork& network_;
-  const Kernels& values_;
-  const Kernels& operands_;
+  const Kernels& kernels_;
   Workspace& workspace_;
   const Workspace::Scratch layout_;
   ConstImageView in_;

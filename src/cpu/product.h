@@ -1,45 +1,53 @@
 // Matrix products over the 256 pixels of a tile. Include inside the namespace of a translation
-// unit, after its Vec and codecs.
+// unit, after its Vec and codecs. `In` is the codec of what is multiplied, `Out` that of the
+// operand that the result becomes.
 
-// Sums of O outputs for kRows rows of one vector of pixels, starting from the biases.
-template <typename Codec, int O, int Stride>
-inline void multiply_block(const Word* weights, const Word* in, const std::int32_t* offsets,
-                           int steps, const float* bias, Vec::F (&sum)[O][Vec::kRows]) {
+// Sums of O outputs for kRows rows of one vector of pixels; `row` is the first output.
+template <typename In, int O, int Stride>
+[[gnu::always_inline]] inline void multiply_block(const Matrix& m, const Word* weights,
+                                                  const Word* in, int row,
+                                                  typename In::Sum (&sum)[O][Vec::kRows]) {
 #pragma GCC unroll 8
   for (int o = 0; o < O; ++o) {
 #pragma GCC unroll 8
-    for (int r = 0; r < Vec::kRows; ++r) sum[o][r] = Vec::set1(bias[o]);
+    for (int r = 0; r < Vec::kRows; ++r) sum[o][r] = In::begin(m, row + o);
   }
-  for (int s = 0; s < steps; ++s, weights += O) {
+  const std::int32_t* offsets = m.offsets;
+  for (int s = 0; s < m.steps; ++s, weights += O) {
     const Word* p = in + offsets[s];
-    typename Codec::Op x[Vec::kRows];
+    typename In::Op x[Vec::kRows];
 #pragma GCC unroll 8
-    for (int r = 0; r < Vec::kRows; ++r) x[r] = Vec::pin(Codec::load(p + r * Stride));
+    for (int r = 0; r < Vec::kRows; ++r) x[r] = In::load(p + r * Stride);
 #pragma GCC unroll 8
     for (int o = 0; o < O; ++o) {
-      const typename Codec::Op w = Vec::pin(Codec::broadcast(weights + o));
+      const typename In::Weight w = Vec::pin(In::broadcast(weights + o));
 #pragma GCC unroll 8
-      for (int r = 0; r < Vec::kRows; ++r) sum[o][r] = Codec::mac(sum[o][r], x[r], w);
+      for (int r = 0; r < Vec::kRows; ++r) sum[o][r] = In::mac(sum[o][r], x[r], w);
     }
   }
 }
 
-template <typename Codec, int O>
-inline void store_operand(Word* out, int row, const Vec::F (&y)[O][Vec::kRows]) {
+template <typename Out, int O>
+[[gnu::always_inline]] inline void store_operand(Word* out, int row,
+                                                 const Vec::F (&y)[O][Vec::kRows],
+                                                 const Quantiser& quantiser) {
+  constexpr auto kept = [](int o) { return o < O ? o : O - 1; };
 #pragma GCC unroll 8
-  for (int o = 0; o < O; o += Codec::kPack) {
-    Word* p = out + (row + o) / Codec::kPack * kTilePixels;
+  for (int o = 0; o < O; o += Out::kPack) {
+    Word* p = out + (row + o) / Out::kPack * kTilePixels;
 #pragma GCC unroll 8
     for (int r = 0; r < Vec::kRows; ++r) {
-      Codec::store(p + r * kTile, y[o][r],
-                   y[o + Codec::kPack - 1 < O ? o + Codec::kPack - 1 : o][r]);
+      Out::store(p + r * kTile, y[o][r], y[kept(o + 1)][r], y[kept(o + 2)][r], y[kept(o + 3)][r],
+                 quantiser);
     }
   }
 }
 
 // `row` is the first of O outputs, `pixel` the first of the block's.
-template <typename Codec, int O>
-inline void store_block(const ProductTask& task, int row, int pixel, Vec::F (&y)[O][Vec::kRows]) {
+template <typename Out, int O>
+[[gnu::always_inline]] inline void store_block(const ProductTask& task, int row, int pixel,
+                                               Vec::F (&y)[O][Vec::kRows]) {
+  Quantiser quantiser{Vec::set1(task.format.inverse), -127};
   switch (task.store) {
     case Store::residual:
 #pragma GCC unroll 8
@@ -48,9 +56,9 @@ inline void store_block(const ProductTask& task, int row, int pixel, Vec::F (&y)
 #pragma GCC unroll 8
         for (int r = 0; r < Vec::kRows; ++r) y[o][r] = Vec::add(y[o][r], Vec::load(p + r * kTile));
       }
-      if (task.operand != nullptr) store_operand<Codec, O>(task.operand + pixel, row, y);
       [[fallthrough]];
     case Store::values:
+      if (task.operand != nullptr) store_operand<Out, O>(task.operand + pixel, row, y, quantiser);
 #pragma GCC unroll 8
       for (int o = 0; o < O; ++o) {
         float* p = task.values + (row + o) * kTilePixels + pixel;
@@ -59,39 +67,50 @@ inline void store_block(const ProductTask& task, int row, int pixel, Vec::F (&y)
       }
       break;
     case Store::operand_relu:
+      quantiser.low = 0;
+      if constexpr (Out::kOperand != Operand::int8) {
 #pragma GCC unroll 8
-      for (int o = 0; o < O; ++o) {
+        for (int o = 0; o < O; ++o) {
 #pragma GCC unroll 8
-        for (int r = 0; r < Vec::kRows; ++r) y[o][r] = Vec::max(y[o][r], Vec::set1(0.0f));
+          for (int r = 0; r < Vec::kRows; ++r) y[o][r] = Vec::max(y[o][r], Vec::set1(0.0f));
+        }
       }
       [[fallthrough]];
     case Store::operand:
-      store_operand<Codec, O>(task.operand + pixel, row, y);
+      store_operand<Out, O>(task.operand + pixel, row, y, quantiser);
       break;
     case Store::keys:
+      if constexpr (Out::kOperand != Operand::int8) {
 #pragma GCC unroll 8
-      for (int o = 0; o < O; ++o) {
-        Word* p = task.operand + ((row + o) * kTilePixels + pixel) / Codec::kPack;
+        for (int o = 0; o < O; ++o) {
+          Word* p = task.operand + ((row + o) * kTilePixels + pixel) / Out::kPack;
 #pragma GCC unroll 8
-        for (int r = 0; r < Vec::kRows; ++r) {
-          Codec::store_keys(p + r * kTile / Codec::kPack, y[o][r]);
+          for (int r = 0; r < Vec::kRows; ++r) Out::store_keys(p + r * kTile / Out::kPack, y[o][r]);
         }
       }
       break;
   }
 }
 
-template <typename Codec, int O, int Stride>
+template <typename In, typename Out, int O, int Stride>
 inline void product_block(const ProductTask& task, const Word* weights, int row, int y, int x) {
   const Matrix& m = *task.weights;
-  Vec::F sum[O][Vec::kRows];
-  multiply_block<Codec, O, Stride>(weights, task.in + y * Stride + x, m.offsets, m.steps,
-                                   m.bias + row, sum);
-  store_block<Codec, O>(task, row, y * kTile + x, sum);
+  typename In::Sum sum[O][Vec::kRows];
+  multiply_block<In, O, Stride>(m, weights, task.in + y * Stride + x, row, sum);
+  Vec::F values[O][Vec::kRows];
+#pragma GCC unroll 8
+  for (int o = 0; o < O; ++o) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Vec::kRows; ++r) values[o][r] = In::value(sum[o][r], m, row + o);
+  }
+  store_block<Out, O>(task, row, y * kTile + x, values);
 }
 
-template <typename Codec, int Stride>
+template <typename In, typename Out, int Stride>
 void product_strided(const ProductTask& task) {
+  // Blocks of an 8-bit matrix are of 4 outputs, one word of the result, and so are those of a
+  // matrix whose result is 8-bit.
+  constexpr bool kLarge = In::kOperand != Operand::int8 && Out::kOperand != Operand::int8;
   const Matrix& m = *task.weights;
   for (int y = 0; y < kTile; y += Vec::kRows) {
     for (int x = 0; x < kTile; x += Vec::kLanes) {
@@ -100,22 +119,22 @@ void product_strided(const ProductTask& task) {
         const int outs = m.outs - row < m.block ? m.outs - row : m.block;
         switch (outs) {
           case 6:
-            product_block<Codec, 6, Stride>(task, weights, row, y, x);
+            if constexpr (kLarge) product_block<In, Out, 6, Stride>(task, weights, row, y, x);
             break;
           case 5:
-            product_block<Codec, 5, Stride>(task, weights, row, y, x);
+            if constexpr (kLarge) product_block<In, Out, 5, Stride>(task, weights, row, y, x);
             break;
           case 4:
-            product_block<Codec, 4, Stride>(task, weights, row, y, x);
+            product_block<In, Out, 4, Stride>(task, weights, row, y, x);
             break;
           case 3:
-            product_block<Codec, 3, Stride>(task, weights, row, y, x);
+            product_block<In, Out, 3, Stride>(task, weights, row, y, x);
             break;
           case 2:
-            product_block<Codec, 2, Stride>(task, weights, row, y, x);
+            product_block<In, Out, 2, Stride>(task, weights, row, y, x);
             break;
           default:
-            product_block<Codec, 1, Stride>(task, weights, row, y, x);
+            product_block<In, Out, 1, Stride>(task, weights, row, y, x);
             break;
         }
         weights += outs * m.steps;
@@ -125,11 +144,62 @@ void product_strided(const ProductTask& task) {
   }
 }
 
-template <typename Codec>
-void product(const ProductTask& task) {
+template <typename In, typename Out>
+void product_between(const ProductTask& task) {
   if (task.in_stride == kTile) {
-    product_strided<Codec, kTile>(task);
+    product_strided<In, Out, kTile>(task);
   } else {
-    product_strided<Codec, kHaloStride>(task);
+    product_strided<In, Out, kHaloStride>(task);
+  }
+}
+
+template <typename In>
+void product_of(const ProductTask& task) {
+  switch (task.operand == nullptr ? Operand::fp32 : task.format.operand) {
+    case Operand::fp32:
+      return product_between<In, Fp32>(task);
+    case Operand::int8:
+      return product_between<In, Int8>(task);
+    default:
+      return product_between<In, Half>(task);
+  }
+}
+
+void product(const ProductTask& task) {
+  switch (task.weights->operand) {
+    case Operand::int8:
+      return product_of<Int8>(task);
+#ifdef __AVX512BF16__
+    case Operand::bf16:
+      return product_of<Bf16>(task);
+#endif
+    default:  // emulated BF16 is rounded FP32
+      return product_of<Fp32>(task);
+  }
+}
+
+template <typename Out>
+void pack_values(const PackTask& task) {
+  const Quantiser quantiser{Vec::set1(task.format.inverse), -127};
+  const auto channel = [&](int c) {
+    return task.values + (c < task.rows ? c : task.rows - 1) * kTilePixels;
+  };
+  for (int c = 0; c < task.rows; c += Out::kPack) {
+    Word* out = task.operand + c / Out::kPack * kTilePixels;
+    for (int i = 0; i < kTilePixels; i += Vec::kLanes) {
+      Out::store(out + i, Vec::load(channel(c) + i), Vec::load(channel(c + 1) + i),
+                 Vec::load(channel(c + 2) + i), Vec::load(channel(c + 3) + i), quantiser);
+    }
+  }
+}
+
+void pack(const PackTask& task) {
+  switch (task.format.operand) {
+    case Operand::fp32:
+      return pack_values<Fp32>(task);
+    case Operand::int8:
+      return pack_values<Int8>(task);
+    default:
+      return pack_values<Half>(task);
   }
 }

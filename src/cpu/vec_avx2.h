@@ -14,6 +14,7 @@ struct Vec {
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F div(F a, F b) { return _mm256_div_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F fused(F a, F b, F c) { return fma(a, b, c); }  // rounds once
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static bool any_above(F a, float limit) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, set1(limit), _CMP_GT_OQ)) != 0;
@@ -56,4 +57,50 @@ struct Vec {
     return _mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
   }
+
+  // Four 8-bit channels of 8 pixels each, as operands and as weights; dot() is exact.
+  using I = __m256i;
+  static I load_bytes(const Word* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static I broadcast_bytes(const Word* p) { return _mm256_castps_si256(_mm256_set1_ps(*p)); }
+  static I set1(std::int32_t a) { return _mm256_set1_epi32(a); }
+  static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+
+  // rint(a), halves to even, clamped to low..127, as an operand.
+  static I to_bytes(F a, F b, F c, F d, int low) {
+    const F top = set1(127.0f);
+    const auto integers = [&](F x) { return _mm256_cvtps_epi32(_mm256_min_ps(x, top)); };
+    const I words = _mm256_packs_epi16(_mm256_packs_epi32(integers(a), integers(b)),
+                                       _mm256_packs_epi32(integers(c), integers(d)));
+    const I order = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const I bytes = _mm256_max_epi8(_mm256_shuffle_epi8(words, order),
+                                    _mm256_set1_epi8(static_cast<char>(low)));
+    return _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(kZeroByte)));
+  }
+  static void store_bytes(Word* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+
+#ifdef __AVXVNNI__
+  // The instruction takes one operand without sign.
+  static constexpr std::uint8_t kZeroByte = 128;
+  using Bytes = I;
+  static Bytes bytes(I a) { return a; }
+  // Not the intrinsic: g++ 12 copies every sum before and after it.
+  static I dot(I sum, Bytes x, I w) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+    return sum;
+  }
+#else
+  // |x| * (w with the sign of x): pairs of such products fit 16 bits.
+  static constexpr std::uint8_t kZeroByte = 0;
+  struct Bytes {
+    I magnitude, signs;
+  };
+  static Bytes bytes(I a) { return {_mm256_abs_epi8(a), a}; }
+  static I dot(I sum, const Bytes& x, I w) {
+    const I pairs = _mm256_maddubs_epi16(x.magnitude, _mm256_sign_epi8(w, x.signs));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+#endif
 };

@@ -14,6 +14,7 @@ struct Vec {
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F div(F a, F b) { return _mm512_div_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F fused(F a, F b, F c) { return fma(a, b, c); }  // rounds once
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static bool any_above(F a, float limit) {
     return _mm512_cmp_ps_mask(a, set1(limit), _CMP_GT_OQ) != 0;
@@ -68,6 +69,52 @@ struct Vec {
     const F p = fma(set1(0.2402265070f), r, set1(0.6931471806f));
     return scale(n, fma(p, r, set1(1.0f)));
   }
+
+  // Four 8-bit channels of 16 pixels each, as operands and as weights; dot() is exact.
+  using I = __m512i;
+  static I load_bytes(const Word* p) { return _mm512_loadu_si512(p); }
+  static I broadcast_bytes(const Word* p) { return _mm512_castps_si512(_mm512_set1_ps(*p)); }
+  static I set1(std::int32_t a) { return _mm512_set1_epi32(a); }
+  static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+
+  // rint(a), halves to even, clamped to low..127, as an operand.
+  static I to_bytes(F a, F b, F c, F d, int low) {
+    const F top = set1(127.0f);
+    const auto integers = [&](F x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, top)); };
+    const I words = _mm512_packs_epi16(_mm512_packs_epi32(integers(a), integers(b)),
+                                       _mm512_packs_epi32(integers(c), integers(d)));
+    const I order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const I bytes = _mm512_max_epi8(_mm512_shuffle_epi8(words, order),
+                                    _mm512_set1_epi8(static_cast<char>(low)));
+    return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(kZeroByte)));
+  }
+  static void store_bytes(Word* p, I a) { _mm512_storeu_si512(p, a); }
+
+#ifdef __AVX512VNNI__
+  // The instruction takes one operand without sign.
+  static constexpr std::uint8_t kZeroByte = 128;
+  using Bytes = I;
+  static Bytes bytes(I a) { return a; }
+  // Not the intrinsic: g++ 12 copies every sum before and after it.
+  static I dot(I sum, Bytes x, I w) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+  }
+#else
+  // |x| * (w with the sign of x): pairs of such products fit 16 bits.
+  static constexpr std::uint8_t kZeroByte = 0;
+  struct Bytes {
+    I magnitude;
+    __mmask64 negative;
+  };
+  static Bytes bytes(I a) { return {_mm512_abs_epi8(a), _mm512_movepi8_mask(a)}; }
+  static I dot(I sum, const Bytes& x, I w) {
+    const I with_sign = _mm512_mask_sub_epi8(w, x.negative, _mm512_setzero_si512(), w);
+    const I pairs = _mm512_maddubs_epi16(x.magnitude, with_sign);
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+#endif
 
  private:
   // p * 2^(n / 16), n the low bits of `shifted`.

@@ -14,6 +14,7 @@ struct Vec {
   static F mul(F a, F b) { return vmulq_f32(a, b); }
   static F div(F a, F b) { return vdivq_f32(a, b); }
   static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+  static F fused(F a, F b, F c) { return fma(a, b, c); }  // rounds once
   static F max(F a, F b) { return vmaxq_f32(a, b); }
   static bool any_above(F a, float limit) { return vmaxvq_f32(a) > limit; }
 
@@ -52,4 +53,37 @@ struct Vec {
     return vreinterpretq_f32_s32(
         vaddq_s32(vreinterpretq_s32_f32(p), vshlq_n_s32(vreinterpretq_s32_f32(n), 23)));
   }
+
+  // Four 8-bit channels of 4 pixels each, as operands and as weights; dot() is exact.
+  using I = int32x4_t;
+  using Bytes = int8x16_t;
+  static constexpr std::uint8_t kZeroByte = 0;
+  static I load_bytes(const Word* p) { return vreinterpretq_s32_f32(vld1q_f32(p)); }
+  static I broadcast_bytes(const Word* p) { return vreinterpretq_s32_f32(vdupq_n_f32(*p)); }
+  static I set1(std::int32_t a) { return vdupq_n_s32(a); }
+  static F to_float(I a) { return vcvtq_f32_s32(a); }
+  static Bytes bytes(I a) { return vreinterpretq_s8_s32(a); }
+  static I dot(I sum, Bytes x, I w) {
+#ifdef __ARM_FEATURE_DOTPROD
+    return vdotq_s32(sum, x, bytes(w));
+#else
+    // The sum of two products fits 16 bits.
+    const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(bytes(w)));
+    const int16x8_t high = vmull_high_s8(x, bytes(w));
+    return vpadalq_s16(sum, vpaddq_s16(low, high));
+#endif
+  }
+
+  // rint(a), halves to even, clamped to low..127, as an operand.
+  static I to_bytes(F a, F b, F c, F d, int low) {
+    const auto shorts = [](F x, F y) {
+      return vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(x)), vqmovn_s32(vcvtnq_s32_f32(y)));
+    };
+    const int8x16_t words = vcombine_s8(vqmovn_s16(shorts(a, b)), vqmovn_s16(shorts(c, d)));
+    static constexpr std::uint8_t kOrder[16] = {0, 4, 8,  12, 1, 5, 9,  13,
+                                                2, 6, 10, 14, 3, 7, 11, 15};
+    const int8x16_t ordered = vqtbl1q_s8(words, vld1q_u8(kOrder));
+    return vreinterpretq_s32_s8(vmaxq_s8(ordered, vdupq_n_s8(static_cast<std::int8_t>(low))));
+  }
+  static void store_bytes(Word* p, I a) { vst1q_f32(p, vreinterpretq_f32_s32(a)); }
 };

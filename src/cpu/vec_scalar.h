@@ -78,4 +78,58 @@ struct Vec {
       return p;
     });
   }
+
+  // Four 8-bit channels of 4 pixels each, as operands and as weights.
+  struct I {
+    std::int32_t v[4];
+  };
+  struct Bytes {
+    std::int8_t v[16];
+  };
+  static constexpr std::uint8_t kZeroByte = 0;
+  static I load_bytes(const Word* p) {
+    I a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return a;
+  }
+  static I broadcast_bytes(const Word* p) {
+    std::int32_t a;
+    __builtin_memcpy(&a, p, sizeof a);
+    return set1(a);
+  }
+  static I set1(std::int32_t a) { return {{a, a, a, a}}; }
+  static F to_float(I a) {
+    return each([&](int i) { return static_cast<float>(a.v[i]); });
+  }
+  // Rounds once, whatever the machine has.
+  static F fused(F a, F b, F c) {
+    return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+  }
+  static Bytes bytes(I a) {
+    Bytes b;
+    __builtin_memcpy(&b, &a, sizeof b);
+    return b;
+  }
+  static I dot(I sum, const Bytes& x, I w) {
+    const Bytes weights = bytes(w);
+    for (int i = 0; i < 16; ++i) sum.v[i / 4] += x.v[i] * weights.v[i];
+    return sum;
+  }
+
+  // rint(a), halves to even, clamped to low..127, as an operand.
+  static I to_bytes(F a, F b, F c, F d, int low) {
+    const F* const channels[4] = {&a, &b, &c, &d};
+    constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
+    Bytes bytes;
+    for (int i = 0; i < 16; ++i) {
+      float x = channels[i % 4]->v[i / 4];
+      x = x > static_cast<float>(low) ? x : static_cast<float>(low);
+      x = x < 127.0f ? x : 127.0f;
+      bytes.v[i] = static_cast<std::int8_t>((x + kMagic) - kMagic);
+    }
+    I words;
+    __builtin_memcpy(&words, &bytes, sizeof words);
+    return words;
+  }
+  static void store_bytes(Word* p, I a) { __builtin_memcpy(p, &a, sizeof a); }
 };

@@ -4,15 +4,18 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <list>
 #include <mutex>
 #include <optional>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "cuda/costs.h"
 #include "cuda/device.h"
 #include "cuda/forward.h"
+#include "cuda/graph.h"
+#include "cuda/nvtx.h"
+#include "cuda/recent.h"
+#include "cuda/slot.h"
 #include "elan/error.h"
 #include "model/stages.h"
 
@@ -21,7 +24,12 @@ namespace {
 
 using namespace cuda;
 
+// Shapes whose passes are kept as graphs; a slot of pictures needs its own.
 constexpr std::size_t kMostGraphs = 16;
+// Batches on the device at once: while one is computed, another comes or goes.
+constexpr std::size_t kSlots = 2;
+// Of the device's memory: the rest is the driver's, the weights' and other programs'.
+constexpr double kShareOfMemory = 0.75;
 
 Operand operand_of(Precision precision) {
   switch (precision) {
@@ -34,6 +42,7 @@ Operand operand_of(Precision precision) {
     case Precision::fp32:
       return Operand::fp32;
     case Precision::fp64:
+    case Precision::fp8:
     case Precision::int8:
       break;
   }
@@ -41,33 +50,12 @@ Operand operand_of(Precision precision) {
                                     std::string(to_string(precision)));
 }
 
-// What a result that left the range of FP16 is computed in again; none: there is nothing safer.
-std::optional<Precision> safer_than(Precision precision) {
-  if (precision == Precision::fp16 || precision == Precision::fp32) return Precision::tf32;
-  return std::nullopt;
-}
-
-// A captured pass: the same pointers, sizes and types every time.
-class Graph {
- public:
-  explicit Graph(cudaGraph_t graph) {
-    const cudaError_t status = cudaGraphInstantiate(&exec_, graph, 0);
-    cudaGraphDestroy(graph);
-    ELAN_CUDA(status);
+// What a result that left the range of its precision is computed in again, the best first.
+std::vector<Precision> safer_than(Precision precision) {
+  if (precision == Precision::fp16 || precision == Precision::fp32) {
+    return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
   }
-  ~Graph() { cudaGraphExecDestroy(exec_); }
-  Graph(const Graph&) = delete;
-  Graph& operator=(const Graph&) = delete;
-  void launch(cudaStream_t stream) const { ELAN_CUDA(cudaGraphLaunch(exec_, stream)); }
-
- private:
-  cudaGraphExec_t exec_ = nullptr;
-};
-
-using GraphKey = std::tuple<const void*, void*, SampleType, SampleType, int, int, int>;
-
-GraphKey key_of(const DevicePictures& p) {
-  return {p.input, p.output, p.input_type, p.output_type, p.width, p.height, p.batch};
+  return {};
 }
 
 class Implementation : public CudaBackend {
@@ -76,7 +64,10 @@ class Implementation : public CudaBackend {
       : network_(std::move(network)),
         precision_(precision),
         device_(device),
-        info_(open_device(device)) {
+        info_(open_device(device)),
+        stages_(stage_names(network_->arch)),
+        graphs_(kMostGraphs),
+        slots_(kSlots) {
     check_network(*network_);
     shape_.channels = network_->arch.channels;
     shape_.scale = network_->arch.scale;
@@ -88,10 +79,10 @@ class Implementation : public CudaBackend {
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_kernels();
     if (shape_.hopper) prepare_hopper();
-    ELAN_CUDA(cudaGetLastError());
-    stream_.emplace();
+    check_kernels_exist();
+    streams_.emplace();
     packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
-    weights_.reserve(packed_.data.size() + sizeof(unsigned));
+    weights_.reserve(packed_.data.size());
     not_finite_.reserve(sizeof(unsigned));
     flag_.reserve(sizeof(unsigned));
     ELAN_CUDA(cudaMemcpy(weights_.data(), packed_.data.data(), packed_.data.size(),
@@ -104,11 +95,14 @@ class Implementation : public CudaBackend {
     int before = 0;
     cudaGetDevice(&before);
     cudaSetDevice(device_);
+    cudaDeviceSynchronize();  // passes on the caller's streams use this memory, too
     graphs_.clear();
+    slots_.clear();
     weights_.release();
     arena_.release();
     not_finite_.release();
-    stream_.reset();
+    flag_.release();
+    streams_.reset();
     cudaSetDevice(before);
   }
 
@@ -117,92 +111,110 @@ class Implementation : public CudaBackend {
            std::string(to_string(precision_)) + (shape_.hopper ? ", hopper)" : ", portable)");
   }
   [[nodiscard]] Precision precision() const override { return precision_; }
-  [[nodiscard]] std::vector<std::string> stages() const override {
-    return stage_names(network_->arch);
-  }
+  [[nodiscard]] std::vector<std::string> stages() const override { return stages_; }
   [[nodiscard]] std::size_t memory_needed(int width, int height, int batch) const override {
-    return plan_arena(shape_, width, height, batch).bytes;
+    return plan_arena(shape_, width, height, batch).bytes +
+           kSlots * picture_bytes(width, height, batch, sizeof(float));
   }
-  [[nodiscard]] std::size_t arena_bytes() const override { return arena_.size(); }
+  [[nodiscard]] std::size_t host_memory_needed(int width, int height, int batch) const override {
+    return kSlots * picture_bytes(width, height, batch, sizeof(std::uint16_t));
+  }
+  [[nodiscard]] std::size_t own_memory() const override {
+    return static_cast<std::size_t>(static_cast<double>(info_.memory) * kShareOfMemory);
+  }
+  [[nodiscard]] HardwareRating rating() const override {
+    return {rated_gflops(info_.major, info_.minor, info_.limits.multiprocessors, info_.clock_khz,
+                         shape_.body),
+            info_.gbytes_per_second};
+  }
+  [[nodiscard]] std::size_t arena_bytes() const override {
+    return arena_.size() + slots_.device_bytes();
+  }
   [[nodiscard]] std::size_t weight_bytes() const override { return weights_.size(); }
   [[nodiscard]] std::uint64_t reruns() const override { return reruns_; }
+  [[nodiscard]] int device_index() const override { return device_; }
 
   void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
            const RunContext& context) override {
     if (in.empty()) return;
-    const std::lock_guard lock(mutex_);
     const UseDevice use(device_);
     const auto stop_if_asked = [&] {
       if (context.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
     };
     stop_if_asked();
-    if (context.observer) {
-      run_observed(in, out, context.observer);
-    } else if (!run_batch(in, out) && !rerun(in, out, context)) {
-      throw Error(ErrorKind::device, "cuda: the picture overflowed the range of " +
-                                         std::string(to_string(precision_)));
-    }
+    if (!run_batch(in, out, context)) run_safer(in, out, context);
     stop_if_asked();
     if (context.progress) context.progress(1);
   }
 
-  void enqueue(const DevicePictures& pictures, void* stream, bool graph) override {
+  void enqueue(const DevicePictures& pictures, void* stream, Launch launch) override {
     const std::lock_guard lock(mutex_);
     const UseDevice use(device_);
-    const Plan plan = prepare(pictures.width, pictures.height, pictures.batch);
-    enqueue(plan, pictures, stream == nullptr ? stream_->get() : static_cast<cudaStream_t>(stream),
-            graph);
+    const cudaStream_t on =
+        stream == nullptr ? streams_->compute.get() : static_cast<cudaStream_t>(stream);
+    cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+    ELAN_CUDA(cudaStreamIsCapturing(on, &capturing));
+    if (capturing != cudaStreamCaptureStatusNone) {
+      throw Error(ErrorKind::usage, "cuda: expected a stream that is not being captured");
+    }
+    DevicePictures p = pictures;
+    if (p.not_finite == nullptr) p.not_finite = reinterpret_cast<unsigned*>(not_finite_.data());
+    with_room([&] { enqueue(prepare(p.width, p.height, p.batch), p, on, launch); });
   }
 
   bool finish() override {
     const std::lock_guard lock(mutex_);
     const UseDevice use(device_);
-    fetch_flag();
-    stream_->wait();
-    return take_flag();
+    const cudaStream_t stream = streams_->compute.get();
+    if (used_) wait_on_device(stream, streams_->last_pass);
+    ELAN_CUDA(cudaMemcpyAsync(flag_.data(), not_finite_.data(), sizeof(unsigned),
+                              cudaMemcpyDeviceToHost, stream));
+    ELAN_CUDA(cudaMemsetAsync(not_finite_.data(), 0, sizeof(unsigned), stream));
+    streams_->compute.wait();
+    unsigned value = 0;
+    std::memcpy(&value, flag_.data(), sizeof value);
+    return value == 0;
   }
 
-  std::vector<std::pair<std::string, double>> profile(const DevicePictures& pictures) override {
+  void reserve(int width, int height, int batch) override {
     const std::lock_guard lock(mutex_);
     const UseDevice use(device_);
-    const Plan plan = prepare(pictures.width, pictures.height, pictures.batch);
-    constexpr int kPasses = 9;
-    std::vector<std::pair<std::string, std::vector<double>>> kinds;
-    std::vector<Event> events;
-    for (int pass = 0; pass < kPasses; ++pass) {
-      std::vector<std::string> names;
-      std::size_t used = 0;
-      const auto mark = [&](const std::string& name) {
-        if (used == events.size()) events.emplace_back();
-        events[used++].record(stream_->get());
-        names.push_back(kind_of(name));
-      };
-      mark("start");
-      forward(forward_args(plan), pictures, stream_->get(),
-              [&](const std::string& name, const float*) { mark(name); });
-      mark("tail");
-      stream_->wait();
-      std::vector<std::pair<std::string, double>> sums;
-      for (std::size_t i = 1; i < used; ++i) {
-        auto at =
-            std::find_if(sums.begin(), sums.end(), [&](auto& s) { return s.first == names[i]; });
-        if (at == sums.end()) at = sums.insert(sums.end(), {names[i], 0});
-        at->second += events[i].since(events[i - 1]);
-      }
-      if (kinds.empty()) {
-        for (const auto& [name, ms] : sums) kinds.push_back({name, {}});
-      }
-      for (std::size_t i = 0; i < sums.size(); ++i) kinds[i].second.push_back(sums[i].second);
-    }
-    std::vector<std::pair<std::string, double>> result;
-    for (auto& [name, times] : kinds) {
-      std::sort(times.begin(), times.end());
-      result.emplace_back(name, times[times.size() / 2]);
-    }
-    return result;
+    with_room([&] { prepare(width, height, batch); });
+  }
+
+  std::vector<OperationTime> profile(const DevicePictures& pictures) override {
+    const std::lock_guard lock(mutex_);
+    const UseDevice use(device_);
+    DevicePictures p = pictures;
+    if (p.not_finite == nullptr) p.not_finite = reinterpret_cast<unsigned*>(not_finite_.data());
+    return time_operations(prepare(p.width, p.height, p.batch), p);
   }
 
  private:
+  struct Streams {
+    Stream compute, upload, download, capture;
+    Event last_pass;  // the working memory is free when it has passed
+  };
+
+  // A slot of the pool while a batch is under way in it.
+  class SlotLease {
+   public:
+    SlotLease(Implementation& backend, const std::stop_token& stop)
+        : backend_(backend), slot_(backend.slots_.take(stop)) {}
+    ~SlotLease() {
+      const Streams& s = *backend_.streams_;
+      slot_.settle(s.upload.get(), s.compute.get(), s.download.get());
+      backend_.slots_.give(slot_);
+    }
+    SlotLease(const SlotLease&) = delete;
+    SlotLease& operator=(const SlotLease&) = delete;
+    Slot* operator->() const { return &slot_; }
+
+   private:
+    Implementation& backend_;
+    Slot& slot_;
+  };
+
   // ELANSR_CUDA_PATH=portable or hopper overrides the choice.
   [[nodiscard]] bool use_hopper() const {
     const bool able = shape_.channels == 180 && operand_bytes(shape_.body) == 2 &&
@@ -215,158 +227,220 @@ class Implementation : public CudaBackend {
     return able && wish != "portable";
   }
 
-  // "body.3.lfe.0" -> "lfe", told apart by whether the ELAB is shifted.
-  [[nodiscard]] std::string kind_of(const std::string& stage) const {
-    const auto dot = stage.find('.');
-    if (dot == std::string::npos) return stage == "body" ? "skip" : stage;
-    const bool shifted = network_->body[std::stoul(stage.substr(dot + 1))].shifted;
-    if (stage.find("lfe") != std::string::npos) return "lfe";
-    return shifted ? "gmsa shifted" : "gmsa";
+  void check_kernels_exist() const {
+    const cudaError_t status = cudaGetLastError();
+    if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+      throw Error(ErrorKind::device,
+                  "cuda:" + std::to_string(device_) + ": expected a build for compute capability " +
+                      std::to_string(info_.major) + "." + std::to_string(info_.minor) + " (" +
+                      info_.name + "), found one for other GPUs");
+    }
+    ELAN_CUDA(status);
   }
 
+  // Of both pictures, in and out.
+  [[nodiscard]] std::size_t picture_bytes(int width, int height, int batch,
+                                          std::size_t sample) const {
+    const auto scale = static_cast<std::size_t>(shape_.scale);
+    return static_cast<std::size_t>(width) * static_cast<std::size_t>(height) *
+           static_cast<std::size_t>(batch) * 3 * sample * (1 + scale * scale);
+  }
+
+  // What follows is called with mutex_ held.
+
+  // The plan, and working memory for it.
   Plan prepare(int width, int height, int batch) {
     const Plan plan = make_plan(shape_, info_.limits, width, height, batch);
     if (plan.arena.bytes > arena_.size()) {
+      wait_for_passes();
       graphs_.clear();
       arena_.reserve(plan.arena.bytes);
     }
     return plan;
   }
 
-  ForwardArgs forward_args(const Plan& plan) {
-    return {*network_,
-            packed_,
-            shape_,
-            plan,
-            weights_.data(),
-            arena_.data(),
-            reinterpret_cast<unsigned*>(not_finite_.data())};
+  void wait_for_passes() {
+    if (used_) ELAN_CUDA(cudaEventSynchronize(streams_->last_pass.get()));
   }
 
-  void enqueue(const Plan& plan, const DevicePictures& pictures, cudaStream_t stream, bool graph) {
-    if (!graph) {
-      forward(forward_args(plan), pictures, stream);
+  // When memory runs out, all that can be given back is, for a next attempt with smaller pictures.
+  template <typename Work>
+  void with_room(Work work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::memory) {
+        wait_for_passes();
+        graphs_.clear();
+        arena_.release();
+      }
+      throw;
+    }
+  }
+
+  [[nodiscard]] ForwardArgs forward_args(const Plan& plan, const DevicePictures& pictures) const {
+    return {*network_, packed_, shape_, plan, weights_.data(), arena_.data(), pictures.not_finite};
+  }
+
+  // Kernel by kernel, with the stages as ranges for a profiler.
+  void forward_plain(const Plan& plan, const DevicePictures& pictures, cudaStream_t stream) {
+    const ForwardArgs args = forward_args(plan, pictures);
+    if (!profiler_attached()) {
+      forward(args, pictures, stream);
       return;
     }
-    const GraphKey key = key_of(pictures);
-    auto at = std::find_if(graphs_.begin(), graphs_.end(),
-                           [&](const auto& entry) { return entry.first == key; });
-    if (at == graphs_.end()) {
-      // Captured on the own stream: a caller's stream may be the default one.
-      ELAN_CUDA(cudaStreamBeginCapture(stream_->get(), cudaStreamCaptureModeThreadLocal));
-      cudaGraph_t captured = nullptr;
-      try {
-        forward(forward_args(plan), pictures, stream_->get());
-      } catch (...) {
-        cudaStreamEndCapture(stream_->get(), &captured);
-        if (captured != nullptr) cudaGraphDestroy(captured);
-        throw;
-      }
-      ELAN_CUDA(cudaStreamEndCapture(stream_->get(), &captured));
-      graphs_.emplace_front(std::piecewise_construct, std::forward_as_tuple(key),
-                            std::forward_as_tuple(captured));
-      if (graphs_.size() > kMostGraphs) {
-        ELAN_CUDA(cudaDeviceSynchronize());  // the oldest may be running still
-        graphs_.pop_back();
-      }
+    StageRanges ranges(stages_);
+    forward(args, pictures, stream, [&](const std::string&, const float*) { ranges.next(); });
+  }
+
+  void enqueue(const Plan& plan, const DevicePictures& pictures, cudaStream_t stream,
+               Launch launch) {
+    const Range range(pass_name(pictures));
+    if (used_) wait_on_device(stream, streams_->last_pass);
+    if (launch == Launch::plain) {
+      forward_plain(plan, pictures, stream);
     } else {
-      graphs_.splice(graphs_.begin(), graphs_, at);
-    }
-    graphs_.front().second.launch(stream);
-  }
-
-  void fetch_flag() {
-    ELAN_CUDA(cudaMemcpyAsync(flag_.data(), not_finite_.data(), sizeof(unsigned),
-                              cudaMemcpyDeviceToHost, stream_->get()));
-    ELAN_CUDA(cudaMemsetAsync(not_finite_.data(), 0, sizeof(unsigned), stream_->get()));
-  }
-
-  bool take_flag() {
-    unsigned value = 0;
-    std::memcpy(&value, flag_.data(), sizeof value);
-    return value == 0;
-  }
-
-  // Copies the pictures into pinned memory and on to the device.
-  DevicePictures upload(const Plan& plan, std::span<const ConstImageView> in,
-                        SampleType output_type) {
-    const ConstImageView& first = in.front();
-    const std::size_t row = static_cast<std::size_t>(first.width) * 3 * size_of(first.type);
-    const std::size_t bytes = row * first.height * in.size();
-    pinned_in_.reserve(bytes);
-    std::byte* to = pinned_in_.data();
-    for (const ConstImageView& picture : in) {
-      for (int y = 0; y < picture.height; ++y, to += row) {
-        std::memcpy(to, picture.data + static_cast<std::size_t>(y) * picture.row_bytes, row);
+      auto& entry = graphs_.use(graph_key(pictures), [&] { wait_for_passes(); });
+      if (!entry.value && (launch == Launch::graph || entry.uses > 1)) {
+        entry.value.emplace(capture(streams_->capture.get(), [&](cudaStream_t on) {
+          forward(forward_args(plan, pictures), pictures, on);
+        }));
+      }
+      if (entry.value) {
+        entry.value->launch(stream);
+      } else {
+        forward_plain(plan, pictures, stream);
       }
     }
-    ELAN_CUDA(cudaMemcpyAsync(arena_.data() + plan.arena.input, pinned_in_.data(), bytes,
-                              cudaMemcpyHostToDevice, stream_->get()));
-    DevicePictures p;
-    p.input = arena_.data() + plan.arena.input;
-    p.input_type = first.type;
-    p.output = arena_.data() + plan.arena.output;
-    p.output_type = output_type;
-    p.width = first.width;
-    p.height = first.height;
-    p.batch = static_cast<int>(in.size());
-    return p;
+    streams_->last_pass.record(stream);
+    used_ = true;
+  }
+
+  [[nodiscard]] static std::string pass_name(const DevicePictures& p) {
+    return std::to_string(p.width) + "x" + std::to_string(p.height) +
+           (p.batch == 1 ? "" : " x " + std::to_string(p.batch));
   }
 
   // False if a result is no finite number.
-  bool run_batch(std::span<const ConstImageView> in, std::span<const ImageView> out) {
-    const ConstImageView& first = in.front();
-    const Plan plan = prepare(first.width, first.height, static_cast<int>(in.size()));
-    const DevicePictures pictures = upload(plan, in, out.front().type);
-    const bool seen = std::exchange(last_size_, {first.width, first.height, pictures.batch}) ==
-                      std::tuple(first.width, first.height, pictures.batch);
-    enqueue(plan, pictures, stream_->get(), seen);
-    return download(pictures, out);
-  }
-
-  bool download(const DevicePictures& pictures, std::span<const ImageView> out) {
-    const ImageView& first = out.front();
-    const std::size_t row = static_cast<std::size_t>(first.width) * 3 * size_of(first.type);
-    const std::size_t bytes = row * first.height * out.size();
-    pinned_out_.reserve(bytes);
-    ELAN_CUDA(cudaMemcpyAsync(pinned_out_.data(), pictures.output, bytes, cudaMemcpyDeviceToHost,
-                              stream_->get()));
-    fetch_flag();
-    stream_->wait();
-    if (!take_flag()) return false;
-    const std::byte* from = pinned_out_.data();
-    for (const ImageView& picture : out) {
-      for (int y = 0; y < picture.height; ++y, from += row) {
-        std::memcpy(picture.data + static_cast<std::size_t>(y) * picture.row_bytes, from, row);
+  bool run_batch(std::span<const ConstImageView> in, std::span<const ImageView> out,
+                 const RunContext& context) {
+    const SlotLease slot(*this, context.stop);
+    slot->fill(in);
+    {
+      const std::lock_guard lock(mutex_);
+      const cudaStream_t compute = streams_->compute.get();
+      try {
+        with_room([&] {
+          const ConstImageView& first = in.front();
+          const Plan plan = prepare(first.width, first.height, static_cast<int>(in.size()));
+          const DevicePictures pictures =
+              slot->upload(in, out.front().type, shape_.scale, streams_->upload.get(), compute);
+          if (context.observer) {
+            show_stages(plan, pictures, context.observer);
+          } else if (context.profile != nullptr) {
+            *context.profile = time_operations(plan, pictures);
+          } else {
+            enqueue(plan, pictures, compute, Launch::automatic);
+          }
+          slot->download(compute, streams_->download.get());
+        });
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::memory) {
+          slot->settle(streams_->upload.get(), compute, streams_->download.get());
+          slot->release();
+        }
+        throw;
       }
     }
-    return true;
+    return slot->collect(out);
   }
 
-  bool rerun(std::span<const ConstImageView> in, std::span<const ImageView> out,
-             const RunContext& context) {
-    const auto precision = safer_than(precision_);
-    if (!precision) return false;
-    if (!safer_) safer_ = std::make_unique<Implementation>(network_, *precision, device_);
+  void run_safer(std::span<const ConstImageView> in, std::span<const ImageView> out,
+                 const RunContext& context) {
+    CudaBackend* safer = nullptr;
+    {
+      const std::lock_guard lock(safer_mutex_);
+      for (const Precision precision : safer_than(precision_)) {
+        if (safer_) break;
+        try {
+          safer_ = std::make_unique<Implementation>(network_, precision, device_);
+        } catch (const Error& error) {
+          if (error.kind() != ErrorKind::usage) throw;  // usage: this device cannot do it
+        }
+      }
+      safer = safer_.get();
+    }
+    const std::string what = "a result left the range of " + std::string(to_string(precision_));
+    if (safer == nullptr) throw Error(ErrorKind::device, "cuda: " + what);
     ++reruns_;
-    safer_->run(in, out, context);
-    return true;
+    if (context.warning) {
+      context.warning(what + ": computed again in " + std::string(to_string(safer->precision())));
+    }
+    safer->run(in, out, context);
+  }
+
+  // Events around every launch, medians of a few passes after a first one.
+  std::vector<OperationTime> time_operations(const Plan& plan, const DevicePictures& pictures) {
+    constexpr int kPasses = 9;
+    const cudaStream_t stream = streams_->compute.get();
+    const auto bytes = [&](SampleType type, int scale) {
+      return static_cast<std::size_t>(pictures.width) * static_cast<std::size_t>(pictures.height) *
+             static_cast<std::size_t>(pictures.batch * scale * scale) * 3 * size_of(type);
+    };
+    std::vector<OperationTime> operations =
+        operation_costs(*network_, shape_, plan, bytes(pictures.input_type, 1),
+                        bytes(pictures.output_type, shape_.scale));
+    std::vector<std::vector<double>> times(operations.size());
+    std::vector<Event> events;
+    if (used_) wait_on_device(stream, streams_->last_pass);
+    for (int pass = -1; pass < kPasses; ++pass) {
+      std::size_t used = 0;
+      std::vector<std::string> kinds;
+      const auto mark = [&](const std::string& kind) {
+        if (used == events.size()) events.emplace_back(EventKind::timed);
+        events[used++].record(stream);
+        kinds.push_back(kind);
+      };
+      mark("");
+      forward(
+          forward_args(plan, pictures), pictures, stream,
+          [&](const std::string& name, const float*) { mark(operation_kind(*network_, name)); });
+      mark("tail");
+      streams_->last_pass.record(stream);
+      used_ = true;
+      streams_->compute.wait();
+      if (pass < 0) continue;
+      for (auto& t : times) t.push_back(0);
+      for (std::size_t i = 1; i < used; ++i) {
+        const auto at = std::find_if(operations.begin(), operations.end(),
+                                     [&](const auto& o) { return o.operation == kinds[i]; });
+        if (at == operations.end()) {
+          throw Error(ErrorKind::internal, "cuda: no costs for operation " + kinds[i]);
+        }
+        times[static_cast<std::size_t>(at - operations.begin())].back() +=
+            events[i].since(events[i - 1]) * 1e-3;
+      }
+    }
+    for (std::size_t i = 0; i < operations.size(); ++i) {
+      std::sort(times[i].begin(), times[i].end());
+      operations[i].seconds = times[i][times[i].size() / 2];
+    }
+    return operations;
   }
 
   // Fetches every stage as it is computed; of the first picture.
-  void run_observed(std::span<const ConstImageView> in, std::span<const ImageView> out,
-                    const StageObserver& observer) {
-    const ConstImageView& first = in.front();
-    const Plan plan = prepare(first.width, first.height, static_cast<int>(in.size()));
-    const DevicePictures pictures = upload(plan, in, out.front().type);
-    const ForwardArgs args = forward_args(plan);
+  void show_stages(const Plan& plan, const DevicePictures& pictures,
+                   const StageObserver& observer) {
+    const cudaStream_t stream = streams_->compute.get();
+    const ForwardArgs args = forward_args(plan, pictures);
     const Grid& grid = plan.grid;
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();
     std::vector<float> raw(pixels * stride), planar(pixels * shape_.channels);
-    forward(args, pictures, stream_->get(), [&](const std::string& name, const float* stream) {
+    if (used_) wait_on_device(stream, streams_->last_pass);
+    forward(args, pictures, stream, [&](const std::string& name, const float* values) {
       ELAN_CUDA(cudaGetLastError());
-      fetch(raw, stream);
+      fetch(raw, values);
       for (std::size_t i = 0; i < stride; ++i) {
         const int channel = packed_.order[i];
         if (channel < 0) continue;
@@ -374,32 +448,31 @@ class Implementation : public CudaBackend {
       }
       observer({name, shape_.channels, grid.height, grid.width, planar.data(), nullptr});
     });
-    if (!download(pictures, out)) throw Error(ErrorKind::device, "cuda: the picture overflowed");
 
     const int s = shape_.scale;
-    DeviceBuffer tail(pixels * s * s * 3 * sizeof(float) * in.size());
-    forward_tail(args, reinterpret_cast<float*>(tail.data()), stream_->get());
-    show_picture("tail", reinterpret_cast<const float*>(tail.data()), grid.width * s,
-                 grid.height * s, observer);
+    DeviceBuffer floats(pixels * s * s * 3 * sizeof(float) * pictures.batch);
+    forward_tail(args, reinterpret_cast<float*>(floats.data()), stream);
+    show_picture("tail", floats, grid.width * s, grid.height * s, observer);
     DevicePictures as_float = pictures;
     as_float.output_type = SampleType::f32;
-    as_float.output = arena_.data() + plan.arena.output;
-    forward(args, as_float, stream_->get());
-    show_picture("output", static_cast<const float*>(as_float.output), pictures.width * s,
-                 pictures.height * s, observer);
+    as_float.output = floats.data();
+    forward(args, as_float, stream);
+    show_picture("output", floats, pictures.width * s, pictures.height * s, observer);
+    streams_->last_pass.record(stream);
+    used_ = true;
   }
 
   void fetch(std::vector<float>& to, const void* from) {
     ELAN_CUDA(cudaMemcpyAsync(to.data(), from, to.size() * sizeof(float), cudaMemcpyDeviceToHost,
-                              stream_->get()));
-    stream_->wait();
+                              streams_->compute.get()));
+    streams_->compute.wait();
   }
 
-  void show_picture(const char* name, const float* from, int width, int height,
+  void show_picture(const char* name, const DeviceBuffer& from, int width, int height,
                     const StageObserver& observer) {
     const std::size_t pixels = static_cast<std::size_t>(width) * height;
     std::vector<float> raw(pixels * 3), planar(pixels * 3);
-    fetch(raw, from);
+    fetch(raw, from.data());
     for (std::size_t i = 0; i < raw.size(); ++i) planar[i % 3 * pixels + i / 3] = raw[i];
     observer({name, 3, height, width, planar.data(), nullptr});
   }
@@ -408,15 +481,18 @@ class Implementation : public CudaBackend {
   Precision precision_;
   int device_;
   DeviceInfo info_;
+  std::vector<std::string> stages_;
   NetworkShape shape_;
   PackedNetwork packed_;  // without its data, once that is on the device
 
-  std::mutex mutex_;
-  std::optional<Stream> stream_;
+  std::mutex mutex_;  // of the working memory and of what is enqueued on it
+  std::optional<Streams> streams_;
   DeviceBuffer weights_, arena_, not_finite_;
-  PinnedBuffer pinned_in_, pinned_out_, flag_;
-  std::list<std::pair<GraphKey, Graph>> graphs_;  // most recently used first
-  std::tuple<int, int, int> last_size_{};  // a graph pays from the second picture of a size on
+  PinnedBuffer flag_;
+  bool used_ = false;  // last_pass was recorded
+  RecentlyUsed<GraphKey, Graph> graphs_;
+  SlotPool slots_;
+  std::mutex safer_mutex_;
   std::unique_ptr<Implementation> safer_;
   std::atomic<std::uint64_t> reruns_{0};
 };
@@ -424,7 +500,8 @@ class Implementation : public CudaBackend {
 }  // namespace
 
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
-                                               Precision precision, int device_index) {
+                                               const PrecisionPlan& plan, int device_index) {
+  const Precision precision = single_precision(plan, network->arch, "cuda");
   return std::make_unique<Implementation>(std::move(network), precision, device_index);
 }
 

@@ -1,5 +1,9 @@
 #include "cuda/device.h"
 
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
 #include "cuda/cuda_backend.h"
 #include "elan/error.h"
 
@@ -34,26 +38,70 @@ UseDevice::~UseDevice() {
   cudaSetDevice(before_);
 }
 
+void Event::wait() const {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kLongest = std::chrono::milliseconds(1);
+  const auto start = Clock::now();
+  for (;;) {
+    const cudaError_t status = cudaEventQuery(event_);
+    if (status != cudaErrorNotReady) {
+      ELAN_CUDA(status);
+      return;
+    }
+    // Late by a fiftieth at most; short waits only make room for others.
+    const auto pause = (Clock::now() - start) / 50;
+    if (pause < std::chrono::microseconds(60)) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::min<Clock::duration>(pause, kLongest));
+    }
+  }
+}
+
+std::string no_device_text(cudaError_t status, int driver, int runtime) {
+  const auto version = [](int v) {
+    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+  };
+  if (driver == 0) return "no NVIDIA driver";
+  if (status == cudaErrorInsufficientDriver || (driver < runtime && status != cudaErrorNoDevice)) {
+    return "a driver for CUDA " + version(driver) + ", older than the CUDA " + version(runtime) +
+           " that this program was built with";
+  }
+  return status == cudaSuccess ? "no device" : cudaGetErrorString(status);
+}
+
 DeviceInfo open_device(int index) {
+  const std::string name = "cuda:" + std::to_string(index);
   const int count = cuda_device_count();
+  if (count == 0) {
+    throw Error(ErrorKind::device, name + ": expected an NVIDIA GPU, found " + cuda_status());
+  }
   if (index < 0 || index >= count) {
-    throw Error(ErrorKind::device, "cuda:" + std::to_string(index) + ": expected one of " +
-                                       std::to_string(count) + " devices, found " +
-                                       (count == 0 ? cuda_status() : "no such device"));
+    throw Error(ErrorKind::device, name + ": expected a GPU from 0 to " +
+                                       std::to_string(count - 1) + ", found " + cuda_status());
   }
   cudaDeviceProp properties{};
   ELAN_CUDA(cudaGetDeviceProperties(&properties, index));
   if (properties.major < kOldestMajor) {
-    throw Error(ErrorKind::device, "cuda:" + std::to_string(index) +
-                                       ": expected compute capability 8.0 or newer, found " +
+    throw Error(ErrorKind::device, name + ": expected compute capability 8.0 or newer, found " +
                                        std::to_string(properties.major) + "." +
                                        std::to_string(properties.minor) + " (" + properties.name +
                                        ")");
   }
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    ELAN_CUDA(cudaDeviceGetAttribute(&value, which, index));
+    return value;
+  };
   DeviceInfo info;
   info.name = properties.name;
   info.major = properties.major;
   info.minor = properties.minor;
+  info.memory = properties.totalGlobalMem;
+  info.clock_khz = attribute(cudaDevAttrClockRate);
+  // Two transfers a clock.
+  info.gbytes_per_second = 2.0 * attribute(cudaDevAttrMemoryClockRate) *
+                           attribute(cudaDevAttrGlobalMemoryBusWidth) / 8 / 1e6;
   info.limits.multiprocessors = properties.multiProcessorCount;
   info.limits.shared_per_block = static_cast<int>(properties.sharedMemPerBlockOptin);
   info.limits.shared_per_multiprocessor = static_cast<int>(properties.sharedMemPerMultiprocessor);
@@ -73,11 +121,14 @@ int cuda_device_count() noexcept {
 std::string cuda_status() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess) {
+  if (status != cudaSuccess || count == 0) {
     cudaGetLastError();
-    return cudaGetErrorString(status);
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return cuda::no_device_text(status, driver, runtime);
   }
-  std::string text = count == 0 ? "no devices" : "";
+  std::string text;
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp p{};
     if (cudaGetDeviceProperties(&p, i) != cudaSuccess) continue;

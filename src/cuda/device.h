@@ -30,10 +30,17 @@ class UseDevice {
 // Opens device `index`; throws Error (device) when there is none or it cannot run these kernels.
 struct DeviceInfo {
   std::string name;
-  int major = 0, minor = 0;  // compute capability
+  int major = 0, minor = 0;      // compute capability
+  std::size_t memory = 0;        // bytes, whoever uses them at the moment
+  int clock_khz = 0;             // of the multiprocessors, at most
+  double gbytes_per_second = 0;  // of the memory, as its maker states
   DeviceLimits limits;
 };
 DeviceInfo open_device(int index);
+
+// Why there is no device to open, from what the runtime says: `driver` and `runtime` are versions
+// as it numbers them (13000 for 13.0), 0 for none.
+std::string no_device_text(cudaError_t status, int driver, int runtime);
 
 // Memory on the current device, or pinned memory of the host. Growing loses the content.
 enum class MemoryKind { device, pinned };
@@ -81,6 +88,35 @@ class Buffer {
 using DeviceBuffer = Buffer<MemoryKind::device>;
 using PinnedBuffer = Buffer<MemoryKind::pinned>;
 
+// `timed` ones can be subtracted from each other.
+enum class EventKind { plain, timed };
+
+class Event {
+ public:
+  explicit Event(EventKind kind = EventKind::plain) {
+    ELAN_CUDA(cudaEventCreateWithFlags(
+        &event_, kind == EventKind::timed ? cudaEventDefault : cudaEventDisableTiming));
+  }
+  ~Event() {
+    if (event_ != nullptr) cudaEventDestroy(event_);
+  }
+  Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
+  Event& operator=(Event&&) = delete;
+  void record(cudaStream_t stream) { ELAN_CUDA(cudaEventRecord(event_, stream)); }
+  // Until what was recorded has passed, leaving the core to other threads meanwhile.
+  void wait() const;
+  // Milliseconds; both must be timed and have passed.
+  [[nodiscard]] double since(const Event& earlier) const {
+    float ms = 0;
+    ELAN_CUDA(cudaEventElapsedTime(&ms, earlier.event_, event_));
+    return ms;
+  }
+  [[nodiscard]] cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 class Stream {
  public:
   Stream() { ELAN_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
@@ -94,24 +130,9 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-class Event {
- public:
-  Event() { ELAN_CUDA(cudaEventCreate(&event_)); }
-  ~Event() {
-    if (event_ != nullptr) cudaEventDestroy(event_);
-  }
-  Event(Event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
-  Event& operator=(Event&&) = delete;
-  void record(cudaStream_t stream) { ELAN_CUDA(cudaEventRecord(event_, stream)); }
-  // Milliseconds; both must have passed.
-  [[nodiscard]] double since(const Event& earlier) const {
-    float ms = 0;
-    ELAN_CUDA(cudaEventElapsedTime(&ms, earlier.event_, event_));
-    return ms;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
+// What is enqueued on `stream` from now on begins when `event` has passed.
+inline void wait_on_device(cudaStream_t stream, const Event& event) {
+  ELAN_CUDA(cudaStreamWaitEvent(stream, event.get(), 0));
+}
 
 }  // namespace elan::cuda

@@ -103,8 +103,6 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   const Grid grid{padded(width), padded(height), batch, false};
   const std::size_t stream = grid.pixels() * 8 * static_cast<std::size_t>(l.units) * sizeof(float);
   const std::size_t blocks = grid.pixels() / 16 * block_bytes(l, operand_bytes(net.body));
-  const std::size_t input = static_cast<std::size_t>(width) * height * batch * 3 * sizeof(float);
-  const auto scale = static_cast<std::size_t>(net.scale);
   Arena a;
   const auto take = [&a](std::size_t bytes) {
     const std::size_t at = a.bytes;
@@ -115,8 +113,6 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   a.y = take(stream);
   a.q = take(blocks);
   a.v = take(blocks);
-  a.input = take(input);
-  a.output = take(input * scale * scale);
   return a;
 }
 

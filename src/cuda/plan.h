@@ -43,11 +43,10 @@ struct TailShape {
   int shared_bytes = 0;
 };
 
-// Byte offsets in the one buffer that a run works in.
+// Byte offsets in the one buffer that a run works in; pictures lie elsewhere.
 struct Arena {
   std::size_t x = 0, y = 0;  // the stream, FP32: before a GMSA's end and after an LFE
   std::size_t q = 0, v = 0;
-  std::size_t input = 0, output = 0;  // pictures, up to 4 bytes a sample
   std::size_t bytes = 0;
 };
 

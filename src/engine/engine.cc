@@ -6,11 +6,13 @@
 #include <limits>
 #include <mutex>
 #include <new>
+#include <set>
 #include <utility>
 
 #include "backend.h"
 #include "core/memory.h"
 #include "core/thread_pool.h"
+#include "engine/band_source.h"
 #include "engine/devices.h"
 #include "engine/tiles.h"
 #include "model/network.h"
@@ -56,10 +58,13 @@ struct Engine::State {
   void use(Device opened) {
     device = std::move(opened);
     active.assign(device.backends.size(), 0);
-    description = device.backends.front()->description();
+    for (const auto& backend : device.backends) {
+      description += (description.empty() ? "" : ", ") + backend->description();
+    }
   }
 
-  // Marks the least busy backend as busy for the lifetime of the lease.
+  // Marks the least busy backend as busy for the lifetime of the lease: of one run, so that a
+  // picture that is being encoded keeps no device from the next.
   class Lease {
    public:
     explicit Lease(State& state) : state_(state) {
@@ -93,10 +98,69 @@ struct Engine::State {
     r.tile = options.tile;
     const std::size_t taken = kProcessBytes + reserved;
     r.budget = max_memory > taken ? max_memory - taken : 0;
-    r.backend_bytes = [this](int w, int h) {
-      return device.backends.front()->memory_needed(w, h, 1);
-    };
+    r.device_budget = device_budget();
+    r.backend_bytes = [this](int w, int h) { return host_bytes(w, h, 1); };
+    if (r.device_budget != 0)
+      r.device_bytes = [this](int w, int h) { return device_bytes(w, h, 1); };
     return r;
+  }
+
+  // Of the backends' own memories the smallest, so that a plan fits each; 0: they have none.
+  [[nodiscard]] std::size_t device_budget() const {
+    std::size_t least = 0;
+    for (const auto& backend : device.backends) {
+      std::size_t own = backend->own_memory();
+      if (own != 0 && options.max_memory != 0) own = std::min(own, options.max_memory);
+      if (own != 0 && (least == 0 || own < least)) least = own;
+    }
+    return least;
+  }
+  [[nodiscard]] std::size_t device_bytes(int w, int h, int batch) const {
+    std::size_t most = 0;
+    for (const auto& backend : device.backends) {
+      if (backend->own_memory() != 0) most = std::max(most, backend->memory_needed(w, h, batch));
+    }
+    return most;
+  }
+  [[nodiscard]] std::size_t host_bytes(int w, int h, int batch) const {
+    std::size_t most = 0;
+    for (const auto& backend : device.backends) {
+      most = std::max(most, backend->own_memory() != 0 ? backend->host_memory_needed(w, h, batch)
+                                                       : backend->memory_needed(w, h, batch));
+    }
+    return most;
+  }
+  // Whether so many pictures fit in one pass.
+  [[nodiscard]] bool fits(int w, int h, int batch) const {
+    return host_bytes(w, h, batch) <= request(w, h, 0).budget &&
+           device_bytes(w, h, batch) <= device_budget();
+  }
+
+  // On whichever backend is the least busy then.
+  auto runner() {
+    return [this](const ConstImageView& in, const ImageView& out, const RunContext& context) {
+      const Lease lease(*this);
+      lease.backend().run({&in, 1}, {&out, 1}, context);
+    };
+  }
+
+  // False when memory ran out.
+  bool run_together(std::span<const ConstImageView> in, std::span<const ImageView> out,
+                    const RunOptions& run) {
+    const Lease lease(*this);
+    RunContext context;
+    context.stop = run.stop;
+    context.progress = run.progress;
+    context.warning = run.warning;
+    try {
+      lease.backend().run(in, out, context);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::memory) throw;
+      return false;
+    }
   }
 
   void check_sizes(const ConstImageView& in, const ImageView& out) const {
@@ -132,11 +196,27 @@ void with_smaller_tiles(const TileRequest& request, TilePlan& plan, Attempt atte
   }
 }
 
+// The caller's `warning`, told each text once.
+std::function<void(const std::string&)> once(
+    const std::function<void(const std::string&)>& warning) {
+  if (!warning) return {};
+  return [warning, told = std::set<std::string>()](const std::string& text) mutable {
+    if (told.insert(text).second) warning(text);
+  };
+}
+
+// Runs one picture somewhere.
+using Runner = std::function<void(const ConstImageView&, const ImageView&, const RunContext&)>;
+
 // Cuts a picture into bands of tiles and computes them one after another.
 class Tiler {
  public:
-  Tiler(Backend& backend, const ConstImageView& in, int scale, const RunOptions& run)
-      : backend_(backend), in_(in), scale_(scale), run_(run) {}
+  Tiler(Runner runner, const ConstImageView& in, int scale, const RunOptions& run)
+      : runner_(std::move(runner)),
+        in_(in),
+        scale_(scale),
+        run_(run),
+        warning_(once(run.warning)) {}
 
   // Computes the band of input rows [begin, end) into `out`, which holds just its output rows.
   void band(const TilePlan& plan, const Span& rows, const ImageView& out) {
@@ -156,20 +236,21 @@ class Tiler {
                          (rows.end - rows.begin) / (static_cast<double>(in_.width) * in_.height);
     RunContext context;
     context.stop = run_.stop;
+    if (warning_) context.warning = [this](const std::string& text) { warning_(text); };
     if (run_.progress) {
       context.progress = [&](double part) { run_.progress(before + share * part); };
     }
     const bool exact = columns.from == columns.begin && columns.to == columns.end &&
                        rows.from == rows.begin && rows.to == rows.end;
     if (exact) {
-      backend_.run({&in, 1}, {&out, 1}, context);
+      runner_(in, out, context);
     } else {
       const std::size_t pixel = 3 * size_of(out.type);
       ImageView computed{nullptr, in.width * scale_, in.height * scale_, out.type, 0};
       computed.row_bytes = static_cast<std::size_t>(computed.width) * pixel;
       scratch_.resize(computed.row_bytes * static_cast<std::size_t>(computed.height));
       computed.data = scratch_.data();
-      backend_.run({&in, 1}, {&computed, 1}, context);
+      runner_(in, computed, context);
       const ImageView kept =
           computed.crop((columns.begin - columns.from) * scale_, (rows.begin - rows.from) * scale_,
                         out.width, out.height);
@@ -182,69 +263,43 @@ class Tiler {
     done_ = before + share;
   }
 
-  Backend& backend_;
+  Runner runner_;
   ConstImageView in_;
   int scale_;
   const RunOptions& run_;
+  std::function<void(const std::string&)> warning_;
   std::vector<std::byte> scratch_;
   double done_ = 0;
 };
 
 }  // namespace
 
-// Holds one band of tiles of the enlarged picture.
-class BandSource : public RowSource {
+// Bands of tiles of the enlarged picture.
+class BandSource : public BandedRows {
  public:
-  BandSource(Engine::State& state, const ConstImageView& in, SampleType type, RunOptions run,
-             std::size_t reserved)
-      : lease_(state),
-        in_(in),
-        scale_(state.model.scale()),
-        type_(type),
+  BandSource(Engine::State& state, const ConstImageView& picture, SampleType out_type,
+             RunOptions run, std::size_t reserved)
+      : BandedRows(picture, state.model.scale(), out_type),
         run_(std::move(run)),
-        request_(state.request(in.width, in.height, reserved)),
+        request_(state.request(picture.width, picture.height, reserved)),
         plan_(plan_tiles(request_)),
-        tiler_(lease_.backend(), in_, scale_, run_) {}
-
-  void read(int y, const ImageView& out) override {
-    if (out.width != in_.width * scale_ || out.type != type_ || y < begin_ * scale_ ||
-        y + out.height > in_.height * scale_) {
-      throw Error(ErrorKind::internal, "rows " + std::to_string(y) + ".. asked for out of order");
-    }
-    for (int row = 0; row < out.height; ++row) {
-      while (y + row >= end_ * scale_) next_band();
-      std::memcpy(out.data + static_cast<std::size_t>(row) * out.row_bytes,
-                  band_.data() + static_cast<std::size_t>(y + row - begin_ * scale_) * row_bytes(),
-                  row_bytes());
-    }
-  }
+        tiler_(state.runner(), in(), scale(), run_) {}
 
  private:
-  [[nodiscard]] std::size_t row_bytes() const {
-    return static_cast<std::size_t>(in_.width) * scale_ * 3 * size_of(type_);
-  }
-
-  void next_band() {
-    begin_ = end_;
-    with_smaller_tiles(request_, plan_, [this] {
-      const Span rows = tile_span(in_.height, begin_, plan_.tile_height, plan_.overlap);
-      const int height = (rows.end - rows.begin) * scale_;
-      band_.resize(row_bytes() * static_cast<std::size_t>(height));
-      tiler_.band(plan_, rows, {band_.data(), in_.width * scale_, height, type_, row_bytes()});
-      end_ = rows.end;
+  int compute_band(int begin) override {
+    int end = begin;
+    with_smaller_tiles(request_, plan_, [&] {
+      const Span rows = tile_span(in().height, begin, plan_.tile_height, plan_.overlap);
+      tiler_.band(plan_, rows, hold(rows.end - rows.begin));
+      end = rows.end;
     });
+    return end;
   }
 
-  Engine::State::Lease lease_;
-  ConstImageView in_;
-  int scale_;
-  SampleType type_;
   RunOptions run_;
   TileRequest request_;
   TilePlan plan_;
   Tiler tiler_;
-  int begin_ = 0, end_ = 0;  // input rows of the band held
-  std::vector<std::byte> band_;
 };
 
 Engine::Engine(Model model, EngineOptions options)
@@ -260,6 +315,15 @@ Engine::Engine(Model model, EngineOptions options, std::unique_ptr<Backend> back
   state_->use(std::move(device));
 }
 
+Engine::Engine(Model model, EngineOptions options, std::vector<std::unique_ptr<Backend>> backends)
+    : state_(std::make_unique<State>(std::move(model), std::move(options))) {
+  check_option(!backends.empty(), "device: expected at least one backend, found none");
+  Device device;
+  device.name = "custom";
+  device.backends = std::move(backends);
+  state_->use(std::move(device));
+}
+
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
@@ -268,8 +332,7 @@ void Engine::upscale(const ConstImageView& in, const ImageView& out, const RunOp
   const TileRequest request = state_->request(in.width, in.height, 0);
   state_->check_sizes(in, out);
   TilePlan plan = plan_tiles(request);
-  const State::Lease lease(*state_);
-  Tiler tiler(lease.backend(), in, state_->model.scale(), run);
+  Tiler tiler(state_->runner(), in, state_->model.scale(), run);
   int begin = 0;
   while (begin < in.height) {
     with_smaller_tiles(request, plan, [&] {
@@ -296,14 +359,28 @@ void Engine::upscale(std::span<const ConstImageView> in, std::span<const ImageVi
     together = together && in[i].width == in[0].width && in[i].height == in[0].height &&
                in[i].type == in[0].type && out[i].type == out[0].type;
   }
-  const State::Lease lease(*state_);
-  const auto bytes =
-      lease.backend().memory_needed(in[0].width, in[0].height, static_cast<int>(in.size()));
-  if (together && bytes <= state_->request(in[0].width, in[0].height, 0).budget) {
-    lease.backend().run(in, out, {run.stop, run.progress, {}});
-    return;
+  RunOptions part = run;
+  part.warning = once(run.warning);
+  // As many at once as fit; half as many after each time that memory ran out.
+  std::size_t most = together ? in.size() : 1;
+  while (most > 1 && !state_->fits(in[0].width, in[0].height, static_cast<int>(most))) {
+    most = (most + 1) / 2;
   }
-  for (std::size_t i = 0; i < in.size(); ++i) upscale(in[i], out[i], run);
+  for (std::size_t done = 0; done < in.size();) {
+    const std::size_t count = std::min(most, in.size() - done);
+    const double before = static_cast<double>(done) / static_cast<double>(in.size());
+    const double share = static_cast<double>(count) / static_cast<double>(in.size());
+    if (run.progress) {
+      part.progress = [&run, before, share](double p) { run.progress(before + share * p); };
+    }
+    if (count == 1) {
+      upscale(in[done], out[done], part);
+    } else if (!state_->run_together(in.subspan(done, count), out.subspan(done, count), part)) {
+      most = (count + 1) / 2;
+      continue;
+    }
+    done += count;
+  }
 }
 
 std::unique_ptr<RowSource> Engine::stream(const ConstImageView& in, SampleType out_type,
@@ -327,8 +404,14 @@ const std::string& Engine::description() const {
 Precision Engine::precision() const {
   return state_->device.backends.front()->precision();
 }
+const std::string& Engine::precision_plan() const {
+  return state_->device.precision_plan;
+}
 std::size_t Engine::max_memory() const {
   return state_->max_memory;
+}
+int Engine::devices() const {
+  return static_cast<int>(state_->device.backends.size());
 }
 const std::vector<std::string>& Engine::warnings() const {
   return state_->device.warnings;

@@ -37,15 +37,23 @@ TilePlan cut(const TileRequest& r, int tile, bool even) {
   const std::size_t tile_output =
       plan.whole() ? 0 : static_cast<std::size_t>(computed_width) * computed_height * area;
   plan.memory = r.backend_bytes(computed_width, computed_height) + band + tile_output;
+  if (r.device_bytes) plan.device_memory = r.device_bytes(computed_width, computed_height);
   return plan;
 }
 
+bool fits(const TileRequest& r, const TilePlan& plan) {
+  return plan.memory <= r.budget && plan.device_memory <= r.device_budget;
+}
+
 [[noreturn]] void too_small(const TileRequest& r, const TilePlan& plan) {
+  const bool device = plan.memory <= r.budget;
   throw Error(ErrorKind::memory,
               "memory: a " + std::to_string(r.width) + "x" + std::to_string(r.height) +
                   " picture in tiles of " + std::to_string(plan.tile_width) + "x" +
-                  std::to_string(plan.tile_height) + " needs " + format_bytes(plan.memory) +
-                  ", the limit leaves " + format_bytes(r.budget) +
+                  std::to_string(plan.tile_height) + " needs " +
+                  format_bytes(device ? plan.device_memory : plan.memory) +
+                  (device ? " of the device's memory" : "") + ", the limit leaves " +
+                  format_bytes(device ? r.device_budget : r.budget) +
                   (r.tile != 0 ? "; a smaller --tile or a larger --max-memory helps"
                                : "; a larger --max-memory helps"));
 }
@@ -60,18 +68,18 @@ Span tile_span(int size, int begin, int tile, int overlap) {
 TilePlan plan_tiles(const TileRequest& r) {
   if (r.tile != 0) {
     const TilePlan plan = cut(r, r.tile, false);
-    if (plan.memory > r.budget) too_small(r, plan);
+    if (!fits(r, plan)) too_small(r, plan);
     return plan;
   }
   const int longest = round_up(std::max(r.width, r.height), kTileGrid);
   TilePlan plan = cut(r, longest, true);
-  if (plan.memory <= r.budget) return plan;
+  if (fits(r, plan)) return plan;
   // The memory of a plan is not exactly monotone in the tile (evening out), so search down a
   // ladder of about 1/8 a step: few evaluations, and the result depends on nothing else.
   for (int tile = longest; tile > kSmallestTile;) {
     tile = std::max(kSmallestTile, (tile - std::max(kTileGrid, tile / 8)) / kTileGrid * kTileGrid);
     plan = cut(r, tile, true);
-    if (plan.memory <= r.budget) return plan;
+    if (fits(r, plan)) return plan;
   }
   too_small(r, plan);
 }

@@ -33,9 +33,12 @@ struct TileRequest {
   std::size_t budget = 0;  // bytes
   // Bytes the backend needs for a picture of this size.
   std::function<std::size_t(int width, int height)> backend_bytes;
+  // The same for a memory of the device's own; none: it has none.
+  std::size_t device_budget = 0;
+  std::function<std::size_t(int width, int height)> device_bytes = {};
 };
 
-// Throws Error (memory) when even the smallest tile (or the asked-for one) exceeds the budget.
+// Throws Error (memory) when even the smallest tile (or the asked-for one) exceeds a budget.
 TilePlan plan_tiles(const TileRequest& request);
 
 // The next smaller plan after the one that ran out of memory; throws Error (memory) after the

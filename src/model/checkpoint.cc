@@ -17,6 +17,9 @@ namespace {
 constexpr std::size_t kMaxSide = 1 << 16;  // channels; keeps all products of sides within 64 bits
 constexpr int kMaxScale = 8;
 
+// Scales of 8-bit values: within these, products and quotients of three of them are finite floats.
+constexpr float kLeastStep = 1e-9F, kMostStep = 1e9F;
+
 std::string lfe_key(int elab, int pair, int conv) {
   return "body." + std::to_string(elab) + ".modules_lfe.lfe_" + std::to_string(pair) + ".conv" +
          std::to_string(conv) + ".shift_conv";
@@ -193,6 +196,9 @@ class Reader {
     const auto add = [&](const std::string& base, std::initializer_list<const char*> names) {
       for (const char* name : names) keys.insert(base + name);
     };
+    const auto add_steps = [&](const std::string& base) {
+      if (is_int8(base + ".weight")) add(base, {".weight_scale", ".input_scale"});
+    };
     add("head.0", {".weight", ".bias"});
     add("tail.0", {".weight", ".bias"});
     if (has_mean()) {
@@ -207,11 +213,23 @@ class Reader {
             add(base, {".w", ".b", ".m"});
           } else {
             add(base, {".weight", ".conv1x1.weight", ".conv1x1.bias"});
+            add_steps(base + ".conv1x1");
           }
         }
         const std::string base = gmsa_key(i, j);
-        add(base, {".project_inp.0.weight", ".project_inp.0.bias", ".project_out.weight",
-                   ".project_out.bias"});
+        add(base, {".project_out.weight", ".project_out.bias"});
+        add_steps(base + ".project_out");
+        if (!is_split(base)) {
+          add(base, {".project_inp.0.weight", ".project_inp.0.bias"});
+        } else {
+          for (const std::string part : {".project_inp.q", ".project_inp.v"}) {
+            if (part.ends_with('q') && j > 0) continue;
+            add(base + part, {".weight", ".bias"});
+            if (!is_int8(base + part + ".weight")) continue;
+            add(base + part, {".weight_scale"});
+            add(base, {".project_inp.input_scale"});
+          }
+        }
         if (has_norms()) {
           add(base + ".project_inp.1", {".weight", ".bias", ".running_mean", ".running_var"});
         }
@@ -220,7 +238,42 @@ class Reader {
     return keys;
   }
 
+  [[nodiscard]] bool is_int8(const std::string& canonical) const {
+    return has(canonical) && file_.entry(names_.file_key.at(canonical)).dtype == "I8";
+  }
+
+  // Whether project_inp is stored as q and v, which it is where either is quantised.
+  [[nodiscard]] bool is_split(const std::string& gmsa) const {
+    return has(gmsa + ".project_inp.q.weight") || has(gmsa + ".project_inp.v.weight");
+  }
+
+  // Scales beside weights that are not in 8 bits are left over from another file.
+  void check_stale_steps() const {
+    for (const auto& [key, unused] : names_.file_key) {
+      if (!key.ends_with(".weight_scale") && !key.ends_with(".input_scale")) continue;
+      const std::string base = key.substr(0, key.rfind('.'));
+      const bool fresh = key.ends_with(".weight_scale") || !base.ends_with(".project_inp")
+                             ? is_int8(base + ".weight")
+                             : is_int8(base + ".q.weight") || is_int8(base + ".v.weight");
+      if (!fresh) {
+        fail(key, "no scale without a weight of type I8 beside it",
+             "one" + std::string(has(base + ".weight") ? " beside another type (stale?)" : ""));
+      }
+    }
+  }
+
+  void check_norms_folded() const {
+    if (!has_norms()) return;
+    for (const auto& [key, unused] : names_.file_key) {
+      if (is_int8(key)) {
+        fail(key, "type F32 in a file with batch norms (quantised files have them folded)", "I8");
+      }
+    }
+  }
+
   void check_keys(const Architecture& arch) const {
+    check_stale_steps();
+    check_norms_folded();
     const std::set<std::string> expected = expected_keys(arch);
     std::vector<std::string> missing, extra;
     for (const auto& key : expected) {
@@ -249,10 +302,13 @@ class Reader {
 
   [[nodiscard]] std::vector<float> values(const std::string& canonical,
                                           const TensorShape& shape) const {
-    const std::string& key = names_.file_key.at(canonical);
-    const TensorShape& found = file_.entry(key).shape;
+    check_shape(canonical, shape);
+    return file_.floats(names_.file_key.at(canonical));
+  }
+
+  void check_shape(const std::string& canonical, const TensorShape& shape) const {
+    const TensorShape& found = file_.entry(names_.file_key.at(canonical)).shape;
     if (found != shape) fail(canonical, "shape " + to_string(shape), to_string(found));
-    return file_.floats(key);
   }
 
   [[nodiscard]] bool has_mean() const {
@@ -335,13 +391,52 @@ class Reader {
     return conv;
   }
 
-  [[nodiscard]] Linear read_linear(const std::string& base, int in, int out) const {
+  struct Matrix {
     Linear linear;
+    std::optional<QuantizedMatrix> int8;
+  };
+
+  // A 1x1 convolution in floating point or, if its weight is I8, in 8 bits. `input_key` names its
+  // input's scale.
+  [[nodiscard]] Matrix read_matrix(const std::string& base, int in, int out,
+                                   const std::string& input_key) const {
+    Matrix matrix;
+    Linear& linear = matrix.linear;
     linear.in = in;
     linear.out = out;
-    linear.weight = values(base + ".weight", shape(out, in, 1, 1));
     linear.bias = values(base + ".bias", shape(out));
-    return linear;
+    if (!is_int8(base + ".weight")) {
+      linear.weight = values(base + ".weight", shape(out, in, 1, 1));
+      return matrix;
+    }
+    check_shape(base + ".weight", shape(out, in, 1, 1));
+    QuantizedMatrix& int8 = matrix.int8.emplace();
+    int8.weight = file_.int8s(names_.file_key.at(base + ".weight"));
+    int8.weight_scale = steps(base + ".weight_scale", shape(out));
+    int8.input_scale = steps(input_key, shape(1))[0];
+    linear.weight = int8.values();
+    return matrix;
+  }
+
+  [[nodiscard]] Matrix read_matrix(const std::string& base, int in, int out) const {
+    return read_matrix(base, in, out, base + ".input_scale");
+  }
+
+  [[nodiscard]] std::vector<float> steps(const std::string& key, const TensorShape& shape) const {
+    std::vector<float> found = values(key, shape);
+    const auto bad = std::find_if_not(found.begin(), found.end(),
+                                      [](float v) { return v >= kLeastStep && v <= kMostStep; });
+    if (bad != found.end()) {
+      fail(key, "scales from 1e-9 to 1e9",
+           to_text(*bad) + " at index " + std::to_string(bad - found.begin()));
+    }
+    return found;
+  }
+
+  static std::string to_text(float value) {
+    std::array<char, 32> text{};
+    const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+    return {text.data(), end};
   }
 
   [[nodiscard]] ShiftConv read_shift_conv(const std::string& base, int in, int out) const {
@@ -352,10 +447,16 @@ class Reader {
       read_masked_conv(base, conv);
     } else {
       conv.mask = values(base + ".weight", shape(in, 1, 3, 3));
-      conv.weight = values(base + ".conv1x1.weight", shape(out, in, 1, 1));
-      conv.bias = values(base + ".conv1x1.bias", shape(out));
+      Matrix matrix = read_matrix(base + ".conv1x1", in, out);
+      conv.weight = std::move(matrix.linear.weight);
+      conv.bias = std::move(matrix.linear.bias);
+      conv.int8 = std::move(matrix.int8);
     }
     conv.taps = taps_of(conv.mask);
+    if (conv.int8 && conv.taps.empty()) {
+      fail(base + ".weight", "a single 1 for each channel before a weight in 8 bits",
+           "another mask");
+    }
     return conv;
   }
 
@@ -404,10 +505,41 @@ class Reader {
     Gmsa gmsa;
     gmsa.computes_attention = computes;
     const int projected = computes ? 2 * channels : channels;
-    gmsa.project_inp = read_linear(base + ".project_inp.0", channels, projected);
+    if (is_split(base)) {
+      read_split_projection(base + ".project_inp", channels, gmsa);
+    } else {
+      gmsa.project_inp = read_matrix(base + ".project_inp.0", channels, projected).linear;
+    }
     if (has_norms()) read_norm(base + ".project_inp.1", gmsa);
-    gmsa.project_out = read_linear(base + ".project_out", channels, channels);
+    Matrix out = read_matrix(base + ".project_out", channels, channels);
+    gmsa.project_out = std::move(out.linear);
+    gmsa.int8_out = std::move(out.int8);
     return gmsa;
+  }
+
+  // q and v, of which either may be in 8 bits, to the rows of the three groups of (q, v).
+  void read_split_projection(const std::string& base, int channels, Gmsa& gmsa) const {
+    const std::string input_key = base + ".input_scale";
+    std::vector<Matrix> parts;
+    if (gmsa.computes_attention) {
+      parts.push_back(read_matrix(base + ".q", channels, channels, input_key));
+    }
+    parts.push_back(read_matrix(base + ".v", channels, channels, input_key));
+    Linear& joined = gmsa.project_inp;
+    joined.in = channels;
+    joined.out = static_cast<int>(parts.size()) * channels;
+    const auto rows = static_cast<std::ptrdiff_t>(channels / 3);
+    const auto row = static_cast<std::ptrdiff_t>(channels);
+    for (std::ptrdiff_t group = 0; group < 3; ++group) {
+      for (const Matrix& part : parts) {
+        const auto weight = part.linear.weight.begin() + group * rows * row;
+        const auto bias = part.linear.bias.begin() + group * rows;
+        joined.weight.insert(joined.weight.end(), weight, weight + rows * row);
+        joined.bias.insert(joined.bias.end(), bias, bias + rows);
+      }
+    }
+    gmsa.int8_v = std::move(parts.back().int8);
+    if (parts.size() == 2) gmsa.int8_q = std::move(parts.front().int8);
   }
 
   [[nodiscard]] Elab read_elab(const Architecture& arch, int i) const {

@@ -27,6 +27,21 @@ ModelDescription describe_model(const std::filesystem::path& path) {
   about.one_hot_shifts = net.one_hot_shifts();
   about.multiply_adds = multiply_adds_per_pixel(net.arch);
   about.fingerprint = net.fingerprint;
+  const auto count = [&about](bool int8) {
+    ++about.matrices;
+    about.int8_matrices += int8 ? 1 : 0;
+  };
+  for (const Elab& elab : net.body) {
+    for (const Lfe& lfe : elab.lfe) {
+      count(lfe.conv0.int8.has_value());
+      count(lfe.conv1.int8.has_value());
+    }
+    for (const Gmsa& gmsa : elab.gmsa) {
+      if (gmsa.computes_attention) count(gmsa.int8_q.has_value());
+      count(gmsa.int8_v.has_value());
+      count(gmsa.int8_out.has_value());
+    }
+  }
   return about;
 }
 

@@ -28,6 +28,9 @@ struct ModelDescription {
   bool one_hot_shifts = true;  // false: only the reference runs it
   double multiply_adds = 0;    // per input pixel
   std::string fingerprint;
+
+  // 1x1 convolutions of the body, q and v of project_inp counting as one each.
+  std::size_t matrices = 0, int8_matrices = 0;  // all of them; those in 8 bits
 };
 
 // Reads and checks the whole file, as Model::load() does, and throws the same errors.

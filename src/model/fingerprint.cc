@@ -33,6 +33,15 @@ class Hash {
     add(conv.mask);
     add(conv.weight);
     add(conv.bias);
+    add(conv.int8);
+  }
+  // The float values follow from these, but not the other way round. Nothing for what is not
+  // quantised, whose fingerprint must not depend on there being such a thing.
+  void add(const std::optional<QuantizedMatrix>& matrix) {
+    if (!matrix) return;
+    add(std::span(&matrix->input_scale, 1));
+    add(matrix->weight_scale);
+    hash_ = xxh64(std::as_bytes(std::span(matrix->weight)), hash_);
   }
   template <typename Convolution>
   void add_matrix(const Convolution& conv) {
@@ -107,6 +116,7 @@ std::string fingerprint_of(const Network& net) {
         hash.add(*values);
       }
       hash.add_matrix(gmsa.project_out);
+      for (const auto* matrix : {&gmsa.int8_q, &gmsa.int8_v, &gmsa.int8_out}) hash.add(*matrix);
     }
   }
   hash.add_matrix(net.tail);

@@ -13,6 +13,15 @@ std::string Architecture::variant() const {
   return "elan-custom";
 }
 
+std::vector<float> QuantizedMatrix::values() const {
+  std::vector<float> values(weight.size());
+  const std::size_t in = weight.size() / weight_scale.size();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(weight[i]) * weight_scale[i / in];
+  }
+  return values;
+}
+
 Linear Gmsa::folded_project_inp() const {
   Linear folded = project_inp;
   if (norm.var.empty()) return folded;
@@ -27,11 +36,49 @@ Linear Gmsa::folded_project_inp() const {
   return folded;
 }
 
+namespace {
+
+// Of each of three groups of rows, part `part` of `parts` equal ones.
+Linear rows_of_groups(const Linear& from, int parts, int part) {
+  Linear rows;
+  rows.in = from.in;
+  rows.out = from.out / parts;
+  const auto count = static_cast<std::ptrdiff_t>(rows.out / 3);
+  const auto in = static_cast<std::ptrdiff_t>(from.in);
+  for (std::ptrdiff_t group = 0; group < 3; ++group) {
+    const std::ptrdiff_t first = (group * parts + part) * count;
+    rows.weight.insert(rows.weight.end(), from.weight.begin() + first * in,
+                       from.weight.begin() + (first + count) * in);
+    rows.bias.insert(rows.bias.end(), from.bias.begin() + first, from.bias.begin() + first + count);
+  }
+  return rows;
+}
+
+}  // namespace
+
+Linear Gmsa::projection_q() const {
+  return rows_of_groups(project_inp, 2, 0);
+}
+
+Linear Gmsa::projection_v() const {
+  return rows_of_groups(project_inp, computes_attention ? 2 : 1, computes_attention ? 1 : 0);
+}
+
 bool Network::one_hot_shifts() const {
   return std::all_of(body.begin(), body.end(), [](const Elab& elab) {
     return std::all_of(elab.lfe.begin(), elab.lfe.end(), [](const Lfe& lfe) {
       return !lfe.conv0.taps.empty() && !lfe.conv1.taps.empty();
     });
+  });
+}
+
+bool Network::quantized() const {
+  return std::any_of(body.begin(), body.end(), [](const Elab& elab) {
+    return std::any_of(elab.lfe.begin(), elab.lfe.end(),
+                       [](const Lfe& lfe) { return lfe.conv0.int8 || lfe.conv1.int8; }) ||
+           std::any_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {
+             return gmsa.int8_q || gmsa.int8_v || gmsa.int8_out;
+           });
   });
 }
 

@@ -21,6 +21,9 @@ struct QuantizedMatrix {
   float input_scale = 0;            // x ~ input_scale * xq, xq in -127..127
   std::vector<float> weight_scale;  // [out]
   std::vector<std::int8_t> weight;  // [out][in], -127..127
+
+  // What the weights stand for, [out][in]: weight * weight_scale, rounded once.
+  [[nodiscard]] std::vector<float> values() const;
 };
 
 // A fixed depthwise 3x3 filter (zero outside the padded image), then a 1x1 convolution.
@@ -65,6 +68,11 @@ struct Gmsa {
 
   // project_inp with the batch norm folded in (computed in double).
   [[nodiscard]] Linear folded_project_inp() const;
+
+  // The rows of project_inp that give q (only if it computes attention) or v, of all three groups;
+  // without the batch norm.
+  [[nodiscard]] Linear projection_q() const;
+  [[nodiscard]] Linear projection_v() const;
 };
 
 struct Elab {
@@ -88,6 +96,7 @@ struct Network {
   std::string fingerprint;
 
   [[nodiscard]] bool one_hot_shifts() const;  // every ShiftConv has taps
+  [[nodiscard]] bool quantized() const;       // any matrix has an 8-bit form
 };
 
 }  // namespace elan

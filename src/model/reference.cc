@@ -6,16 +6,12 @@
 #include <numeric>
 #include <span>
 
+#include "model/rounding.h"
+#include "model/row_math.h"
 #include "model/stages.h"
 
 namespace elan {
 namespace {
-
-// y += factor * x. The inner loop of everything below; the compiler vectorises it.
-template <typename T>
-inline void add_scaled(T* y, const T* x, T factor, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) y[i] += factor * x[i];
-}
 
 template <typename T>
 void add(Planar<T>& y, const Planar<T>& x) {
@@ -41,13 +37,27 @@ void add_tap(Planar<T>& y, int to, const Planar<T>& x, int from, int tap, T fact
 }
 
 template <typename T>
-Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& x) {
+std::vector<T> rounded(std::span<const float> values, Precision precision) {
+  std::vector<T> result(values.begin(), values.end());
+  round_to<T>(precision, result);
+  return result;
+}
+
+template <typename T>
+Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& exact, Precision precision) {
+  Planar<T> narrow;
+  if (!holds<T>(precision)) {
+    narrow = exact;
+    round_to<T>(precision, narrow.values);
+  }
+  const Planar<T>& x = holds<T>(precision) ? exact : narrow;
   Planar<T> y(conv.out, x.height, x.width);
-  const float* weight = conv.weight.data();
+  const std::vector<T> weights = rounded<T>(conv.weight, precision);
+  const T* weight = weights.data();
   for (int o = 0; o < conv.out; ++o) {
     std::fill_n(y.plane(o), y.pixels(), T(conv.bias[o]));
     for (int i = 0; i < conv.in; ++i) {
-      for (int tap = 0; tap < 9; ++tap) add_tap(y, o, x, i, tap, T(*weight++));
+      for (int tap = 0; tap < 9; ++tap) add_tap(y, o, x, i, tap, *weight++);
     }
   }
   return y;
@@ -55,18 +65,22 @@ Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& x) {
 
 // A 1x1 convolution: weight is [out][in].
 template <typename T>
-Planar<T> multiply(std::span<const float> weight, std::span<const float> bias, const Planar<T>& x) {
-  constexpr std::size_t kBlock = 256;  // pixels at a time, so that a row of y stays in cache
+Planar<T> multiply(std::span<const float> weight, std::span<const float> bias, const Planar<T>& x,
+                   Precision precision) {
+  constexpr std::size_t kBlock = 256;  // pixels at a time, so that they stay in cache
   const int out = static_cast<int>(bias.size());
+  const std::vector<T> weights = rounded<T>(weight, precision);
+  const std::vector<T> biases(bias.begin(), bias.end());
+  std::vector<T> block(kBlock * x.channels);  // [in][pixels]
   Planar<T> y(out, x.height, x.width);
   for (std::size_t begin = 0; begin < x.pixels(); begin += kBlock) {
     const std::size_t count = std::min(kBlock, x.pixels() - begin);
-    const float* w = weight.data();
-    for (int o = 0; o < out; ++o) {
-      T* const to = y.plane(o) + begin;
-      std::fill_n(to, count, T(bias[o]));
-      for (int i = 0; i < x.channels; ++i) add_scaled(to, x.plane(i) + begin, T(*w++), count);
+    for (int i = 0; i < x.channels; ++i) {
+      std::copy_n(x.plane(i) + begin, count, block.data() + i * kBlock);
     }
+    round_to<T>(precision, block);
+    multiply_rows(weights.data(), biases.data(), out, x.channels, block.data(), kBlock,
+                  y.values.data() + begin, y.pixels(), count);
   }
   return y;
 }
@@ -84,16 +98,119 @@ Planar<T> filter(const std::vector<float>& mask, const Planar<T>& x) {
   return y;
 }
 
+// The 8-bit arithmetic of docs/quantization.md. Integers are held in T.
+
+constexpr float kLargestInt8 = 127;
+
+// Within bounds; what is no number becomes the lower one.
+inline float clamped(float v, float least, float most) {
+  return v > least ? std::min(v, most) : least;
+}
+
+// Values to integers: xq.
 template <typename T>
-Planar<T> shift_convolve(const ShiftConv& conv, const Planar<T>& x) {
-  return multiply<T>(conv.weight, conv.bias, filter(conv.mask, x));
+Planar<T> quantized(const Planar<T>& x, float scale) {
+  const auto inverse = static_cast<float>(1.0 / double(scale));
+  Planar<T> y(x.channels, x.height, x.width);
+  std::transform(x.values.begin(), x.values.end(), y.values.begin(), [&](T v) {
+    return T(clamped(std::nearbyint(static_cast<float>(v) * inverse), -kLargestInt8, kLargestInt8));
+  });
+  return y;
+}
+
+// acc: sums of products of integers. Floats hold them exactly below 2^24.
+template <typename T>
+Planar<T> integer_products(const QuantizedMatrix& matrix, const Planar<T>& xq) {
+  constexpr int kMostInFloat = (1 << 24) / (127 * 127);
+  const std::vector<float> weight(matrix.weight.begin(), matrix.weight.end());
+  const std::vector<float> zero(matrix.weight_scale.size());
+  if (sizeof(T) == sizeof(double) || xq.channels <= kMostInFloat) {
+    return multiply<T>(weight, zero, xq, Precision::fp64);
+  }
+  Planar<double> wide(xq.channels, xq.height, xq.width);
+  std::copy(xq.values.begin(), xq.values.end(), wide.values.begin());
+  const Planar<double> sums = multiply<double>(weight, zero, wide, Precision::fp64);
+  Planar<T> y(sums.channels, sums.height, sums.width);
+  std::transform(sums.values.begin(), sums.values.end(), y.values.begin(),
+                 [](double v) { return static_cast<T>(v); });
+  return y;
+}
+
+// fma(acc, factor, offset) of every pixel, with a factor and an offset for each channel.
+template <typename T, typename Finish>
+void rescale(Planar<T>& sums, std::span<const float> factor, std::span<const float> offset,
+             Finish&& finish) {
+  for (int o = 0; o < sums.channels; ++o) {
+    T* const plane = sums.plane(o);
+    for (std::size_t i = 0; i < sums.pixels(); ++i) {
+      plane[i] = T(finish(std::fma(static_cast<float>(plane[i]), factor[o], offset[o])));
+    }
+  }
+}
+
+// acc to values: y.
+template <typename T>
+Planar<T> dequantized(Planar<T> sums, const QuantizedMatrix& matrix, std::span<const float> bias) {
+  std::vector<float> factor;
+  for (const float w : matrix.weight_scale) {
+    factor.push_back(static_cast<float>(double(matrix.input_scale) * double(w)));
+  }
+  rescale(sums, factor, bias, [](float v) { return v; });
+  return sums;
+}
+
+// acc of conv0 to the integers that conv1 takes: hq.
+template <typename T>
+Planar<T> requantized(Planar<T> sums, const ShiftConv& conv0, float hidden_scale) {
+  std::vector<float> factor, offset;
+  for (int o = 0; o < conv0.out; ++o) {
+    factor.push_back(
+        static_cast<float>(double(conv0.int8->input_scale) * double(conv0.int8->weight_scale[o]) /
+                           double(hidden_scale)));
+    offset.push_back(static_cast<float>(double(conv0.bias[o]) / double(hidden_scale)));
+  }
+  rescale(sums, factor, offset,
+          [](float v) { return clamped(std::nearbyint(v), 0, kLargestInt8); });
+  return sums;
+}
+
+// What a matrix runs in: one without an 8-bit form is computed more exactly than asked.
+Precision able(Precision asked, const std::optional<QuantizedMatrix>& int8) {
+  return asked == Precision::int8 && !int8 ? Precision::fp32 : asked;
+}
+
+// A 1x1 convolution in floating point or in its 8-bit form.
+template <typename T>
+Planar<T> multiply(std::span<const float> weight, std::span<const float> bias,
+                   const std::optional<QuantizedMatrix>& int8, const Planar<T>& x,
+                   Precision precision) {
+  if (precision != Precision::int8) return multiply<T>(weight, bias, x, precision);
+  return dequantized(integer_products(*int8, quantized(x, int8->input_scale)), *int8, bias);
 }
 
 template <typename T>
-Planar<T> local_features(const Lfe& lfe, const Planar<T>& x) {
-  Planar<T> hidden = shift_convolve(lfe.conv0, x);
+Planar<T> shift_convolve(const ShiftConv& conv, const Planar<T>& x, Precision precision) {
+  return multiply<T>(conv.weight, conv.bias, conv.int8, filter(conv.mask, x), precision);
+}
+
+template <typename T>
+Planar<T> local_features(const Lfe& lfe, const Planar<T>& x, const PrecisionPlan& plan,
+                         const std::string& stage, const OperandWatcher<T>& operands) {
+  const Precision first = able(plan.at(stage + ".conv0"), lfe.conv0.int8);
+  const Precision second = able(plan.at(stage + ".conv1"), lfe.conv1.int8);
+  if (operands) operands(stage + ".conv0", x);
+  if (first == Precision::int8 && second == Precision::int8) {
+    const QuantizedMatrix &conv0 = *lfe.conv0.int8, &conv1 = *lfe.conv1.int8;
+    const Planar<T> hidden = requantized(
+        integer_products(conv0, filter(lfe.conv0.mask, quantized(x, conv0.input_scale))), lfe.conv0,
+        conv1.input_scale);
+    return dequantized(integer_products(conv1, filter(lfe.conv1.mask, hidden)), conv1,
+                       lfe.conv1.bias);
+  }
+  Planar<T> hidden = shift_convolve(lfe.conv0, x, first);
   for (T& v : hidden.values) v = std::max(v, T(0));
-  return shift_convolve(lfe.conv1, hidden);
+  if (operands) operands(stage + ".conv1", hidden);
+  return shift_convolve(lfe.conv1, hidden, second);
 }
 
 template <typename T>
@@ -106,6 +223,60 @@ void normalise(const BatchNorm& norm, Planar<T>& x) {
       v = (v - T(norm.mean[c])) * gain + T(norm.bias[c]);
     }
   }
+}
+
+// The precisions of a GMSA's operations.
+struct GmsaPrecisions {
+  Precision q, v, qk, av, project_out;
+
+  GmsaPrecisions(const PrecisionPlan& plan, const std::string& stage, const Gmsa& gmsa)
+      : q(able(plan.at(stage + ".project_inp.q"), gmsa.int8_q)),
+        v(able(plan.at(stage + ".project_inp.v"), gmsa.int8_v)),
+        qk(able(plan.at(stage + ".qk"), {})),
+        av(able(plan.at(stage + ".av"), {})),
+        project_out(able(plan.at(stage + ".project_out"), gmsa.int8_out)) {}
+};
+
+// q and v each in its own arithmetic, for a network without batch norms.
+template <typename T>
+Planar<T> project_parts(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in) {
+  const Linear to_v = gmsa.projection_v();
+  Planar<T> v = multiply<T>(to_v.weight, to_v.bias, gmsa.int8_v, x, in.v);
+  if (!gmsa.computes_attention) return v;
+  const Linear to_q = gmsa.projection_q();
+  const Planar<T> q = multiply<T>(to_q.weight, to_q.bias, gmsa.int8_q, x, in.q);
+  Planar<T> y(2 * v.channels, x.height, x.width);
+  const int half = v.channels / 3;
+  for (int group = 0; group < 3; ++group) {
+    const int from = group * half;
+    std::copy(q.plane(from), q.plane(from + half), y.plane(2 * from));
+    std::copy(v.plane(from), v.plane(from + half), y.plane(2 * from + half));
+  }
+  return y;
+}
+
+// Three groups of (q, v), or of v alone.
+template <typename T>
+Planar<T> project(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in) {
+  const bool has_q = gmsa.computes_attention;
+  if (in.v == Precision::int8 || (has_q && in.q == Precision::int8)) {
+    return project_parts(gmsa, x, in);
+  }
+  if (holds<T>(in.v) && (!has_q || holds<T>(in.q))) {
+    Planar<T> y = multiply<T>(gmsa.project_inp.weight, gmsa.project_inp.bias, x, in.v);
+    normalise(gmsa.norm, y);
+    return y;
+  }
+  const Linear folded = gmsa.folded_project_inp();
+  Planar<T> y = multiply<T>(folded.weight, folded.bias, x, in.v);
+  if (!has_q || in.q == in.v) return y;
+  const Planar<T> with_q = multiply<T>(folded.weight, folded.bias, x, in.q);
+  const int half = folded.out / 6;  // channels of q in a group
+  for (int group = 0; group < 3; ++group) {
+    const int first = 2 * group * half;
+    std::copy(with_q.plane(first), with_q.plane(first + half), y.plane(first));
+  }
+  return y;
 }
 
 // The tokens of one window: which pixel of the plane each of its w * w tokens is. Shifting rolls
@@ -124,16 +295,24 @@ std::vector<std::size_t> window_pixels(int window, int shift, int wy, int wx, in
   return pixels;
 }
 
-// softmax(q q^T) over each row, [tokens][tokens]. q is [channels][tokens].
+// The next number of elements at which multiply_rows() stops reading.
+std::size_t padded_row(std::size_t count) {
+  return (count + kRowPadding - 1) / kRowPadding * kRowPadding;
+}
+
+// softmax(q q^T) over each row, [tokens][tokens]. q is [channels][tokens, padded].
 template <typename T>
 void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
+  const std::size_t stride = padded_row(tokens);
+  std::vector<T> transposed(tokens * channels);
+  for (std::size_t i = 0; i < tokens; ++i) {
+    for (int c = 0; c < channels; ++c) transposed[i * channels + c] = q[c * stride + i];
+  }
+  const std::vector<T> zero(tokens);
+  multiply_rows(transposed.data(), zero.data(), static_cast<int>(tokens), channels, q.data(),
+                stride, a, tokens, tokens);
   for (std::size_t i = 0; i < tokens; ++i) {
     T* const row = a + i * tokens;
-    std::fill_n(row, tokens, T(0));
-    for (int c = 0; c < channels; ++c) {
-      const T* const qc = q.data() + c * tokens;
-      add_scaled(row, qc, qc[i], tokens);
-    }
     const T largest = *std::max_element(row, row + tokens);
     T sum = 0;
     for (std::size_t j = 0; j < tokens; ++j) sum += row[j] = std::exp(row[j] - largest);
@@ -149,14 +328,17 @@ using Attention = std::array<std::vector<T>, 3>;
 // writes A v to the group's channels of y.
 template <typename T>
 void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int window, int shift,
-                  std::vector<T>& attention, Planar<T>& y) {
+                  const GmsaPrecisions& in, std::vector<T>& attention, Planar<T>& y) {
   const int channels = y.channels / 3;
   const int first = group * projected.channels / 3;  // q, then v; or v alone
   const int first_v = gmsa.computes_attention ? first + channels : first;
   const std::size_t tokens = static_cast<std::size_t>(window) * window;
   if (gmsa.computes_attention) attention.resize(y.pixels() * tokens);
 
-  std::vector<T> q(channels * tokens), v(tokens * channels), sum(channels);
+  const std::size_t q_stride = padded_row(tokens), v_stride = padded_row(channels);
+  std::vector<T> q(channels * q_stride), v(tokens * v_stride), narrow;
+  std::vector<T> sums(tokens * channels);
+  const std::vector<T> zero(tokens);
   T* a = attention.data();
   for (int wy = 0; wy < y.height / window; ++wy) {
     for (int wx = 0; wx < y.width / window; ++wx, a += tokens * tokens) {
@@ -164,22 +346,30 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
       if (gmsa.computes_attention) {
         for (int c = 0; c < channels; ++c) {
           for (std::size_t t = 0; t < tokens; ++t) {
-            q[c * tokens + t] = projected.plane(first + c)[pixels[t]];
+            q[c * q_stride + t] = projected.plane(first + c)[pixels[t]];
           }
         }
+        round_to<T>(in.qk, q);
         attend(q, channels, tokens, a);
       }
       for (int c = 0; c < channels; ++c) {
         for (std::size_t t = 0; t < tokens; ++t) {
-          v[t * channels + c] = projected.plane(first_v + c)[pixels[t]];
+          v[t * v_stride + c] = projected.plane(first_v + c)[pixels[t]];
         }
       }
-      for (std::size_t i = 0; i < tokens; ++i) {
-        std::fill(sum.begin(), sum.end(), T(0));
-        for (std::size_t j = 0; j < tokens; ++j) {
-          add_scaled(sum.data(), v.data() + j * channels, a[i * tokens + j], sum.size());
+      round_to<T>(in.av, v);
+      const T* weights = a;
+      if (!holds<T>(in.av)) {
+        narrow.assign(a, a + tokens * tokens);
+        round_to<T>(in.av, narrow);
+        weights = narrow.data();
+      }
+      multiply_rows(weights, zero.data(), static_cast<int>(tokens), static_cast<int>(tokens),
+                    v.data(), v_stride, sums.data(), channels, channels);
+      for (int c = 0; c < channels; ++c) {
+        for (std::size_t i = 0; i < tokens; ++i) {
+          y.plane(group * channels + c)[pixels[i]] = sums[i * channels + c];
         }
-        for (int c = 0; c < channels; ++c) y.plane(group * channels + c)[pixels[i]] = sum[c];
       }
     }
   }
@@ -187,15 +377,18 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
 
 template <typename T>
 Planar<T> self_attention(const Gmsa& gmsa, const std::array<int, 3>& windows, bool shifted,
-                         const Planar<T>& x, Attention<T>& attention) {
-  Planar<T> projected = multiply<T>(gmsa.project_inp.weight, gmsa.project_inp.bias, x);
-  normalise(gmsa.norm, projected);
+                         const Planar<T>& x, const GmsaPrecisions& in, const std::string& stage,
+                         const OperandWatcher<T>& operands, Attention<T>& attention) {
+  if (operands) operands(stage + ".project_inp.v", x);
+  const Planar<T> projected = project(gmsa, x, in);
   Planar<T> y(x.channels, x.height, x.width);
   for (int group = 0; group < 3; ++group) {
     const int window = windows[group];
-    attend_group(gmsa, projected, group, window, shifted ? window / 2 : 0, attention[group], y);
+    attend_group(gmsa, projected, group, window, shifted ? window / 2 : 0, in, attention[group], y);
   }
-  return multiply<T>(gmsa.project_out.weight, gmsa.project_out.bias, y);
+  if (operands) operands(stage + ".project_out", y);
+  return multiply<T>(gmsa.project_out.weight, gmsa.project_out.bias, gmsa.int8_out, y,
+                     in.project_out);
 }
 
 // Channel k * s * s + dy * s + dx becomes phase (dy, dx) of channel k.
@@ -216,10 +409,13 @@ Planar<T> pixel_shuffle(const Planar<T>& x, int scale) {
 }  // namespace
 
 template <typename T>
-Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch) {
+Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
+                  const PrecisionPlan& plan, const OperandWatcher<T>& operands) {
+  const Precision stream = plan.at("residual");
   Planar<T> picture = padded;
   add_mean(picture, net.mean, T(-1));
-  const Planar<T> head = convolve3x3(net.head, picture);
+  Planar<T> head = convolve3x3(net.head, picture, able(plan.at("head"), {}));
+  round_to<T>(stream, head.values);
   watch("head", head);
 
   Planar<T> x = head;
@@ -227,23 +423,31 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
     const Elab& elab = net.body[i];
     Attention<T> attention;  // computed by the first pair, used again by the others
     for (int j = 0; j < net.arch.pairs; ++j) {
-      add(x, local_features(elab.lfe[j], x));
-      watch(lfe_stage(i, j), x);
-      add(x, self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x, attention));
-      watch(gmsa_stage(i, j), x);
+      const std::string lfe = lfe_stage(i, j), gmsa = gmsa_stage(i, j);
+      add(x, local_features(elab.lfe[j], x, plan, lfe, operands));
+      round_to<T>(stream, x.values);
+      watch(lfe, x);
+      add(x, self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x,
+                            {plan, gmsa, elab.gmsa[j]}, gmsa, operands, attention));
+      round_to<T>(stream, x.values);
+      watch(gmsa, x);
     }
   }
   add(x, head);
+  round_to<T>(stream, x.values);
   watch("body", x);
 
-  Planar<T> enlarged = pixel_shuffle(convolve3x3(net.tail, x), net.arch.scale);
+  Planar<T> enlarged =
+      pixel_shuffle(convolve3x3(net.tail, x, able(plan.at("tail"), {})), net.arch.scale);
   watch("tail", enlarged);
   add_mean(enlarged, net.mean, T(1));
   return enlarged;
 }
 
-template Planar<float> forward(const Network&, const Planar<float>&, const StageWatcher<float>&);
-template Planar<double> forward(const Network&, const Planar<double>&, const StageWatcher<double>&);
+template Planar<float> forward(const Network&, const Planar<float>&, const StageWatcher<float>&,
+                               const PrecisionPlan&, const OperandWatcher<float>&);
+template Planar<double> forward(const Network&, const Planar<double>&, const StageWatcher<double>&,
+                                const PrecisionPlan&, const OperandWatcher<double>&);
 
 int padded_side(const Architecture& arch, int side) {
   int multiple = 1;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/network.h"
+#include "model/plan.h"
 
 namespace elan {
 
@@ -34,10 +35,22 @@ struct Planar {
 template <typename T>
 using StageWatcher = std::function<void(const std::string& name, const Planar<T>& value)>;
 
-// `padded` is RGB, 0..255, each side a multiple of the largest window. Returns the enlarged
-// picture with the mean added, neither cropped nor rounded. T is float or double.
+// Called with what a matrix of the body is about to multiply: conv0 and project_inp.v (which
+// stands for project_inp.q too) the stream, conv1 the hidden tensor, project_out what attention
+// gave. Before the shift. Not called for the hidden tensor where it exists in 8 bits only.
 template <typename T>
-Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch);
+using OperandWatcher = std::function<void(const std::string& operation, const Planar<T>& value)>;
+
+// `padded` is RGB, 0..255, each side a multiple of the largest window. Returns the enlarged
+// picture with the mean added, neither cropped nor rounded. T is float or double. Operations that
+// the plan has in a narrower precision get their operands rounded to it (batch norm folded in,
+// softmax normalised, before); everything is computed in T. Matrices that the plan has in int8 and
+// that have an 8-bit form are computed with it exactly as docs/quantization.md says; what has none
+// is not rounded. fp8 is not for this function.
+template <typename T>
+Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
+                  const PrecisionPlan& plan = Precision::fp64,
+                  const OperandWatcher<T>& operands = {});
 
 // The side the picture is padded to: the next multiple of what every window divides.
 int padded_side(const Architecture& arch, int side);

@@ -7,6 +7,7 @@
 #include "backend.h"
 #include "elan/error.h"
 #include "model/reference.h"
+#include "model/rounding.h"
 #include "model/stages.h"
 
 namespace elan {
@@ -102,16 +103,16 @@ Planar<T> cropped(const Planar<T>& from, int height, int width) {
 template <typename T>
 class ReferenceBackend : public Backend {
  public:
-  explicit ReferenceBackend(std::shared_ptr<const Network> network)
-      : network_(std::move(network)) {}
+  ReferenceBackend(std::shared_ptr<const Network> network, PrecisionPlan plan)
+      : network_(std::move(network)), plan_(std::move(plan)) {}
 
   [[nodiscard]] std::string description() const override {
-    return "reference (" + std::string(to_string(precision())) + ", 1 thread)";
+    const bool exact = plan_.uniform() && holds<T>(precision());
+    return "reference (" + std::string(to_string(precision())) +
+           (exact ? ", 1 thread)" : ", operands rounded, 1 thread)");
   }
 
-  [[nodiscard]] Precision precision() const override {
-    return sizeof(T) == 8 ? Precision::fp64 : Precision::fp32;
-  }
+  [[nodiscard]] Precision precision() const override { return plan_.default_precision(); }
 
   [[nodiscard]] std::vector<std::string> stages() const override {
     return stage_names(network_->arch);
@@ -126,10 +127,11 @@ class ReferenceBackend : public Backend {
     std::size_t attention = 0;
     for (const int window : arch.windows) attention += static_cast<std::size_t>(window) * window;
     const std::size_t lfe = 2 * e * c + c;   // hidden, shifted hidden, result
-    const std::size_t gmsa = 2 * c + c + c;  // projected, groups, result
+    const std::size_t gmsa = 4 * c + c + c;  // projected with each rounding, groups, result
     const std::size_t largest_window = *std::max_element(arch.windows.begin(), arch.windows.end());
     const std::size_t scratch = 2 * c * largest_window * largest_window;
-    const std::size_t per_pixel = 6 + 2 * c + attention + std::max({lfe, gmsa, 3 * out});
+    const std::size_t tail = c + 3 * out;  // rounded, result, shuffled
+    const std::size_t per_pixel = 6 + 2 * c + attention + std::max({lfe, gmsa, tail});
     return (per_pixel * padded_side(arch, width) * padded_side(arch, height) + scratch) * sizeof(T);
   }
 
@@ -161,7 +163,7 @@ class ReferenceBackend : public Backend {
     stop_if_asked();
     const Planar<T> enlarged = forward<T>(
         net, read_padded<T>(in, padded_side(net.arch, in.height), padded_side(net.arch, in.width)),
-        watch);
+        watch, plan_);
     if (observed) context.observer(stage_view("output", cropped(enlarged, out.height, out.width)));
     write_cropped(enlarged, out);
     if (context.progress) {
@@ -170,20 +172,22 @@ class ReferenceBackend : public Backend {
   }
 
   std::shared_ptr<const Network> network_;
+  const PrecisionPlan plan_;
 };
 
 }  // namespace
 
 std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> network,
-                                                Precision precision) {
-  if (precision == Precision::fp64) {
-    return std::make_unique<ReferenceBackend<double>>(std::move(network));
-  }
-  if (precision == Precision::fp32) {
-    return std::make_unique<ReferenceBackend<float>>(std::move(network));
-  }
-  throw Error(ErrorKind::usage, "device reference: expected precision fp64 or fp32, found " +
-                                    std::string(to_string(precision)));
+                                                const PrecisionPlan& plan) {
+  const bool in_double = plan.default_precision() == Precision::fp64;
+  check_able(plan, network->arch, "reference", [&](std::string_view operation) {
+    std::vector<Precision> able{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16};
+    if (network->quantized() && operation != "residual") able.push_back(Precision::int8);
+    if (in_double) able.insert(able.begin(), Precision::fp64);
+    return able;
+  });
+  if (in_double) return std::make_unique<ReferenceBackend<double>>(std::move(network), plan);
+  return std::make_unique<ReferenceBackend<float>>(std::move(network), plan);
 }
 
 }  // namespace elan

@@ -211,6 +211,22 @@ std::vector<float> Safetensors::floats(std::string_view key) const {
   return values;
 }
 
+std::vector<std::int8_t> Safetensors::int8s(std::string_view key) const {
+  const TensorEntry& tensor = entry(key);
+  if (tensor.dtype != "I8") {
+    fail(name_, printable(key) + ": expected type I8, found " + printable(tensor.dtype));
+  }
+  const auto stored = bytes(key);
+  std::vector<std::int8_t> values(stored.size());
+  if (!values.empty()) std::memcpy(values.data(), stored.data(), values.size());
+  const auto bad = std::find(values.begin(), values.end(), std::int8_t{-128});
+  if (bad != values.end()) {
+    fail(name_, printable(key) + ": expected values from -127 to 127, found -128 at index " +
+                    std::to_string(bad - values.begin()));
+  }
+  return values;
+}
+
 std::string to_string(const TensorShape& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {

@@ -53,6 +53,10 @@ class Safetensors {
   // is not a finite float.
   [[nodiscard]] std::vector<float> floats(std::string_view key) const;
 
+  // The values of an I8 tensor. Throws if it has another type or a value of -128: all that is
+  // quantised here is symmetric.
+  [[nodiscard]] std::vector<std::int8_t> int8s(std::string_view key) const;
+
  private:
   void parse_header(std::span<const std::byte> json, std::uint64_t value_bytes);
 

@@ -10,7 +10,7 @@ namespace elan {
 namespace {
 
 TEST(Precision, NamesGoBothWays) {
-  for (const char* name : {"fp64", "fp32", "tf32", "bf16", "fp16", "int8"}) {
+  for (const char* name : {"fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8"}) {
     EXPECT_EQ(to_string(parse_precision(name)), name);
   }
 }

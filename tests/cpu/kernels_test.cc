@@ -25,7 +25,8 @@ using Planes = std::vector<std::vector<float>>;  // [channel][pixel]
 class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
  protected:
   const Operand operand_ = std::get<1>(GetParam());
-  const Kernels& k_ = kernels(std::get<0>(GetParam()), operand_);
+  const Kernels& k_ = kernels(std::get<0>(GetParam()));
+  const int pack_ = pack_of(operand_);
   std::minstd_rand random_{7};
 
   float value(float spread) {
@@ -41,26 +42,26 @@ class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
   }
   // Channels to operand words, several of a pixel to a word.
   Buffer<Word> packed(const Planes& p) const {
-    const std::size_t steps = (p.size() + k_.pack - 1) / k_.pack, size = p[0].size();
+    const std::size_t steps = (p.size() + pack_ - 1) / pack_, size = p[0].size();
     Buffer<Word> words(steps * size);
     for (std::size_t s = 0; s < steps; ++s) {
       for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t c = s * k_.pack;
-        const float second = k_.pack == 2 && c + 1 < p.size() ? p[c + 1][i] : 0.0f;
+        const std::size_t c = s * pack_;
+        const float second = pack_ == 2 && c + 1 < p.size() ? p[c + 1][i] : 0.0f;
         words[s * size + i] = word(p[c][i], second);
       }
     }
     return words;
   }
   Word word(float first, float second) const {
-    if (k_.pack == 1) return first;
+    if (pack_ == 1) return first;
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(second) |
                                 std::bit_cast<std::uint32_t>(first) >> 16);
   }
   // Channel `c` of pixel `i` of packed planes of `size` words.
   float unpacked(const Word* words, int c, std::size_t i, std::size_t size) const {
-    const auto bits = std::bit_cast<std::uint32_t>(words[c / k_.pack * size + i]);
-    if (k_.pack == 1) return std::bit_cast<float>(bits);
+    const auto bits = std::bit_cast<std::uint32_t>(words[c / pack_ * size + i]);
+    if (pack_ == 1) return std::bit_cast<float>(bits);
     return std::bit_cast<float>(c % 2 == 0 ? bits << 16 : bits & 0xffff0000u);
   }
   // How much a stored operand may differ from the exact value.
@@ -71,18 +72,18 @@ class CpuKernels : public testing::TestWithParam<std::tuple<Isa, Operand>> {
 
 TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
   for (const auto& [outs, block] : {std::pair(12, 6), std::pair(10, 6), std::pair(8, 4),
-                                    std::pair(2, 6), std::pair(k_.pack == 1 ? 15 : 4, 5)}) {
+                                    std::pair(2, 6), std::pair(pack_ == 1 ? 15 : 4, 5)}) {
     const int in = 14;
     const Planes x = planes(in, kHaloPlane, 1);
     const Planes w = planes(outs, in, 1);
     const Buffer<Word> words = packed(x);
-    const int steps = in / k_.pack;
+    const int steps = in / pack_;
     Buffer<Word> weights(static_cast<std::size_t>(outs) * steps);
     Word* at = weights.data();
     for (int first = 0; first < outs; first += block) {
       for (int s = 0; s < steps; ++s) {
         for (int o = first; o < std::min(outs, first + block); ++o) {
-          *at++ = word(w[o][s * k_.pack], w[o][s * k_.pack + k_.pack - 1]);
+          *at++ = word(w[o][s * pack_], w[o][s * pack_ + pack_ - 1]);
         }
       }
     }
@@ -94,11 +95,11 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
     Buffer<Word> operand(static_cast<std::size_t>(outs) * kTilePixels);
     for (int o = 0; o < outs; ++o) bias[o] = 0.1f * static_cast<float>(o) - 0.5f;
     for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = value(2);
-    const Matrix matrix{outs, steps, block, weights.data(), bias.data(), offsets.data()};
+    const Matrix matrix{outs, steps, block, weights.data(), bias.data(), offsets.data(), operand_};
     const auto exact = [&](int o, int pixel) {
       double sum = bias[o];
       for (int c = 0; c < in; ++c) {
-        const int s = c / k_.pack;
+        const int s = c / pack_;
         sum += double{w[o][c]} *
                x[c][kHaloOrigin + pixel / kTile * kHaloStride + pixel % kTile + tap(s)];
       }
@@ -106,8 +107,14 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
     };
     for (const Store store :
          {Store::values, Store::residual, Store::operand, Store::operand_relu, Store::keys}) {
-      k_.product({&matrix, words.data() + kHaloOrigin, kHaloStride, store, values.data(),
-                  residual.data(), operand.data()});
+      k_.product({&matrix,
+                  words.data() + kHaloOrigin,
+                  kHaloStride,
+                  store,
+                  values.data(),
+                  residual.data(),
+                  operand.data(),
+                  {operand_, 1}});
       for (int o = 0; o < outs; ++o) {
         for (int i = 0; i < kTilePixels; ++i) {
           double y = exact(o, i);
@@ -118,7 +125,7 @@ TEST_P(CpuKernels, ProductsOfEveryShapeAreRight) {
           }
           if (store == Store::values) continue;
           const float stored =
-              store == Store::keys && k_.pack == 2
+              store == Store::keys && pack_ == 2
                   ? std::bit_cast<float>(
                         i % 2 == 0
                             ? std::bit_cast<std::uint32_t>(operand[(o * kTilePixels + i) / 2]) << 16
@@ -144,15 +151,22 @@ TEST_P(CpuKernels, AttentionIsRightForSmallAndForLargeScores) {
         }
         const Planes v = planes(channels, kTilePixels, 3);
         const Buffer<Word> words = packed(q);
-        Buffer<Word> keys(static_cast<std::size_t>(channels) * kTilePixels / k_.pack);
+        Buffer<Word> keys(static_cast<std::size_t>(channels) * kTilePixels / pack_);
         for (int c = 0; c < channels; ++c) {
-          for (int i = 0; i < kTilePixels; i += k_.pack) {
-            keys[(c * kTilePixels + i) / k_.pack] = word(v[c][i], v[c][i + k_.pack - 1]);
+          for (int i = 0; i < kTilePixels; i += pack_) {
+            keys[(c * kTilePixels + i) / pack_] = word(v[c][i], v[c][i + pack_ - 1]);
           }
         }
         Buffer<Word> out(static_cast<std::size_t>(channels + 1) * kTilePixels);
         Buffer<float> scratch(attention_scratch(channels));
-        k_.attention({words.data(), keys.data(), out.data(), channels, window, scratch.data()});
+        k_.attention({operand_,
+                      words.data(),
+                      keys.data(),
+                      channels,
+                      window,
+                      scratch.data(),
+                      out.data(),
+                      {operand_, 1}});
         for (int i = 0; i < kTilePixels; ++i) {
           const int top = i / kTile / window * window, left = i % kTile / window * window;
           std::vector<double> scores;
@@ -161,7 +175,7 @@ TEST_P(CpuKernels, AttentionIsRightForSmallAndForLargeScores) {
             const int j = (top + n / window) * kTile + left + n % window;
             double s = 0;
             for (int c = 0; c < channels; ++c) s += double{q[c][i]} * q[c][j];
-            scores.push_back(s);
+            scores.push_back(s / score_scale(operand_));
             where.push_back(j);
           }
           const double most = *std::max_element(scores.begin(), scores.end());
@@ -191,12 +205,13 @@ TEST_P(CpuKernels, HaloComesFromTheRightNeighbours) {
   const std::vector<std::int32_t> order{2, 0, 5, -1, 1, 3};
   for (const int missing : {-1, 1, 3, 8}) {
     HaloTask task;
+    task.operand = operand_;
     for (int i = 0; i < 9; ++i) task.x[i] = i == missing ? nullptr : tiles[i].data();
     task.channels = order.data();
-    task.steps = static_cast<int>(order.size()) / k_.pack;
+    task.steps = static_cast<int>(order.size()) / pack_;
     Buffer<Word> out(static_cast<std::size_t>(task.steps) * kHaloPlane);
     task.out = out.data();
-    if (k_.pack == 1) task.steps = static_cast<int>(order.size());
+    if (pack_ == 1) task.steps = static_cast<int>(order.size());
     k_.halo(task);
     for (std::size_t c = 0; c < order.size(); ++c) {
       for (int y = -kHalo; y < kTile + kHalo; ++y) {
@@ -218,7 +233,7 @@ TEST_P(CpuKernels, HaloComesFromTheRightNeighbours) {
 }
 
 TEST_P(CpuKernels, RollingThereAndBackMovesPixels) {
-  for (const int pixels : {1, k_.pack}) {
+  for (const int pixels : {1, pack_}) {
     const int row = kTile / pixels, plane = kTilePixels / pixels;
     std::vector<std::vector<Word>> tiles(4, std::vector<Word>(3 * plane));
     float next = 1;
@@ -280,8 +295,7 @@ std::vector<std::tuple<Isa, Operand>> usable_kernels() {
   std::vector<std::tuple<Isa, Operand>> all;
   for (const Isa isa : usable_isas()) {
     all.emplace_back(isa, Operand::fp32);
-    all.emplace_back(isa, Operand::bf16_emulated);
-    if (isa == Isa::avx512bf16) all.emplace_back(isa, Operand::bf16);
+    all.emplace_back(isa, kernels(isa).half);
   }
   return all;
 }

@@ -6,13 +6,19 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <cstring>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend.h"
+#include "engine/devices.h"
+#include "model/checkpoint.h"
 #include "model/network.h"
+#include "support/errors.h"
+#include "support/weights_files.h"
 
 namespace elan {
 namespace {
@@ -25,6 +31,9 @@ struct Calls {
   std::atomic<int> largest{0};  // pixels
   int memory_pixels = 1 << 30;  // larger pictures run out of memory
   bool host_memory = false;     // as std::bad_alloc rather than Error
+  std::size_t own_memory = 0;   // of the device
+  std::atomic<int> largest_batch{0};
+  std::string warning;
 };
 
 template <typename View>
@@ -41,10 +50,21 @@ class NearestBackend : public Backend {
   [[nodiscard]] std::size_t memory_needed(int width, int height, int batch) const override {
     return static_cast<std::size_t>(width) * height * batch * 1000;
   }
+  [[nodiscard]] std::size_t own_memory() const override { return calls_.own_memory; }
+  [[nodiscard]] std::size_t host_memory_needed(int width, int height, int batch) const override {
+    return static_cast<std::size_t>(width) * height * batch * 10;
+  }
   void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
            const RunContext& context) override {
     if (context.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
     ++calls_.runs;
+    calls_.largest_batch = std::max(calls_.largest_batch.load(), static_cast<int>(in.size()));
+    if (!calls_.warning.empty() && context.warning) context.warning(calls_.warning);
+    int batch_pixels = 0;
+    for (const ConstImageView& picture : in) batch_pixels += picture.width * picture.height;
+    if (in.size() > 1 && batch_pixels > calls_.memory_pixels) {
+      throw Error(ErrorKind::memory, "device: out of memory");
+    }
     for (std::size_t i = 0; i < in.size(); ++i) {
       const int pixels = in[i].width * in[i].height;
       calls_.largest = std::max(calls_.largest.load(), pixels);
@@ -212,9 +232,128 @@ TEST(Engine, RunsABatchInOnePassWhenItFits) {
   for (auto& o : out) views.push_back(view_of(o.data(), 200, 180));
   engine.upscale(std::span(in).first(4), std::span(views).first(4));
   EXPECT_EQ(calls.runs, 1);
-  engine.upscale(in, views);  // 72 MB together: one by one
-  EXPECT_EQ(calls.runs, 1 + 8);
+  engine.upscale(in, views);  // 72 MB together: half at a time
+  EXPECT_EQ(calls.runs, 1 + 2);
+  EXPECT_EQ(calls.largest_batch, 4);
   for (const auto& o : out) EXPECT_EQ(o, picture.enlarged());
+}
+
+TEST(Engine, HalvesABatchThatRunsOutOfMemory) {
+  Calls calls;
+  calls.memory_pixels = 3 * 100 * 90;
+  Engine engine = engine_on(calls);
+  const Picture picture(100, 90);
+  std::vector<std::vector<std::uint8_t>> out(7, std::vector<std::uint8_t>(picture.rgb.size() * 4));
+  std::vector<ConstImageView> in(7, picture.view());
+  std::vector<ImageView> views;
+  for (auto& o : out) views.push_back(view_of(o.data(), 200, 180));
+  engine.upscale(in, views);
+  EXPECT_EQ(calls.runs, 2 + 4);  // 7 and 4 ran out; then 2, 2, 2, 1
+  for (const auto& o : out) EXPECT_EQ(o, picture.enlarged());
+}
+
+TEST(Engine, KeepsToTheDevicesOwnMemory) {
+  Calls calls;
+  calls.own_memory = 20 * kMiB;
+  Engine engine = engine_on(calls);
+  const Picture picture(400, 300);  // 120 MB whole
+  EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+  EXPECT_LE(static_cast<std::size_t>(calls.largest) * 1000, 20 * kMiB);
+  const TilePlan plan = engine.plan(400, 300);
+  EXPECT_LE(plan.device_memory, 20 * kMiB);
+  EXPECT_GT(plan.device_memory, 5 * kMiB);
+  EXPECT_LT(plan.memory, 5 * kMiB) << "the device's memory is not the host's";
+
+  EngineOptions options;
+  options.max_memory = (64 + 10) * kMiB;  // asked for: holds for both
+  calls.own_memory = 2000 * kMiB;
+  EXPECT_TRUE(engine_on(calls).plan(400, 300).whole());
+  EXPECT_LE(engine_on(calls, options).plan(400, 300).device_memory, 74 * kMiB);
+
+  calls.own_memory = kMiB;
+  try {
+    static_cast<void>(engine_on(calls).plan(400, 300));
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::memory);
+    EXPECT_NE(std::string(error.what()).find("device's memory, the limit leaves 1 MiB"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Engine, TellsEachWarningOnceAPicture) {
+  Calls calls;
+  calls.warning = "computed again in tf32";
+  EngineOptions options;
+  options.tile = 64;
+  Engine engine = engine_on(calls, options);
+  std::vector<std::string> told;
+  RunOptions run;
+  run.warning = [&](const std::string& text) { told.push_back(text); };
+  const Picture picture(200, 100);
+  upscale(engine, picture, run);
+  EXPECT_GT(calls.runs, 4);
+  EXPECT_EQ(told, std::vector<std::string>{calls.warning});
+  std::vector<std::uint8_t> row(1200);
+  const auto rows = engine.stream(picture.view(), SampleType::u8, run);
+  for (int y = 0; y < 200; ++y) rows->read(y, view_of(row.data(), 400, 1));
+  EXPECT_EQ(told.size(), 2U);
+  std::vector<std::uint8_t> a(40 * 40 * 12), b(a.size());
+  const Picture small(40, 40);
+  engine.upscale(std::vector<ConstImageView>{small.view(), small.view()},
+                 std::vector<ImageView>{view_of(a.data(), 80, 80), view_of(b.data(), 80, 80)}, run);
+  EXPECT_EQ(told.size(), 3U);
+}
+
+// Two devices, of which each holds on to its first picture until the other has one too: this ends
+// only if pictures are handed to the one that is free.
+class MeetingBackend : public NearestBackend {
+ public:
+  MeetingBackend(Calls& calls, std::barrier<>& meeting, Calls& own)
+      : NearestBackend(calls), meeting_(meeting), own_(own) {}
+  void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
+           const RunContext& context) override {
+    if (own_.runs++ == 0) meeting_.arrive_and_wait();
+    NearestBackend::run(in, out, context);
+  }
+
+ private:
+  std::barrier<>& meeting_;
+  Calls& own_;
+};
+
+TEST(Engine, HandsPicturesToTheDeviceThatIsFree) {
+  Calls calls, first, second;
+  std::barrier<> meeting(2);
+  std::vector<std::unique_ptr<Backend>> backends;
+  backends.push_back(std::make_unique<MeetingBackend>(calls, meeting, first));
+  backends.push_back(std::make_unique<MeetingBackend>(calls, meeting, second));
+  auto network = std::make_shared<Network>();
+  network->arch.scale = kScale;
+  Engine engine(Model(network), {}, std::move(backends));
+  EXPECT_EQ(engine.devices(), 2);
+  EXPECT_EQ(engine.description(), "nearest, nearest");
+  const Picture picture(30, 20);
+  // A stream that was begun keeps no device: what it has read so far is all it needed one for.
+  const auto waiting = engine.stream(picture.view(), SampleType::u8);
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 2; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 3; ++i) EXPECT_EQ(upscale(engine, picture), picture.enlarged());
+      });
+    }
+  }
+  EXPECT_EQ(calls.runs, 6);
+  EXPECT_GE(first.runs, 1);
+  EXPECT_GE(second.runs, 1);
+}
+
+TEST(Engine, RefusesToRunOnNoBackend) {
+  auto network = std::make_shared<Network>();
+  network->arch.scale = kScale;
+  EXPECT_THROW(Engine(Model(network), {}, std::vector<std::unique_ptr<Backend>>{}), Error);
 }
 
 TEST(Engine, RefusesWrongSizesAndOptions) {
@@ -231,6 +370,22 @@ TEST(Engine, RefusesWrongSizesAndOptions) {
   }
 }
 
+TEST(Devices, AListNamesGpusOnce) {
+  EXPECT_EQ(cuda_indices("cuda"), std::vector<int>{0});
+  EXPECT_EQ(cuda_indices("cuda:3"), std::vector<int>{3});
+  EXPECT_EQ(cuda_indices("cuda:2,0"), (std::vector<int>{2, 0}));
+  for (const char* bad :
+       {"cuda:", "cuda:x", "cuda:0,", "cuda:-1", "cuda:0,0", "cuda:1 ", "cuda:0;1"}) {
+    try {
+      cuda_indices(bad);
+      FAIL() << bad << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::usage);
+      EXPECT_NE(std::string(error.what()).find(bad), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(Engine, AnUnknownDeviceIsAUsageError) {
   auto network = std::make_shared<Network>();
   network->arch.scale = kScale;
@@ -243,6 +398,43 @@ TEST(Engine, AnUnknownDeviceIsAUsageError) {
     EXPECT_EQ(error.kind(), ErrorKind::usage);
     EXPECT_NE(std::string(error.what()).find("abacus"), std::string::npos);
   }
+}
+
+// Networks that the fast CPU backend has no kernels for run on the reference, unless the CPU was
+// asked for by name.
+TEST(Engine, WhatTheCpuRefusesRunsOnTheReference) {
+  const test::WeightsFile usual = test::make_elan(test::small_architecture());
+  test::WeightsFile windows = usual, masks = usual;
+  windows.metadata["windows"] = "2,4,8";
+  test::RawTensor& mask = masks.tensors["body.0.modules_lfe.lfe_0.conv0.shift_conv.weight"];
+  std::vector<float> values = test::floats_of(mask);
+  values[0] = 0.5F;
+  mask = test::f32_tensor(mask.shape, values);
+  const auto model = [](const test::WeightsFile& file) {
+    return Model(std::make_shared<Network>(
+        read_checkpoint(Safetensors::parse("made here", test::serialise(file))).network));
+  };
+  EngineOptions named;
+  named.device = "cpu";
+  EngineOptions reference;
+  reference.device = "reference";
+  const Picture picture(9, 7);
+  const auto count = [](const std::vector<std::string>& warnings, const std::string& what) {
+    return std::count_if(warnings.begin(), warnings.end(), [&](const std::string& warning) {
+      return warning.find(what) != std::string::npos &&
+             warning.find("reference, which is slow") != std::string::npos;
+    });
+  };
+  for (const auto& [file, what] : {std::pair(windows, "windows"), std::pair(masks, "masks")}) {
+    Engine engine(model(file), {});
+    EXPECT_EQ(engine.device(), "reference") << what;
+    EXPECT_EQ(count(engine.warnings(), what), 1) << what;
+    Engine expected(model(file), reference);
+    EXPECT_EQ(upscale(engine, picture), upscale(expected, picture)) << what;
+    EXPECT_NE(test::error_of(ErrorKind::model, [&] { Engine(model(file), named); }).find(what),
+              std::string::npos);
+  }
+  EXPECT_EQ(Engine(model(usual), named).device(), "cpu");
 }
 
 }  // namespace

@@ -65,6 +65,21 @@ TEST(Tiles, StayWithinTheBudgetOnTheGrid) {
   }
 }
 
+TEST(Tiles, StayWithinBothBudgets) {
+  for (const std::size_t budget : {100 * kMiB, 900 * kMiB}) {
+    for (const std::size_t device : {20 * kMiB, 500 * kMiB}) {
+      TileRequest r = request(900, 700, budget);
+      r.device_budget = device;
+      r.device_bytes = [](int w, int h) { return static_cast<std::size_t>(w) * h * 600; };
+      const TilePlan plan = plan_tiles(r);
+      EXPECT_LE(plan.memory, budget);
+      EXPECT_LE(plan.device_memory, device);
+      EXPECT_EQ(plan.whole(), budget == 900 * kMiB && device == 500 * kMiB);
+      EXPECT_LE(smaller_plan(r, plan).device_memory, plan.device_memory);
+    }
+  }
+}
+
 TEST(Tiles, AnAskedForTileIsTaken) {
   const TilePlan plan = plan_tiles(request(1000, 300, 2000 * kMiB, 256));
   EXPECT_EQ(plan.tile_width, 256);

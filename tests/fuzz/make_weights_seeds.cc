@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "support/quantized.h"
 #include "support/weights_files.h"
 
 namespace {
@@ -46,6 +47,7 @@ int main(int argc, char** argv) {
   write(folder, "basicsr", elan::test::in_basicsr_layout(published));
   write(folder, "without_mean", elan::test::without_mean(published));
   write(folder, "bfloat", in_bfloat(published));
+  write(folder, "quantized", elan::test::make_quantized_elan(elan::test::smallest_architecture()));
   write(folder, "wrapped",
         elan::test::renamed(published, [](const std::string& key) { return "params." + key; }));
 }

@@ -37,7 +37,7 @@ zsh_options() {
 # The completions fish has for command $1.
 fish_options() {
   local shared=
-  [[ $1 == upscale || $1 == bench || $1 == eval ]] && shared='|elan_sr_runs_a_model'
+  [[ " upscale bench eval compare tune " == *" $1 "* ]] && shared='|elan_sr_runs_a_model'
   grep -E "^complete -c elan-sr (-s|-n '?__(elan_sr_$1s|fish_seen_subcommand_from $1$shared)'? )" \
     "$source/completions/elan-sr.fish"
 }

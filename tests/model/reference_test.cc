@@ -207,10 +207,74 @@ TEST(Reference, StopsWithinAnElab) {
   }
 }
 
-TEST(Reference, RefusesOtherPrecisions) {
+TEST(Reference, RefusesWhatNeedsScalesOrDoubles) {
   EXPECT_EQ(
-      error_of(ErrorKind::usage, [] { make_reference_backend(small_network(), Precision::fp16); }),
-      "device reference: expected precision fp64 or fp32, found fp16");
+      error_of(ErrorKind::usage, [] { make_reference_backend(small_network(), Precision::fp8); }),
+      "device reference: head: expected fp32, tf32, bf16 or fp16, found fp8");
+  PrecisionPlan mixed(Precision::fp32);
+  mixed.set("tail", Precision::fp64);
+  EXPECT_EQ(error_of(ErrorKind::usage, [&] { make_reference_backend(small_network(), mixed); }),
+            "device reference: tail: expected fp32, tf32, bf16 or fp16, found fp64");
+}
+
+std::map<std::string, std::vector<double>> stages_of(const PrecisionPlan& plan) {
+  const auto picture = test_picture(20, 16);
+  Picture<float> out(20 * small_network()->arch.scale, 16 * small_network()->arch.scale);
+  std::map<std::string, std::vector<double>> stages;
+  RunContext context;
+  context.observer = [&](const StageView& stage) {
+    auto& values = stages[std::string(stage.name)];
+    for (std::size_t i = 0; i < stage.size(); ++i) values.push_back(stage.at(i));
+  };
+  const ConstImageView from = picture.view();
+  const ImageView to = out.view();
+  make_reference_backend(small_network(), plan)->run({&from, 1}, {&to, 1}, context);
+  return stages;
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+// The stage that an operation's result goes into.
+std::string stage_of(const std::string& operation) {
+  if (operation == "residual") return "head";
+  const auto gmsa = operation.find(".gmsa.");
+  const auto lfe = operation.find(".lfe.");
+  if (gmsa != std::string::npos) return operation.substr(0, operation.find('.', gmsa + 6));
+  if (lfe != std::string::npos) return operation.substr(0, operation.find('.', lfe + 5));
+  return operation;
+}
+
+TEST(Reference, RoundsTheOperandsOfTheOperationThatThePlanNames) {
+  const auto exact = stages_of(Precision::fp64);
+  const std::vector<std::string> order = stage_names(small_network()->arch);
+  for (const std::string& operation : operation_names(small_network()->arch)) {
+    PrecisionPlan plan(Precision::fp64);
+    plan.set(operation, Precision::bf16);
+    const auto coarse = stages_of(plan);
+    plan.set(operation, Precision::tf32);
+    const auto fine = stages_of(plan);
+    const auto first = std::find_if(order.begin(), order.end(), [&](const std::string& stage) {
+      return largest_difference(exact.at(stage), coarse.at(stage)) != 0;
+    });
+    ASSERT_NE(first, order.end()) << operation;
+    EXPECT_EQ(*first, stage_of(operation)) << operation;
+    const double error = largest_difference(exact.at(*first), coarse.at(*first));
+    const double less = largest_difference(exact.at(*first), fine.at(*first));
+    EXPECT_GT(less, 0) << operation;
+    EXPECT_LT(less, 0.6 * error) << operation;
+  }
+}
+
+TEST(Reference, AUniformPrecisionRoundsAllButTheResidualStream) {
+  PrecisionPlan named(Precision::fp32);
+  named.set("*", Precision::bf16);
+  EXPECT_EQ(stages_of(Precision::bf16), stages_of(named));
+  named.set("residual", Precision::bf16);
+  EXPECT_NE(stages_of(Precision::bf16), stages_of(named));
 }
 
 TEST(Reference, MemoryGrowsWithThePicture) {

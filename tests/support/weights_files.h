@@ -157,11 +157,13 @@ inline WeightsFile make_elan(const Architecture& arch) {
       put_conv(gmsa + ".project_out", c, c, 1);
     }
   }
-  file.metadata = {{"format", "pt"},
-                   {"architecture", "elan"},
-                   {"scale", std::to_string(arch.scale)},
-                   {"windows", "4,8,16"},
-                   {"value_range", "0..255"}};
+  file.metadata = {
+      {"format", "pt"},
+      {"architecture", "elan"},
+      {"scale", std::to_string(arch.scale)},
+      {"windows", std::to_string(arch.windows[0]) + "," + std::to_string(arch.windows[1]) + "," +
+                      std::to_string(arch.windows[2])},
+      {"value_range", "0..255"}};
   return file;
 }
 

@@ -1,0 +1,101 @@
+#include "guard.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "elan/error.h"
+#include "model/plan.h"
+#include "quality/compare.h"
+
+namespace elan::cli {
+namespace {
+
+constexpr double kShare = 0.05;
+// What the exact tile costs, for each pixel of the tile, in pixels of the run; its own included.
+constexpr double kPixelsForOne = 4;
+// And to make an engine for it.
+constexpr double kPixelsOfAnEngine = 2000, kPixelsOfAGpuEngine = 1e6;
+
+std::optional<double> expected_in(const std::map<std::string, std::string>& metadata) {
+  const auto found = metadata.find(kExpectedError);
+  if (found == metadata.end()) return std::nullopt;
+  const std::string& text = found->second;
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0)) {
+    return std::nullopt;
+  }
+  return value;
+}
+
+std::vector<float> computed(Engine& engine, const ConstImageView& tile) {
+  const int scale = engine.model().scale();
+  std::vector<float> out(static_cast<std::size_t>(tile.width * scale) * (tile.height * scale) * 3);
+  engine.upscale(tile, view_of(out.data(), tile.width * scale, tile.height * scale));
+  return out;
+}
+
+}  // namespace
+
+Guard::Guard(Mode mode, const EngineOptions& options) : mode_(mode), exact_(options) {
+  exact_.precision = Precision::fp32;
+  exact_.tile = 0;
+  const std::string plan = std::exchange(exact_.precision_plan, {});
+  if (!plan.empty()) {
+    expected_of_plan_ = expected_in(PrecisionPlan::read(plan, Precision::fp32).metadata());
+  }
+}
+
+int Guard::claim(const Engine& engine, int width, int height) {
+  const std::lock_guard lock(mutex_);
+  pixels_ += static_cast<double>(width) * height;
+  if (done_) return 0;
+  for (const int side : {64, 32}) {
+    const double cost = kPixelsForOne * side * side +
+                        (engine.device() == "cuda" ? kPixelsOfAGpuEngine : kPixelsOfAnEngine);
+    if (mode_ == Mode::always || cost <= kShare * pixels_) {
+      done_ = true;
+      return side;
+    }
+  }
+  return 0;
+}
+
+std::optional<std::string> Guard::check(Engine& engine, const picture::Picture& picture) {
+  if (mode_ == Mode::never) return std::nullopt;
+  const bool mixed = !engine.precision_plan().empty();
+  const bool quantised =
+      engine.precision() == Precision::int8 || engine.precision() == Precision::fp8;
+  std::optional<double> expected;
+  if (mixed) expected = expected_of_plan_;
+  if (!expected && (mixed || quantised)) expected = expected_in(engine.model().metadata());
+  if (!expected) return std::nullopt;
+  const int side = claim(engine, picture.width(), picture.height());
+  if (side == 0) return std::nullopt;
+
+  const ConstImageView rgb = picture.rgb();
+  const int width = std::min(side, rgb.width), height = std::min(side, rgb.height);
+  const ConstImageView tile =
+      rgb.crop((rgb.width - width) / 2, (rgb.height - height) / 2, width, height);
+  Engine reference(engine.model(), exact_);
+  const std::vector<float> is = computed(engine, tile), should = computed(reference, tile);
+  const int scale = engine.model().scale();
+  const double error = compare_pictures(view_of(is.data(), width * scale, height * scale),
+                                        view_of(should.data(), width * scale, height * scale))
+                           .values.summary()
+                           .mean_abs;
+  if (error <= kTolerance * *expected) return std::nullopt;
+  std::array<char, 200> text{};
+  std::snprintf(text.data(), text.size(),
+                "precision: expected a mean error of at most %.2g levels on a sample of the "
+                "picture, found %.2g; --precision fp32 is exact",
+                kTolerance * *expected, error);
+  return text.data();
+}
+
+}  // namespace elan::cli

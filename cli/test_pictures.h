@@ -1,0 +1,44 @@
+// Pictures that a command measures something on, as floats.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "elan/engine.h"
+#include "elan/image.h"
+
+namespace elan::cli {
+
+struct TestPicture {
+  std::string name;
+  std::filesystem::path path;  // empty: made up
+  int width = 0, height = 0;
+  std::vector<float> rgb;  // [height][width][3], 0..255
+
+  [[nodiscard]] ConstImageView view() const { return view_of(rgb.data(), width, height); }
+};
+
+// Files as named, and the pictures in folders, sorted by name: those called NAME_LR.* alone where
+// there are some, and of a folder without pictures those in its subfolder xSCALE. Throws Error
+// (input) for names that are neither, and for folders without pictures.
+std::vector<std::filesystem::path> find_test_pictures(const std::vector<std::string>& names,
+                                                      int scale);
+
+// `crop`: at most that many pixels a side, from the middle; 0: all. Throws Error (input).
+TestPicture load_test_picture(const std::filesystem::path& path, int crop = 0);
+
+// Independent samples of the standard normal distribution; equal on all machines for one seed.
+TestPicture normal_picture(int width, int height, std::uint32_t seed);
+
+// "320x180"; throws Error (usage) that names the option.
+struct PictureSize {
+  int width = 0, height = 0;
+};
+PictureSize parse_picture_size(const std::string& option, const std::string& text);
+
+// The engine's result, not rounded: [height][width][3].
+std::vector<float> enlarge(Engine& engine, const TestPicture& picture);
+
+}  // namespace elan::cli

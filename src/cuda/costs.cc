@@ -1,0 +1,88 @@
+#include "cuda/costs.h"
+
+#include <algorithm>
+
+namespace elan::cuda {
+namespace {
+
+// Window pixels that each pixel attends to, over the three groups: 4^2 + 8^2 + 16^2.
+constexpr double kKeys = 336;
+
+// Operations (a multiply-add is two) a clock and multiprocessor on FP16 operands with FP32 sums.
+double flop_per_clock(int major, int minor) {
+  switch (major * 10 + minor) {
+    case 80:
+      return 2048;
+    case 86:
+    case 89:
+    case 120:
+      return 1024;
+    case 90:
+      return 4096;
+    case 100:
+    case 103:
+      return 8192;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+std::string operation_kind(const Network& net, const std::string& stage) {
+  const auto dot = stage.find('.');
+  if (dot == std::string::npos) return stage == "body" ? "skip" : stage;
+  if (stage.find("lfe") != std::string::npos) return "lfe";
+  return net.body[std::stoul(stage.substr(dot + 1))].shifted ? "gmsa shifted" : "gmsa";
+}
+
+std::vector<OperationTime> operation_costs(const Network& net, const NetworkShape& shape,
+                                           const Plan& plan, std::size_t input_bytes,
+                                           std::size_t output_bytes) {
+  const auto pixels = static_cast<double>(plan.grid.pixels());
+  const double c = net.arch.channels, s = shape.scale;
+  const auto stream = static_cast<double>(plan.arena.y - plan.arena.x);
+  const auto q = static_cast<double>(plan.arena.v - plan.arena.q), v = q;
+  std::vector<OperationTime> costs;
+  const auto add = [&](const std::string& kind, double multiply_adds, double bytes) {
+    auto at = std::find_if(costs.begin(), costs.end(),
+                           [&](const OperationTime& o) { return o.operation == kind; });
+    if (at == costs.end()) at = costs.insert(costs.end(), OperationTime{kind});
+    at->flop += 2 * multiply_adds * pixels;
+    at->bytes += bytes;
+  };
+  add("head", 27 * c, static_cast<double>(input_bytes) + stream);
+  for (const Elab& elab : net.body) {
+    for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
+      const Lfe& lfe = elab.lfe[j];
+      const Gmsa& gmsa = elab.gmsa[j];
+      add("lfe",
+          static_cast<double>(lfe.conv0.in) * lfe.conv0.out +
+              static_cast<double>(lfe.conv1.in) * lfe.conv1.out +
+              static_cast<double>(gmsa.project_inp.in) * gmsa.project_inp.out,
+          2 * stream + v + (gmsa.computes_attention ? q : 0));
+      add(elab.shifted ? "gmsa shifted" : "gmsa",
+          (gmsa.computes_attention ? 2 : 1) * kKeys * c / 3 + c * c, 2 * stream + q + v);
+    }
+  }
+  // The head once more, which is no work of the network's.
+  add("skip", 0, static_cast<double>(input_bytes) + 2 * stream);
+  add("tail", 27 * s * s * c, stream + static_cast<double>(output_bytes));
+  return costs;
+}
+
+double rated_gflops(int major, int minor, int multiprocessors, int clock_khz, Operand operand) {
+  const double fp16 = flop_per_clock(major, minor) * multiprocessors * clock_khz / 1e6;
+  switch (operand) {
+    case Operand::fp16:
+    case Operand::bf16:
+      return fp16;
+    case Operand::tf32:
+      return fp16 / 2;
+    case Operand::fp32:
+      return fp16 / 3;
+  }
+  return 0;
+}
+
+}  // namespace elan::cuda

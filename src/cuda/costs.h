@@ -1,0 +1,30 @@
+// What a forward pass has to do, whoever does it: the yardstick of profiles. Pure functions.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "cuda/plan.h"
+#include "model/network.h"
+
+namespace elan::cuda {
+
+// The kind of operation that a stage's name belongs to: "head", "lfe", "gmsa", "gmsa shifted",
+// "skip" or "tail".
+std::string operation_kind(const Network& net, const std::string& stage);
+
+// One entry a kind, in order of first use, seconds 0. flop: of the network on the padded pictures.
+// bytes: each tensor that lies in device memory between two operations, once a reader or writer;
+// the weights are small beside them and stay in the caches. Pictures have `input_bytes` and
+// `output_bytes` altogether.
+std::vector<OperationTime> operation_costs(const Network& net, const NetworkShape& shape,
+                                           const Plan& plan, std::size_t input_bytes,
+                                           std::size_t output_bytes);
+
+// What the maker states for dense products of these operands with FP32 sums; `clock_khz` is the
+// highest clock. fp32: a third of fp16, as it takes three products. 0: not a device we know.
+double rated_gflops(int major, int minor, int multiprocessors, int clock_khz, Operand operand);
+
+}  // namespace elan::cuda
