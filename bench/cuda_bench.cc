@@ -54,6 +54,7 @@ class Bench {
     for (auto& v : in) v = static_cast<std::uint8_t>(random());
     cuda::DeviceBuffer device_in(in.size()), device_out(out.size());
     ELAN_CUDA(cudaMemcpy(device_in.data(), in.data(), in.size(), cudaMemcpyHostToDevice));
+    ELAN_CUDA(cudaDeviceSynchronize());  // streams do not wait for the default one
     DevicePictures p;
     p.input = device_in.data();
     p.output = device_out.data();

@@ -57,6 +57,7 @@ Action setup_eval(CommandLine& line);
 Action setup_compare(CommandLine& line);
 Action setup_tune(CommandLine& line);
 Action setup_export(CommandLine& line);
+Action setup_quantize(CommandLine& line);
 Action setup_build(CommandLine& line);
 
 }  // namespace elan::cli

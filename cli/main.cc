@@ -28,6 +28,7 @@ constexpr std::array kCommands{
     Command{"compare", "measure how far one run is from another", setup_compare},
     Command{"tune", "find the precision that each operation needs", setup_tune},
     Command{"export", "write a model as ONNX, for other runtimes", setup_export},
+    Command{"quantize", "make an 8-bit model from pictures", setup_quantize},
     Command{"build", "build a TensorRT engine", setup_build},
     Command{"info", "describe a model, or list the shipped ones", setup_info},
 };

@@ -1,7 +1,7 @@
 # Completion of elan-sr for bash.
 
 _elan_sr() {
-  local commands='upscale bench eval compare tune export build info help'
+  local commands='upscale bench eval compare tune export build quantize info help'
   local engine='-m --model -s --scale -d --device -g --gpu -p --precision --plan -t --tile
     --max-memory --threads'
   local upscale="-i --input -o --output -r --recursive $engine -j --jobs -f --format -q --quality
@@ -14,6 +14,8 @@ _elan_sr() {
   local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
     --state --report --json -h --help"
   local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
+  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --seed --report
+    --threads -h --help'
   local build='-m --model -o --output -s --scale -p --precision --size --min --opt --max --batch --plugins
     --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'
@@ -34,6 +36,7 @@ _elan_sr() {
     compare) options=$compare ;;
     tune) options=$tune ;;
     export) options=$export ;;
+    quantize) options=$quantize ;;
     build) options=$build ;;
     info) options=$info ;;
   esac
@@ -50,7 +53,7 @@ _elan_sr() {
     --progress) words='auto json none' ;;
     -i | --input | -o | --output | --data | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
-      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --iterations | --duration | --percentile)
+      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --crops | --search | --iterations | --duration | --percentile)
       return
       ;;
     *)
@@ -61,7 +64,7 @@ _elan_sr() {
         words=$commands
       elif [[ $command == help ]]; then
         words=${commands% help}
-      elif [[ $command == info || ($command == @(export|build) && $COMP_CWORD == 2) ]]; then
+      elif [[ $command == info || ($command == @(export|build|quantize) && $COMP_CWORD == 2) ]]; then
         words=$(elan-sr info 2>/dev/null | sed 's/ .*//')
       fi
       ;;

@@ -21,6 +21,7 @@ complete -c elan-sr -n __fish_use_subcommand -f -a eval -d 'Measure PSNR and SSI
 complete -c elan-sr -n __fish_use_subcommand -f -a compare -d 'Measure how far one run is from another'
 complete -c elan-sr -n __fish_use_subcommand -f -a tune -d 'Find the precision that each operation needs'
 complete -c elan-sr -n __fish_use_subcommand -f -a export -d 'Write a model as ONNX, for other runtimes'
+complete -c elan-sr -n __fish_use_subcommand -f -a quantize -d 'Make an 8-bit model from pictures'
 complete -c elan-sr -n __fish_use_subcommand -f -a build -d 'Build a TensorRT engine'
 complete -c elan-sr -n __fish_use_subcommand -f -a info -d 'Describe a model, or list the shipped ones'
 complete -c elan-sr -n __fish_use_subcommand -f -a help -d 'Say more about a command'
@@ -107,6 +108,19 @@ complete -c elan-sr -n '__fish_seen_subcommand_from export' -l size -x -d 'Fix t
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l padding -x -a 'inside outside' -d 'Where the picture is padded'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16' -d Arithmetic
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plugins -d 'One node for each module'
+
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -a '(__elan_sr_models)'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -s o -l output -r -F -d 'Weights file to write'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l data -r -a '(__fish_complete_directories)' -d 'Folder of pictures'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l shrink -d 'Make the pictures smaller by the scale first'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l crops -x -d 'Pieces of pictures to look at'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l size -x -d 'Their side in pixels'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l search -x -d 'Activations for which every observer is tried'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l seed -x -d 'Another selection of pieces'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l report -r -F -d 'JSON file to write'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l threads -x -d 'CPU threads, 0 for every core'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -a '(__elan_sr_models)'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'

@@ -13,6 +13,7 @@ template <typename Codec, int W>
 struct WindowAttention {
   using F = Vec::F;
   using Op = typename Codec::Op;
+  using Exponents = typename Codec::Exponents;
   static constexpr int R = Vec::kRows;
   static constexpr int J = Vec::kKeys;
   static constexpr int kPack = Codec::kPack;
@@ -106,7 +107,7 @@ struct WindowAttention {
     for (int r = 0; r < R; ++r) {
       F top = Vec::set1(0.0f);
       for (int j = 0; j < J; ++j) top = Vec::max(top, Vec::load(s + (j * R + r) * Vec::kLanes));
-      const F factor = Vec::exp2(Vec::sub(Vec::set1(0.0f), top));
+      const F factor = Vec::exp2(Vec::mul(Vec::set1(-1 / Codec::kScoreScale), top));
       less_m[r] = Vec::sub(less_m[r], top);
       total[r] = Vec::mul(total[r], factor);
       for (int j = 0; j < J; ++j) {
@@ -120,24 +121,35 @@ struct WindowAttention {
     }
   }
 
-  // Powers of the keys [n, n + J) to p.
-  [[gnu::always_inline]] void add_powers(const F (&s)[J][R], Word* p) {
+  // Powers of J keys to p.
+  [[gnu::always_inline]] void add_powers(const Exponents (&e)[J / kPack][R], Word* p) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       F sum = total[r];
 #pragma GCC unroll 8
-      for (int j = 0; j < J; j += kPack) {
-        const F a = Codec::exp2(s[j][r]);
-        F b = a;
-        sum = Vec::add(sum, a);
-        if constexpr (kPack == 2) {
-          b = Codec::exp2(s[j + kPack - 1][r]);
-          sum = Vec::add(sum, b);
-        }
-        Codec::store(p + j / kPack * kBlock + r * Vec::kLanes, a, b, b, b, Quantiser());
+      for (int j = 0; j < J / kPack; ++j) {
+        sum = Codec::add_powers(p + j * kBlock + r * Vec::kLanes, e[j][r], sum);
       }
       total[r] = sum;
     }
+  }
+
+  [[gnu::always_inline]] static Exponents exponents(const F (&s)[J][R],
+                                                    Exponents (&e)[J / kPack][R]) {
+#pragma GCC unroll 8
+    for (int j = 0; j < J / kPack; ++j) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        e[j][r] = Codec::exponents(s[j * kPack][r], s[j * kPack + kPack - 1][r]);
+      }
+    }
+    Exponents top = e[0][0];
+#pragma GCC unroll 8
+    for (int j = 0; j < J / kPack; ++j) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) top = Codec::max(top, e[j][r]);
+    }
+    return top;
   }
 
   void run() {
@@ -159,13 +171,9 @@ struct WindowAttention {
     for (int n = 0; n < W * W; n += J) {
       F s[J][R];
       scores(n / W, n % W, s);
-      F top = s[0][0];
-#pragma GCC unroll 8
-      for (int j = 0; j < J; ++j) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) top = Vec::max(top, s[j][r]);
-      }
-      if (__builtin_expect(Vec::any_above(top, kMaxExponent), 0)) {
+      Exponents e[J / kPack][R];
+      const Exponents top = exponents(s, e);
+      if (__builtin_expect(Codec::any_above(top, kMaxExponent), 0)) {
         add_values(first, n);
         first = n;
         float memory[J * R * Vec::kLanes];
@@ -174,8 +182,9 @@ struct WindowAttention {
         raise(memory);
 #pragma GCC unroll 16
         for (int i = 0; i < J * R; ++i) s[i / R][i % R] = Vec::load(memory + i * Vec::kLanes);
+        exponents(s, e);
       }
-      add_powers(s, powers + (n - first) / kPack * kBlock);
+      add_powers(e, powers + (n - first) / kPack * kBlock);
       if (n + J - first == kChunk || n + J == W * W) {
         add_values(first, n + J);
         first = n + J;

@@ -30,8 +30,8 @@ int steps_of(int channels, Operand operand) {
   return (channels + pack_of(operand) - 1) / pack_of(operand);
 }
 
-float score_scale(Operand) {
-  return 1;
+float score_scale(Operand operand) {
+  return operand == Operand::bf16 ? kBf16ScoreScale : 1.0f;
 }
 
 Word zero_word(const Kernels& kernels, Operand operand) {

@@ -20,7 +20,8 @@ int steps_of(int channels, Operand operand);  // words of a pixel
 
 // What the products of q with itself are scaled by, beside log2(e): the attention's powers of two
 // are those of a score divided by this.
-float score_scale(Operand operand);
+inline constexpr float kBf16ScoreScale = 128;
+float score_scale(Operand operand);  // the above for bf16, else 1
 
 // How values become operands. `inverse` is for int8: of the scale.
 struct Format {

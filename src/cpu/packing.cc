@@ -370,26 +370,16 @@ PackedMatrix pack_conv3x3(const Conv3x3& conv, const Format& next, const Kernels
       .pack(iota(conv.out), iota(conv.in * 9), offsets, next.operand);
 }
 
-bool quantized(const Network& network) {
-  return std::any_of(network.body.begin(), network.body.end(), [](const Elab& elab) {
-    return std::any_of(elab.lfe.begin(), elab.lfe.end(),
-                       [](const Lfe& lfe) { return lfe.conv0.int8 || lfe.conv1.int8; }) ||
-           std::any_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {
-             return gmsa.int8_q || gmsa.int8_v || gmsa.int8_out;
-           });
-  });
-}
-
 void check(const Network& network, const PrecisionPlan& plan) {
   check_able(plan, network.arch, "cpu", [](std::string_view operation) {
     return operation == "residual" ? std::vector{Precision::fp32}
                                    : std::vector{Precision::fp32, Precision::bf16, Precision::int8};
   });
-  if (quantized(network)) return;
+  if (network.quantized()) return;
   for (const std::string& operation : operation_names(network.arch)) {
     if (plan.at(operation) != Precision::int8) continue;
-    throw Error(ErrorKind::usage,
-                operation + ": int8 needs a quantised model; this one holds no scales");
+    throw Error(ErrorKind::usage, "device cpu: " + operation +
+                                      ": int8 needs a model with 8-bit weights, found none in it");
   }
 }
 

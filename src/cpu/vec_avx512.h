@@ -60,16 +60,6 @@ struct Vec {
     return scale(n, fma(p, r, set1(1.0f)));
   }
 
-  // Relative error below 2e-6: far less than what is lost when the result becomes bfloat16.
-  static F exp2_rough(F a) {
-    const F magic = set1(12582912.0f / 16);
-    a = max(a, set1(-125.0f));
-    const F n = add(a, magic);
-    const F r = sub(a, sub(n, magic));
-    const F p = fma(set1(0.2402265070f), r, set1(0.6931471806f));
-    return scale(n, fma(p, r, set1(1.0f)));
-  }
-
   // Four 8-bit channels of 16 pixels each, as operands and as weights; dot() is exact.
   using I = __m512i;
   static I load_bytes(const Word* p) { return _mm512_loadu_si512(p); }

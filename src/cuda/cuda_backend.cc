@@ -88,6 +88,7 @@ class Implementation : public CudaBackend {
     ELAN_CUDA(cudaMemcpy(weights_.data(), packed_.data.data(), packed_.data.size(),
                          cudaMemcpyHostToDevice));
     ELAN_CUDA(cudaMemset(not_finite_.data(), 0, sizeof(unsigned)));
+    ELAN_CUDA(cudaDeviceSynchronize());  // the streams do not wait for the default one
     packed_.data = {};
   }
 

@@ -70,7 +70,10 @@ class SlotPool {
 
   [[nodiscard]] std::size_t device_bytes() const;
   // Nothing may be under way in any slot.
-  void clear() { slots_.clear(); }
+  void clear() {
+    free_.clear();
+    slots_.clear();
+  }
 
  private:
   const std::size_t most_;

@@ -100,21 +100,25 @@ Planar<T> filter(const std::vector<float>& mask, const Planar<T>& x) {
 
 // The 8-bit arithmetic of docs/quantization.md. Integers are held in T.
 
-constexpr float kLargestInt8 = 127;
-
-// Within bounds; what is no number becomes the lower one.
-inline float clamped(float v, float least, float most) {
-  return v > least ? std::min(v, most) : least;
+// Values as floats, changed in place by `change`, and as T again.
+template <typename T, typename Change>
+void as_floats(T* values, std::size_t count, Change&& change) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    change(values);
+  } else {
+    std::vector<float> narrow(values, values + count);
+    change(narrow.data());
+    std::copy(narrow.begin(), narrow.end(), values);
+  }
 }
 
 // Values to integers: xq.
 template <typename T>
 Planar<T> quantized(const Planar<T>& x, float scale) {
   const auto inverse = static_cast<float>(1.0 / double(scale));
-  Planar<T> y(x.channels, x.height, x.width);
-  std::transform(x.values.begin(), x.values.end(), y.values.begin(), [&](T v) {
-    return T(clamped(std::nearbyint(static_cast<float>(v) * inverse), -kLargestInt8, kLargestInt8));
-  });
+  Planar<T> y = x;
+  as_floats(y.values.data(), y.values.size(),
+            [&](float* v) { quantize_row(v, inverse, y.values.size()); });
   return y;
 }
 
@@ -136,15 +140,13 @@ Planar<T> integer_products(const QuantizedMatrix& matrix, const Planar<T>& xq) {
   return y;
 }
 
-// fma(acc, factor, offset) of every pixel, with a factor and an offset for each channel.
-template <typename T, typename Finish>
+// With a factor and an offset for each channel.
+template <typename T>
 void rescale(Planar<T>& sums, std::span<const float> factor, std::span<const float> offset,
-             Finish&& finish) {
+             bool to_int8) {
   for (int o = 0; o < sums.channels; ++o) {
-    T* const plane = sums.plane(o);
-    for (std::size_t i = 0; i < sums.pixels(); ++i) {
-      plane[i] = T(finish(std::fma(static_cast<float>(plane[i]), factor[o], offset[o])));
-    }
+    as_floats(sums.plane(o), sums.pixels(),
+              [&](float* v) { rescale_row(v, factor[o], offset[o], to_int8, sums.pixels()); });
   }
 }
 
@@ -155,7 +157,7 @@ Planar<T> dequantized(Planar<T> sums, const QuantizedMatrix& matrix, std::span<c
   for (const float w : matrix.weight_scale) {
     factor.push_back(static_cast<float>(double(matrix.input_scale) * double(w)));
   }
-  rescale(sums, factor, bias, [](float v) { return v; });
+  rescale(sums, factor, bias, false);
   return sums;
 }
 
@@ -169,8 +171,7 @@ Planar<T> requantized(Planar<T> sums, const ShiftConv& conv0, float hidden_scale
                            double(hidden_scale)));
     offset.push_back(static_cast<float>(double(conv0.bias[o]) / double(hidden_scale)));
   }
-  rescale(sums, factor, offset,
-          [](float v) { return clamped(std::nearbyint(v), 0, kLargestInt8); });
+  rescale(sums, factor, offset, true);
   return sums;
 }
 

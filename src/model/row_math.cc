@@ -1,6 +1,7 @@
 #include "model/row_math.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -68,6 +69,23 @@ template <typename T>
   }
 }
 
+// Within bounds; what is no number becomes the lower one.
+[[gnu::always_inline]] inline float clamped(float v, float least, float most) {
+  const float above = v > least ? v : least;
+  return above < most ? above : most;
+}
+
+[[gnu::always_inline]] inline void quantize_row_inline(float* v, float factor, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) v[i] = clamped(std::rint(v[i] * factor), -127, 127);
+}
+
+[[gnu::always_inline]] inline void rescale_row_inline(float* v, float factor, float offset,
+                                                      bool to_int8, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) v[i] = __builtin_fmaf(v[i], factor, offset);
+  if (!to_int8) return;
+  for (std::size_t i = 0; i < count; ++i) v[i] = clamped(std::rint(v[i]), 0, 127);
+}
+
 #ifdef ELAN_ROW_MATH_TARGETS
 // One set of functions for each instruction set, and which of them this processor has.
 #define ELAN_ROW_MATH(NAME, TARGET)                                                               \
@@ -80,13 +98,21 @@ template <typename T>
       const T* weight, const T* bias, int out, int in, const T* x, std::size_t x_stride, T* y,    \
       std::size_t y_stride, std::size_t count) {                                                  \
     multiply_rows_inline(weight, bias, out, in, x, x_stride, y, y_stride, count);                 \
+  }                                                                                               \
+  [[gnu::target(TARGET)]] void quantize_row_##NAME(float* v, float factor, std::size_t count) {   \
+    quantize_row_inline(v, factor, count);                                                        \
+  }                                                                                               \
+  [[gnu::target(TARGET)]] void rescale_row_##NAME(float* v, float factor, float offset,           \
+                                                  bool to_int8, std::size_t count) {              \
+    rescale_row_inline(v, factor, offset, to_int8, count);                                        \
   }
-ELAN_ROW_MATH(avx512, "avx512f")
-ELAN_ROW_MATH(avx2, "avx2")
+ELAN_ROW_MATH(avx512, "avx512f,fma")
+ELAN_ROW_MATH(avx2, "avx2,fma")
 #undef ELAN_ROW_MATH
 
-const bool kHasAvx512 = __builtin_cpu_supports("avx512f") != 0;
-const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0;
+const bool kHasAvx512 =
+    __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("fma") != 0;
+const bool kHasAvx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
 #endif
 
 }  // namespace
@@ -110,6 +136,22 @@ void multiply_rows(const T* weight, const T* bias, int out, int in, const T* x,
   if (kHasAvx2) return multiply_rows_avx2(weight, bias, out, in, x, x_stride, y, y_stride, count);
 #endif
   multiply_rows_inline(weight, bias, out, in, x, x_stride, y, y_stride, count);
+}
+
+void quantize_row(float* v, float factor, std::size_t count) {
+#ifdef ELAN_ROW_MATH_TARGETS
+  if (kHasAvx512) return quantize_row_avx512(v, factor, count);
+  if (kHasAvx2) return quantize_row_avx2(v, factor, count);
+#endif
+  quantize_row_inline(v, factor, count);
+}
+
+void rescale_row(float* v, float factor, float offset, bool to_int8, std::size_t count) {
+#ifdef ELAN_ROW_MATH_TARGETS
+  if (kHasAvx512) return rescale_row_avx512(v, factor, offset, to_int8, count);
+  if (kHasAvx2) return rescale_row_avx2(v, factor, offset, to_int8, count);
+#endif
+  rescale_row_inline(v, factor, offset, to_int8, count);
 }
 
 template void add_scaled(float*, const float*, float, std::size_t);

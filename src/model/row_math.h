@@ -21,4 +21,10 @@ template <typename T>
 void multiply_rows(const T* weight, const T* bias, int out, int in, const T* x,
                    std::size_t x_stride, T* y, std::size_t y_stride, std::size_t count);
 
+// Of each value v: rint(v * factor), from -127 to 127; what is no number becomes -127.
+void quantize_row(float* v, float factor, std::size_t count);
+
+// Of each value v: fma(v, factor, offset); with `to_int8` then rounded, from 0 to 127.
+void rescale_row(float* v, float factor, float offset, bool to_int8, std::size_t count);
+
 }  // namespace elan

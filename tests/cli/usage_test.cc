@@ -59,6 +59,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadUsage{"ScaleTheFamilyLacks", {"-m", "full", "-s", "2"}, 2, "expected one of 4"},
         BadUsage{"UnknownDevice", {"-d", "gpu"}, 2, "found gpu"},
         BadUsage{"DeviceList", {"-d", "cuda:0,x"}, 2, "found cuda:0,x"},
+        BadUsage{"DeviceTwice", {"-d", "cuda:1,0,1"}, 2, "each GPU once, found 1 twice"},
+        BadUsage{"GpuTwice", {"-g", "2,2"}, 2, "each GPU once, found 2 twice"},
+        BadUsage{"NoSuchGpu", {"-d", "cuda:999"}, 4, "cuda:999: expected a"},
         BadUsage{"DeviceListOfCpu", {"-d", "cpu:0"}, 2, "found cpu:0"},
         BadUsage{"GpuAndDevice", {"-g", "0", "-d", "cpu"}, 2, "--gpu and --device"},
         BadUsage{"GpuNoNumber", {"-g", "first"}, 2, "--gpu: expected numbers"},
@@ -112,6 +115,28 @@ TEST(Usage, OutputsThatMeanNothingAreRefused) {
     EXPECT_NE(o.err.find(c.says), std::string::npos) << o.err;
   }
   EXPECT_EQ(folder.files(), (std::set<std::string>{"a.ppm", "b.ppm"}));
+}
+
+TEST(Usage, AGpuThatIsNotThereIsOneLineInEveryCommand) {
+  const Folder folder;
+  for (const char* name : {"a_LR.ppm", "a_HR.ppm"}) folder.write(name, ppm());
+  const std::vector<std::string> commands[] = {
+      {"upscale", "-i", ".", "-o", "out/"},
+      {"upscale", "-i", "a_LR.ppm", "-o", "out.ppm", "--width", "20"},
+      {"upscale", "-i", "a_LR.ppm", "-o", "out.ppm", "--tta"},
+      {"bench", "--size", "16x16"},
+      {"bench", "--size", "16x16", "--profile", "--json"},
+      {"eval", "--data", "."},
+  };
+  for (std::vector<std::string> command : commands) {
+    command.insert(command.end(), {"-d", "cuda:998,999"});
+    const Outcome o = run_command(command, {.folder = folder.str()});
+    EXPECT_EQ(o.status, 4) << o.err;
+    EXPECT_EQ(o.out, "");
+    EXPECT_EQ(line_count(o.err), 1) << o.err;
+    EXPECT_NE(o.err.find("expected a"), std::string::npos) << o.err;
+    EXPECT_NE(o.err.find("cuda:998"), std::string::npos) << o.err;
+  }
 }
 
 TEST(Usage, NoCommandShowsHelpAndFails) {

@@ -15,6 +15,7 @@
 #include "model/checkpoint.h"
 #include "support/errors.h"
 #include "support/golden.h"
+#include "support/quantized.h"
 #include "support/weights_files.h"
 
 namespace {
@@ -77,8 +78,13 @@ std::shared_ptr<const Network> shipped(const char* name) {
 }
 
 std::unique_ptr<Backend> cpu(std::shared_ptr<const Network> network, int threads,
-                             Precision precision = Precision::fp32) {
-  return make_cpu_backend(std::move(network), precision, std::make_shared<ThreadPool>(threads));
+                             const PrecisionPlan& plan = Precision::fp32) {
+  return make_cpu_backend(std::move(network), plan, std::make_shared<ThreadPool>(threads));
+}
+
+// Some whole-network tests need not see an instruction set that differs in 8-bit products only.
+bool only_for_int8(cpu::Isa isa) {
+  return isa == cpu::Isa::neondot || isa == cpu::Isa::avxvnni || isa == cpu::Isa::avx512vnni;
 }
 
 struct Picture {
@@ -135,6 +141,7 @@ TEST(CpuBackend, EveryInstructionSetIsRightOnOddSizes) {
     exact[i] = run(*reference, pictures[i], network->arch.scale);
   });
   for (const cpu::Isa isa : cpu::usable_isas()) {
+    if (only_for_int8(isa)) continue;
     const IsaOverride chosen(to_string(isa));
     const auto fp32 = cpu(network, 2);
     const auto bf16 = cpu(network, 2, Precision::bf16);
@@ -181,9 +188,80 @@ TEST(CpuBackend, OtherShapesOfNetworksAreRight) {
   }
 }
 
+std::vector<std::uint8_t> bytes_of(const std::vector<float>& rgb) {
+  std::vector<std::uint8_t> bytes;
+  bytes.reserve(rgb.size());
+  for (const float v : rgb) {
+    bytes.push_back(static_cast<std::uint8_t>(std::nearbyint(std::min(std::max(v, 0.0f), 255.0f))));
+  }
+  return bytes;
+}
+
+double mean_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::abs(double{a[i]} - b[i]);
+  return sum / static_cast<double>(a.size());
+}
+
+TEST(CpuBackend, Int8GivesThePictureOfTheReference) {
+  const auto network = std::make_shared<Network>(test::quantized(*shipped("elan_light_x4")));
+  const Picture picture(45, 38, 3);
+  const std::vector<float> expected =
+      run(*make_reference_backend(network, Precision::int8), picture, 4);
+  const std::vector<std::uint8_t> bytes = bytes_of(expected);
+  for (const cpu::Isa isa : cpu::usable_isas()) {
+    const IsaOverride chosen(to_string(isa));
+    const std::vector<float> out = run(*cpu(network, 2, Precision::int8), picture, 4);
+    EXPECT_LE(mean_difference(out, expected), 0.05) << to_string(isa);
+    const std::vector<std::uint8_t> out_bytes = bytes_of(out);
+    std::size_t off = 0;
+    for (std::size_t i = 0; i < bytes.size(); ++i) off += std::abs(bytes[i] - out_bytes[i]) > 1;
+    EXPECT_LE(static_cast<double>(off), 1e-3 * static_cast<double>(bytes.size())) << to_string(isa);
+  }
+}
+
+// Every kind of step between operations of different precisions, with matrices that no word fits.
+TEST(CpuBackend, MixedPlansComputeWhatTheReferenceDoes) {
+  Architecture arch = test::small_architecture();
+  arch.channels = 21;  // groups of 7 channels, shifts of 4 and 5
+  arch.expand = 3;
+  arch.elabs = 2;
+  arch.pairs = 2;
+  const auto network = std::make_shared<Network>(test::quantized(
+      *network_of(test::make_elan(arch)), [](std::string_view name) { return name != "v"; }));
+  const Picture picture(37, 21, 8);
+  const auto check = [&](const PrecisionPlan& plan, double limit) {
+    plan.check(network->arch);
+    const std::vector<float> expected =
+        run(*make_reference_backend(network, plan), picture, network->arch.scale);
+    for (const cpu::Isa isa : cpu::usable_isas()) {
+      const IsaOverride chosen(to_string(isa));
+      EXPECT_LE(
+          mean_difference(run(*cpu(network, 1, plan), picture, network->arch.scale), expected),
+          limit)
+          << to_string(isa) << " " << plan.to_json();
+    }
+  };
+  for (const char* rules :
+       {R"({"default": "int8", "*.qk": "fp32", "*.av": "fp32"})",
+        R"({"default": "int8", "*.conv0": "fp32", "*.q": "fp32", "*k": "fp32", "*.av": "fp32"})",
+        R"({"default": "fp32", "*.conv0": "int8", "*.q": "int8"})",
+        R"({"default": "fp32", "body.0.*.conv1": "int8", "body.1.*.project_out": "int8"})"}) {
+    check(PrecisionPlan::parse(rules, "plan", Precision::fp32), 0.01);
+  }
+  check(PrecisionPlan::parse(
+            R"({"default": "bf16", "*.0.conv0": "int8", "*.conv1": "fp32", "*.q": "int8",
+                "*.project_inp.v": "fp32", "*.project_out": "int8"})",
+            "plan", Precision::fp32),
+        0.1);
+}
+
 TEST(CpuBackend, ThreadCountsGiveTheSameBits) {
   const auto network = shipped("elan_light_x4");
   const Picture picture(85, 50, 1);
+  const auto quantized = std::make_shared<Network>(test::quantized(*network));
+  EXPECT_EQ(run(*cpu(quantized, 1, Precision::int8), picture, 4),
+            run(*cpu(quantized, 3, Precision::int8), picture, 4));
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     const std::vector<float> one = run(*cpu(network, 1, precision), picture, 4);
     EXPECT_EQ(run(*cpu(network, 2, precision), picture, 4), one);
@@ -284,19 +362,24 @@ TEST(CpuBackend, ProgressRisesToOne) {
   EXPECT_NEAR(reached, 1, 1e-9);
 }
 
-TEST(CpuBackend, NothingIsAllocatedForAPictureOfAKnownSize) {
-  const auto network = shipped("elan_light_x2");
-  const auto backend = cpu(network, 2);
+void expect_no_allocation(Backend& backend) {
   const Picture picture(70, 40, 4);
   std::vector<std::uint8_t> out(picture.rgb.size() * 4);
   const ConstImageView in = view_of(picture.rgb.data(), 70, 40);
   const ImageView view = view_of(out.data(), 140, 80);
   const RunContext context;
-  const auto once = [&] { backend->run({&in, 1}, {&view, 1}, context); };
+  const auto once = [&] { backend.run({&in, 1}, {&view, 1}, context); };
   once();
   const long before = g_allocations;
   for (int i = 0; i < 3; ++i) once();
   EXPECT_EQ(g_allocations - before, 0);
+}
+
+TEST(CpuBackend, NothingIsAllocatedForAPictureOfAKnownSize) {
+  const auto network = shipped("elan_light_x2");
+  expect_no_allocation(*cpu(network, 2));
+  expect_no_allocation(
+      *cpu(std::make_shared<Network>(test::quantized(*network)), 2, Precision::int8));
 }
 
 TEST(CpuBackend, TimesItsOperations) {
@@ -328,6 +411,14 @@ TEST(CpuBackend, SaysWhatMemoryItNeeds) {
 TEST(CpuBackend, RefusesWhatItCannotRun) {
   const auto network = shipped("elan_light_x2");
   EXPECT_NE(error_of(ErrorKind::usage, [&] { cpu(network, 1, Precision::int8); }).find("int8"),
+            std::string::npos);
+  EXPECT_NE(error_of(ErrorKind::usage,
+                     [&] {
+                       cpu(network, 1,
+                           PrecisionPlan::parse(R"({"body.0.lfe.0.conv1": "fp16"})", "plan",
+                                                Precision::fp32));
+                     })
+                .find("body.0.lfe.0.conv1: expected fp32, bf16"),
             std::string::npos);
   Network blurred = *network;
   blurred.body[0].lfe[0].conv0.taps.clear();

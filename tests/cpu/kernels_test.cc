@@ -291,6 +291,192 @@ TEST_P(CpuKernels, ShufflingRoundsHalfToEvenAndClamps) {
   }
 }
 
+// 8-bit operands: every instruction set gives the same bits as plain integers.
+class CpuInt8Kernels : public testing::TestWithParam<Isa> {
+ protected:
+  const Kernels& k_ = kernels(GetParam());
+  std::minstd_rand random_{11};
+
+  int byte() { return static_cast<int>(random_() % 255) - 127; }
+  // Four channels to a word, as operands are stored (`zero` added) or as weights are.
+  static Word word(const int* channels, int zero) {
+    std::uint32_t bits = 0;
+    for (int i = 0; i < 4; ++i) {
+      bits |= std::uint32_t{static_cast<std::uint8_t>(channels[i] + zero)} << (8 * i);
+    }
+    return std::bit_cast<float>(bits);
+  }
+  // Channel `c` of a pixel whose first word is at `words`, the next `plane` words on.
+  [[nodiscard]] int stored(const Word* words, int c, int plane) const {
+    const auto bits = std::bit_cast<std::uint32_t>(words[c / 4 * plane]);
+    return static_cast<std::int8_t>((bits >> (c % 4 * 8)) - k_.zero_byte);
+  }
+  static int rounded(float value, int low) {
+    return static_cast<int>(std::min(std::max(std::nearbyint(value), float(low)), 127.0f));
+  }
+};
+
+TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
+  struct Case {
+    int outs, in;
+    bool extreme;
+  };
+  for (const Case c : {Case{12, 16, false}, Case{7, 8, false}, Case{5, 1040, true}}) {
+    const int steps = c.in / 4;
+    Buffer<Word> in(static_cast<std::size_t>(steps) * kTilePixels), weights(c.outs * steps);
+    std::vector<std::vector<int>> x(c.in, std::vector<int>(kTilePixels)),
+        w(c.outs, std::vector<int>(c.in));
+    for (auto& plane : x) {
+      for (int& v : plane) v = c.extreme ? (random_() % 8 == 0 ? -127 : 127) : byte();
+    }
+    for (auto& row : w) {
+      for (int& v : row) v = c.extreme ? (random_() % 8 == 0 ? 127 : -127) : byte();
+    }
+    Buffer<float> bias(c.outs), scale(c.outs), residual(c.outs * kTilePixels),
+        values(c.outs * kTilePixels);
+    Buffer<std::int32_t> start(c.outs), offsets(steps);
+    Buffer<Word> operand((c.outs + 3) * kTilePixels);
+    Word* at = weights.data();
+    for (int first = 0; first < c.outs; first += 4) {
+      for (int s = 0; s < steps; ++s) {
+        for (int o = first; o < std::min(first + 4, c.outs); ++o) *at++ = word(&w[o][4 * s], 0);
+      }
+    }
+    for (int s = 0; s < steps; ++s) {
+      offsets[s] = s * kTilePixels;
+      for (int i = 0; i < kTilePixels; ++i) {
+        const int channels[4] = {x[4 * s][i], x[4 * s + 1][i], x[4 * s + 2][i], x[4 * s + 3][i]};
+        in[offsets[s] + i] = word(channels, k_.zero_byte);
+      }
+    }
+    for (int o = 0; o < c.outs; ++o) {
+      bias[o] = 0.37f * static_cast<float>(o) - 1;
+      scale[o] = (1 + 0.1f * static_cast<float>(o)) / static_cast<float>(c.in * 100);
+      start[o] = 0;
+      for (const int v : w[o]) start[o] -= v * k_.zero_byte;
+    }
+    for (std::size_t i = 0; i < residual.size(); ++i) residual[i] = static_cast<float>(byte()) / 9;
+    const Matrix matrix{c.outs,         steps,        4,
+                        weights.data(), bias.data(),  offsets.data(),
+                        Operand::int8,  scale.data(), start.data()};
+    const float inverse = 0.71f;
+    for (const Store store :
+         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+      k_.product({&matrix,
+                  in.data(),
+                  kTile,
+                  store,
+                  values.data(),
+                  residual.data(),
+                  operand.data(),
+                  {Operand::int8, inverse}});
+      for (int o = 0; o < c.outs; ++o) {
+        for (int i = 0; i < kTilePixels; ++i) {
+          int sum = 0;
+          for (int k = 0; k < c.in; ++k) sum += w[o][k] * x[k][i];
+          float y = std::fma(static_cast<float>(sum), scale[o], bias[o]);
+          if (store == Store::residual) y += residual[o * kTilePixels + i];
+          if (store == Store::values || store == Store::residual) {
+            ASSERT_EQ(values[o * kTilePixels + i], y) << c.in << " " << o << " " << i;
+          }
+          ASSERT_EQ(stored(operand.data() + i, o, kTilePixels),
+                    rounded(y * inverse, store == Store::operand_relu ? 0 : -127))
+              << c.in << " " << static_cast<int>(store) << " " << o << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CpuInt8Kernels, HalvesRoundToEvenAndLargeValuesSaturate) {
+  constexpr int kRows = 6;
+  std::vector<float> values(kRows * kTilePixels);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = i % 7 == 0   ? 1e12f * static_cast<float>(byte())
+                : i % 3 == 0 ? static_cast<float>(byte()) / 4 + 0.25f
+                             : static_cast<float>(byte()) * 4;
+  }
+  Buffer<Word> operand(2 * kTilePixels);
+  k_.pack({values.data(), kRows, operand.data(), {Operand::int8, 2}});
+  for (int c = 0; c < kRows; ++c) {
+    for (int i = 0; i < kTilePixels; ++i) {
+      ASSERT_EQ(stored(operand.data() + i, c, kTilePixels),
+                rounded(values[c * kTilePixels + i] * 2, -127))
+          << values[c * kTilePixels + i];
+    }
+  }
+}
+
+TEST_P(CpuInt8Kernels, HaloMovesWordsAndHasZerosOutside) {
+  constexpr int kSteps = 3;
+  std::vector<std::vector<Word>> tiles(9, std::vector<Word>(kSteps * kTilePixels));
+  for (auto& tile : tiles) {
+    for (Word& w : tile) w = std::bit_cast<float>(static_cast<std::uint32_t>(random_()));
+  }
+  HaloTask task;
+  task.operand = Operand::int8;
+  for (int i = 0; i < 9; ++i) task.x[i] = i == 2 || i == 3 ? nullptr : tiles[i].data();
+  task.steps = kSteps;
+  Buffer<Word> out(kSteps * kHaloPlane);
+  task.out = out.data();
+  k_.halo(task);
+  for (int s = 0; s < kSteps; ++s) {
+    for (int y = -kHalo; y < kTile + kHalo; ++y) {
+      for (int x = -kHalo; x < kTile + kHalo; ++x) {
+        const int tile = (y + kTile) / kTile * 3 + (x + kTile) / kTile;
+        const Word expected =
+            task.x[tile] == nullptr
+                ? zero_word(k_, Operand::int8)
+                : tiles[tile][s * kTilePixels + (y + kTile) % kTile * kTile + (x + kTile) % kTile];
+        ASSERT_EQ(
+            std::bit_cast<std::uint32_t>(out[s * kHaloPlane + kHaloOrigin + y * kHaloStride + x]),
+            std::bit_cast<std::uint32_t>(expected))
+            << s << " " << y << " " << x;
+      }
+    }
+  }
+}
+
+// What comes out of other operations becomes the operand that its values round to.
+TEST_P(CpuInt8Kernels, OperationsInFloatingPointStoreWhatTheirValuesRoundTo) {
+  constexpr int kChannels = 10;
+  for (const Operand operand : {Operand::fp32, k_.half}) {
+    const int pack = pack_of(operand);
+    Buffer<Word> q(kChannels * kTilePixels), v(kChannels * kTilePixels), bytes(3 * kTilePixels),
+        values(kChannels * kTilePixels);
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      const float a = static_cast<float>(byte()) / 256, b = static_cast<float>(byte()) / 16;
+      const auto word_of = [&](float x) {  // both halves, if it is a pair
+        const auto bits = std::bit_cast<std::uint32_t>(x) & 0xffff0000u;
+        return std::bit_cast<float>(pack == 2 ? bits | bits >> 16 : bits);
+      };
+      q[i] = word_of(a);
+      v[i] = word_of(b);
+    }
+    Buffer<float> scratch(attention_scratch(kChannels));
+    for (const int window : {4, 16}) {
+      AttentionTask task{operand, q.data(),       v.data(),      kChannels,
+                         window,  scratch.data(), values.data(), {Operand::fp32, 1}};
+      k_.attention(task);
+      task.out = bytes.data();
+      task.format = {Operand::int8, 16};
+      k_.attention(task);
+      bool zeros = true;
+      for (int c = 0; c < kChannels; ++c) {
+        for (int i = 0; i < kTilePixels; ++i) {
+          const int expected = rounded(values[c * kTilePixels + i] * 16, -127);
+          zeros &= expected == 0;
+          ASSERT_EQ(stored(bytes.data() + i, c, kTilePixels), expected) << c << " " << i;
+        }
+      }
+      EXPECT_FALSE(zeros);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, CpuInt8Kernels, testing::ValuesIn(usable_isas()),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
 std::vector<std::tuple<Isa, Operand>> usable_kernels() {
   std::vector<std::tuple<Isa, Operand>> all;
   for (const Isa isa : usable_isas()) {

@@ -48,7 +48,7 @@ void check_model(const std::string& name, const Options& options, Results& resul
       const auto gpu = make_cuda_backend(model.shared_network(), bar.precision, 0);
       const Subject subject{name, model, bar, *gpu, *cpu, cpu_results, options, results};
       if (options.tiny) {
-        const Picture p = noise(16, 16, 1);
+        const Picture p = drawn(16, 16, 1);
         const Difference e =
             compare(run(*gpu, p.view(), model.scale()), run(*cpu, p.view(), model.scale()));
         subject.note("16x16", e, e.mean <= bar.mean * 2);

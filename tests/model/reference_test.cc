@@ -12,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "model/describe.h"
 #include "model/stages.h"
+#include "model/work.h"
 #include "support/errors.h"
 #include "support/golden.h"
 #include "support/weights_files.h"
@@ -316,6 +317,20 @@ TEST(MultiplyAdds, AreThoseOfThePaper) {
               0.83e6, 0.005e6);
   EXPECT_NEAR(multiply_adds_per_pixel(Model::load(model_path("elan_x4")).architecture()), 9.70e6,
               0.005e6);
+}
+
+TEST(MultiplyAdds, OfTheOperationsAddUp) {
+  for (const char* name : {"elan_light_x3", "elan_x4"}) {
+    const Model model = Model::load(model_path(name));
+    const auto work = operation_work(model.network());
+    double sum = 0;
+    for (const std::string& operation : operation_names(model.architecture())) {
+      ASSERT_TRUE(work.contains(operation)) << operation;
+      sum += work.at(operation);
+    }
+    EXPECT_EQ(work.size(), operation_names(model.architecture()).size());
+    EXPECT_NEAR(sum, multiply_adds_per_pixel(model.architecture()), 1);
+  }
 }
 
 TEST(Describe, TellsWhatTheFileHolds) {

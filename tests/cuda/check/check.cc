@@ -40,17 +40,16 @@ Picture drawn(int width, int height, std::uint32_t seed) {
     w[0] = number(0.02, 0.5);
     w[1] = number(0.02, 0.5);
     w[2] = number(0, 6);
-    w[3] = number(40, 110);
+    w[3] = number(40, 70);
   }
-  const double left = number(0, width), top = number(0, height), slope = number(-2, 2);
+  const double left = number(0, width), top = number(0, height);
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
       const bool inside = x > left && y > top;
-      const bool stripe = static_cast<int>(x + slope * y) % 11 == 0;
       for (const auto& w : wave) {
         double v = 128 + w[3] * std::sin(w[0] * x + w[1] * y + w[2]);
         if (inside) v = 255 - v;
-        if (stripe) v = 20;
+        v += static_cast<double>(random() % 21) - 10;
         p.rgb.push_back(static_cast<std::uint8_t>(std::clamp(v, 0.0, 255.0)));
       }
     }

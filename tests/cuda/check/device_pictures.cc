@@ -114,6 +114,7 @@ void check_device_pictures(const Subject& s) {
         const cuda::DeviceBuffer from(bytes.size());
         const cuda::DeviceBuffer to(big * 3 * batch * size_of(out.type));
         ELAN_CUDA(cudaMemcpy(from.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+        ELAN_CUDA(cudaDeviceSynchronize());  // our stream does not wait for the default one
         in.data = from.data();
         out.data = to.data();
         for (int i = 0; i < 2; ++i) engine.upscale(in, out, stream.get());

@@ -1,0 +1,297 @@
+// elan-sr quantize: an 8-bit model from one in floating point and a folder of pictures.
+#include "quality/quantize.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+#include "command.h"
+#include "elan/version.h"
+#include "model/checkpoint.h"
+#include "model/safetensors_writer.h"
+#include "model/write_network.h"
+#include "models.h"
+#include "picture/picture.h"
+#include "signals.h"
+#include "terminal.h"
+
+namespace elan::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+struct QuantizeArguments {
+  std::string model, output, report;
+  std::vector<std::string> data;
+  int scale = 0, crops = 64, size = 64, search = 10, seed = 1, threads = 0;
+  bool shrink = false;
+};
+
+constexpr int kLeastSide = 16;  // of a crop; the largest window
+
+// Files in the folders, by name.
+std::vector<fs::path> files_in(const std::vector<std::string>& folders) {
+  std::vector<fs::path> files;
+  for (const std::string& folder : folders) {
+    std::error_code error;
+    fs::directory_iterator it(folder, error);
+    if (error) {
+      throw Error(ErrorKind::input, "--data: expected a readable folder of pictures, found " +
+                                        printable(folder, false) + ": " + error.message());
+    }
+    for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
+      if (picture::format_of_extension(it->path().extension().string()) && it->is_regular_file()) {
+        files.push_back(it->path());
+      }
+    }
+  }
+  std::sort(files.begin(), files.end());
+  if (files.empty()) {
+    throw Error(ErrorKind::input, "--data: expected pictures, found none in " +
+                                      printable(folders.front(), false) +
+                                      (folders.size() > 1 ? " and the others" : ""));
+  }
+  return files;
+}
+
+// The square of `side` pixels at (x, y), made smaller by `factor` (the mean of each block), padded
+// as the network wants it.
+Planar<float> crop_of(const ConstImageView& rgb, int x, int y, int side_x, int side_y, int factor,
+                      const Architecture& arch) {
+  const int width = side_x / factor, height = side_y / factor;
+  Planar<float> small(3, height, width);
+  for (int row = 0; row < height * factor; ++row) {
+    const std::byte* const line = rgb.data + static_cast<std::size_t>(y + row) * rgb.row_bytes +
+                                  static_cast<std::size_t>(x) * 3 * size_of(rgb.type);
+    for (int column = 0; column < width * factor; ++column) {
+      for (int c = 0; c < 3; ++c) {
+        const std::size_t at = 3 * static_cast<std::size_t>(column) + c;
+        const float value =
+            rgb.type == SampleType::u8
+                ? static_cast<float>(std::to_integer<int>(line[at]))
+                : static_cast<float>(reinterpret_cast<const std::uint16_t*>(line)[at]) / 257;
+        small.row(c, row / factor)[column / factor] += value / static_cast<float>(factor * factor);
+      }
+    }
+  }
+  Planar<float> padded(3, padded_side(arch, height), padded_side(arch, width));
+  for (int c = 0; c < 3; ++c) {
+    for (int row = 0; row < padded.height; ++row) {
+      for (int column = 0; column < padded.width; ++column) {
+        // What pictures are made of: whole levels.
+        padded.row(c, row)[column] =
+            std::nearbyint(small.row(c, reflect(row, height))[reflect(column, width)]);
+      }
+    }
+  }
+  return padded;
+}
+
+// A place for a crop of `side` within `whole`, spread evenly and the same for the same number.
+int place(int whole, int side, unsigned number) {
+  const unsigned spread = number * 2654435761U >> 8;  // Knuth's multiplicative hash
+  return static_cast<int>(spread % static_cast<unsigned>(whole - side + 1));
+}
+
+// One crop of each of some pictures, or several of each where there are fewer pictures than crops.
+std::vector<Planar<float>> load_crops(const QuantizeArguments& arguments,
+                                      const Architecture& arch) {
+  const std::vector<fs::path> files = files_in(arguments.data);
+  const int factor = arguments.shrink ? arch.scale : 1;
+  const auto wanted = static_cast<std::size_t>(arguments.crops);
+  const std::size_t used = std::min(files.size(), wanted);
+  std::vector<Planar<float>> crops;
+  std::string reason;
+  for (std::size_t k = 0; k < used; ++k) {
+    const fs::path& path = files[k * files.size() / used];
+    try {
+      const picture::Picture picture = picture::load({path}, {});
+      const int w = std::min(picture.width(), arguments.size * factor);
+      const int h = std::min(picture.height(), arguments.size * factor);
+      if (w < kLeastSide * factor || h < kLeastSide * factor) {
+        throw Error(ErrorKind::input,
+                    printable(path.native(), false) + ": expected at least " +
+                        std::to_string(kLeastSide * factor) + " pixels a side, found " +
+                        std::to_string(picture.width()) + "x" + std::to_string(picture.height()));
+      }
+      for (std::size_t n = k; n < wanted; n += used) {
+        const auto number = static_cast<unsigned>(2 * n) +
+                            static_cast<unsigned>(arguments.seed) * 2 * arguments.crops;
+        crops.push_back(crop_of(picture.rgb(), place(picture.width(), w, number),
+                                place(picture.height(), h, number + 1), w, h, factor, arch));
+      }
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::input) throw;
+      reason = error.what();
+      print_warning("", reason);
+    }
+  }
+  if (crops.empty()) {
+    throw Error(ErrorKind::input, "--data: expected usable pictures, found none among " +
+                                      std::to_string(files.size()) + " files (the last: " + reason +
+                                      ")");
+  }
+  return crops;
+}
+
+std::string number_text(const char* format, double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), format, value);
+  return text.data();
+}
+
+Json report_of(const QuantizeArguments& arguments, const Network& before,
+               const QuantizedNetwork& after, std::size_t crops, double seconds) {
+  Json operands = Json::array();
+  for (const OperandReport& o : after.report.operands) {
+    operands.push_back({{"operation", o.operation},
+                        {"observer", to_string(o.observer)},
+                        {"scale", o.scale},
+                        {"largest", o.largest},
+                        {"relative_error", o.error}});
+  }
+  Json data = Json::array();
+  for (const std::string& folder : arguments.data) data.push_back(valid_utf8(folder));
+  return {{"version", version()},
+          {"commit", commit()},
+          {"from", before.fingerprint},
+          {"fingerprint", after.network.fingerprint},
+          {"data", std::move(data)},
+          {"crops", crops},
+          {"seed", arguments.seed},
+          {"seconds", seconds},
+          {"psnr_against_fp32", after.report.psnr},
+          {"mean_error", after.report.mean_error},
+          {"largest_error", after.report.largest_error},
+          {"biases_corrected", after.report.biases_corrected},
+          {"operands", std::move(operands)}};
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+class Progress {
+ public:
+  void operator()(const std::string& phase, double share) {
+    const int percent = static_cast<int>(share * 100);
+    if (!terminal_ || (phase == phase_ && percent == percent_)) return;
+    phase_ = phase;
+    percent_ = percent;
+    write_stderr("\r\033[K" + phase + " " + std::to_string(percent) + " %");
+    shown_ = true;
+  }
+  void clear() {
+    if (shown_) write_stderr("\r\033[K");
+    shown_ = false;
+  }
+
+ private:
+  const bool terminal_ = isatty(STDERR_FILENO) != 0;
+  bool shown_ = false;
+  std::string phase_;
+  int percent_ = -1;
+};
+
+int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& operands) {
+  for (const std::string& operand : operands) {
+    if (arguments.model.empty()) {
+      arguments.model = operand;
+    } else if (arguments.output.empty()) {
+      arguments.output = operand;
+    } else {
+      throw Error(ErrorKind::usage, "quantize: expected a model and an output, found " + operand);
+    }
+  }
+  if (arguments.output.empty()) {
+    throw Error(ErrorKind::usage,
+                "quantize: expected a model and an output, such as elan-sr quantize --data FOLDER "
+                "light light_int8.safetensors");
+  }
+  const auto began = std::chrono::steady_clock::now();
+  picture::initialise(1);
+  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
+  const Model model =
+      Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
+  if (choice.scale != 0 && model.scale() != choice.scale) {
+    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
+                                      ", the model's, found " + std::to_string(choice.scale));
+  }
+  const SignalGuard signals;
+  const std::vector<Planar<float>> crops = load_crops(arguments, model.architecture());
+  QuantizeOptions options;
+  options.seed = static_cast<std::uint64_t>(arguments.seed);
+  options.threads = arguments.threads;
+  options.search = arguments.search;
+  options.stop = signals.token();
+  Progress progress;
+  options.progress = [&progress](const std::string& phase, double share) {
+    progress(phase, share);
+  };
+  QuantizedNetwork result = quantize(model.network(), crops, options);
+  progress.clear();
+
+  auto& metadata = result.network.metadata;
+  metadata["quantization"] =
+      "post-training: weights per output channel, activations per tensor, 8 bits";
+  metadata["quantization_of"] = model.fingerprint();
+  metadata["quantization_data"] =
+      std::to_string(crops.size()) + " crops of " + std::to_string(arguments.size) + "x" +
+      std::to_string(arguments.size) + (arguments.shrink ? ", pictures made smaller before" : "");
+  metadata["quantization_error"] = number_text("%.3f dB against fp32, ", result.report.psnr) +
+                                   number_text("mean %.4f levels, ", result.report.mean_error) +
+                                   number_text("largest %.2f", result.report.largest_error);
+  write_whole_file(arguments.output,
+                   serialise(tensors_of(result.network), metadata_of(result.network)));
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (!arguments.report.empty()) {
+    const Json report = report_of(arguments, model.network(), result, crops.size(), seconds);
+    write_whole_file(arguments.report, bytes_of(report.dump(2) + "\n"));
+  }
+  std::printf("%s: %s, %.0f s\n", printable(arguments.output, false).c_str(),
+              metadata["quantization_error"].c_str(), seconds);
+  return kDone;
+}
+
+}  // namespace
+
+Action setup_quantize(CommandLine& line) {
+  auto arguments = std::make_shared<QuantizeArguments>();
+  line.takes_operands = true;
+  line.app.footer("elan-sr quantize --data photos light light_int8.safetensors");
+  add_names(line.app, "--data", arguments->data,
+            "folders of pictures like those that will be enlarged")
+      ->required();
+  line.app.add_flag("--shrink", arguments->shrink,
+                    "the pictures are large ones: make them smaller by the model's scale first");
+  add_text(line.app, "-m,--model", arguments->model, "MODEL",
+           "a .safetensors file or the name of a shipped model; or the first argument");
+  add_text(line.app, "-o,--output", arguments->output, "FILE",
+           "the .safetensors file to write; or the last argument");
+  add_number(line.app, "-s,--scale", arguments->scale, {1, 64},
+             "which of a shipped model's scales (default: 4)");
+  add_text(line.app, "--report", arguments->report, "FILE",
+           "write scales, observers and errors as JSON");
+  add_number(line.app, "--crops", arguments->crops, {1, 1024},
+             "pieces of pictures to look at (default: 64)");
+  add_number(line.app, "--size", arguments->size, {16, 512}, "their side in pixels (default: 64)");
+  add_number(line.app, "--search", arguments->search, {0, 1024},
+             "activations for which every observer is tried on the whole network (default: 10)");
+  add_number(line.app, "--seed", arguments->seed, {0, 1 << 20},
+             "another selection of pieces (default: 1)");
+  add_number(line.app, "--threads", arguments->threads, {0, 4096},
+             "CPU threads (default: 0, every core)");
+  return [arguments, &line] { return quantize_model(*arguments, line.operands); };
+}
+
+}  // namespace elan::cli
