@@ -13,6 +13,11 @@ namespace {
 constexpr std::string_view kDevice = "tensorrt";
 
 tensorrt::BackendOptions backend_options(const EngineOptions& options) {
+  if (!options.precision_plan.empty()) {
+    throw Error(
+        ErrorKind::usage,
+        "--plan: expected a device that takes a precision for each operation, found tensorrt");
+  }
   tensorrt::BackendOptions result;
   if (options.precision) result.options.precision = *options.precision;
   if (options.device.size() <= kDevice.size()) return result;

@@ -143,6 +143,9 @@ class Implementation : public Backend {
     engine_ =
         opened_.flavour->load(file.plan, plugins_ ? find_plugins(opened_.library) : fs::path());
     stream_.emplace();
+    cudaDeviceProp properties{};
+    ELAN_CUDA(cudaGetDeviceProperties(&properties, device_));
+    own_memory_ = properties.totalGlobalMem / 4 * 3;
   }
   ~Implementation() override {
     int before = 0;
@@ -175,6 +178,12 @@ class Implementation : public Backend {
     const auto scale = static_cast<std::size_t>(model_.scale());
     const std::size_t samples = static_cast<std::size_t>(width) * height * batch * 3;
     return engine_->device_bytes() + samples * (1 + scale * scale) * 2 * sizeof(float);
+  }
+
+  [[nodiscard]] std::size_t own_memory() const override { return own_memory_; }
+  [[nodiscard]] std::size_t host_memory_needed(int width, int height, int batch) const override {
+    const auto scale = static_cast<std::size_t>(model_.scale());
+    return static_cast<std::size_t>(width) * height * batch * 3 * scale * scale * sizeof(float);
   }
 
   void run(std::span<const ConstImageView> in, std::span<const ImageView> out,
@@ -265,6 +274,7 @@ class Implementation : public Backend {
   int device_;
   Precision precision_;
   bool plugins_;
+  std::size_t own_memory_ = 0;
   std::mutex mutex_;
   std::unique_ptr<RunningEngine> engine_;
   std::optional<cuda::Stream> stream_;
