@@ -104,7 +104,7 @@ int list_models(bool json) {
   }
   for (const Json& m : list) {
     const std::string name = m["name"].get<std::string>();
-    std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ')
+    std::cout << name << std::string(name.size() < 20 ? 20 - name.size() : 1, ' ')
               << printable(m["file"].get<std::string>(), true) << "\n";
   }
   return kDone;
