@@ -1,4 +1,5 @@
 // elan-sr build: a TensorRT engine for a model, into a file or the cache.
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -92,12 +93,11 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
     if (error.kind() != ErrorKind::cancelled || signals.received() == 0) throw;
     return kSignal + signals.received();
   }
-  std::printf(
-      "%s%s  %.1f MB, %s\n", built.description.c_str(), built.path.c_str(),
-      static_cast<double>(built.bytes) / 1e6,
-      built.seconds > 0
-          ? ("built in " + std::to_string(static_cast<int>(built.seconds + 0.5)) + " s").c_str()
-          : "was there already");
+  std::printf("%s%s  %.1f MB, %s\n", built.description.c_str(), built.path.c_str(),
+              static_cast<double>(built.bytes) / 1e6,
+              built.seconds > 0
+                  ? ("built in " + std::to_string(std::lround(built.seconds)) + " s").c_str()
+                  : "was there already");
   return kDone;
 }
 

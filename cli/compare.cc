@@ -256,8 +256,8 @@ class Comparison {
 
   [[nodiscard]] bool within() const {
     const ErrorSummary s = all_.values.summary();
-    return !(a_.tolerance && !(s.max_abs <= *a_.tolerance)) &&
-           !(a_.mean_tolerance && !(s.mean_abs <= *a_.mean_tolerance));
+    return (!a_.tolerance || s.max_abs <= *a_.tolerance) &&
+           (!a_.mean_tolerance || s.mean_abs <= *a_.mean_tolerance);
   }
 
   int finish() {
