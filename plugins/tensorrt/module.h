@@ -51,7 +51,7 @@ struct Module {
 };
 
 // Throws Error (model): "ElanLFE body.0.lfe.0: field conv0_weight: expected ..., found ...".
-Module module_from_fields(Kind kind, std::span<const Field> fields);
+Module module_from_fields(Kind kind, std::span<const Field> given);
 
 // Magic, version, kind, hash of the rest, the rest. deserialise() throws Error (model) for anything
 // that serialise() of this version did not write.

@@ -38,8 +38,9 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
-  shape.hopper = m.kind == Kind::lfe && m.channels == 180 && operand_bytes(shape.body) == 2 &&
-                 device.major == 9 && device.minor == 0 && hopper_compiled();
+  // Both kinds or neither: what one leaves, the other reads.
+  shape.hopper = m.channels == 180 && operand_bytes(shape.body) == 2 && device.major == 9 &&
+                 device.minor == 0 && hopper_compiled();
   return shape;
 }
 
@@ -50,7 +51,10 @@ class DeviceModule {
   DeviceModule(const Module& m, int device)
       : device_(device), info_(open_device(device)), module_(m), shape_(shape_of(m, info_)) {
     prepare_kernels();
-    if (shape_.hopper) prepare_hopper();
+    if (shape_.hopper) {
+      prepare_lfe_hopper();
+      prepare_gmsa_hopper();
+    }
     ELAN_CUDA(cudaGetLastError());
     const ModuleLayout layout{m.channels, shape_.body, shape_.hopper};
     if (m.kind == Kind::lfe) {
@@ -100,8 +104,8 @@ class DeviceModule {
   void enqueue_lfe(const Plan& plan, const void* const* inputs, void* const* outputs,
                    cudaStream_t stream) const {
     LfeArgs a;
-    a.x = static_cast<const float*>(inputs[0]);
-    a.y = static_cast<float*>(outputs[0]);
+    a.x = inputs[0];
+    a.y = outputs[0];
     a.v = static_cast<char*>(outputs[1]);
     a.q = lfe_.has_q ? static_cast<char*>(outputs[2]) : nullptr;
     a.weights = bytes(lfe_.weights);
@@ -110,6 +114,7 @@ class DeviceModule {
     a.bias_project = floats(lfe_.bias_project);
     a.unscale0 = lfe_.unscale0;
     a.unscale1 = lfe_.unscale1;
+    a.scale1 = 1 / lfe_.unscale1;
     a.unscale_project = lfe_.unscale_project;
     a.groups = lfe_.groups;
     std::copy(lfe_.hidden_y.begin(), lfe_.hidden_y.end(), a.hidden_y);
@@ -129,17 +134,21 @@ class DeviceModule {
   void enqueue_gmsa(const Plan& plan, const void* const* inputs, void* const* outputs,
                     cudaStream_t stream) const {
     GmsaArgs a;
-    a.y = static_cast<const float*>(inputs[0]);
+    a.y = inputs[0];
     a.v = static_cast<const char*>(inputs[1]);
     a.q = static_cast<const char*>(inputs[2]);
-    a.x = static_cast<float*>(outputs[0]);
+    a.x = outputs[0];
     a.weights = bytes(out_.weights);
     a.bias = floats(out_.bias);
     a.unscale = out_.unscale;
     a.shifted = module_.shifted;
     a.grid = plan.grid;
     a.shape = plan.gmsa;
-    launch_gmsa(shape_.channels, shape_.body, a, stream);
+    if (shape_.hopper) {
+      launch_gmsa_hopper(shape_.body, a, stream);
+    } else {
+      launch_gmsa(shape_.channels, shape_.body, a, stream);
+    }
   }
 
   int device_;

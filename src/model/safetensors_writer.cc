@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 #include "elan/error.h"
@@ -54,8 +55,8 @@ std::vector<std::byte> serialise(const std::map<std::string, TensorValues>& tens
                                  const std::map<std::string, std::string>& metadata) {
   std::vector<std::pair<std::string_view, const TensorValues*>> order;
   for (const auto& [key, tensor] : tensors) order.emplace_back(key, &tensor);
-  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return width_of(*a.second) > width_of(*b.second);
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return std::tuple(width_of(*b.second), a.first) < std::tuple(width_of(*a.second), b.first);
   });
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "core/thread_pool.h"
@@ -259,8 +260,8 @@ class Quantizer {
     if (options_.search == 0) return;
     std::vector<std::size_t> worst(sites_.size());
     for (std::size_t s = 0; s < worst.size(); ++s) worst[s] = s;
-    std::stable_sort(worst.begin(), worst.end(), [this](std::size_t a, std::size_t b) {
-      return chosen_[a].error > chosen_[b].error;
+    std::sort(worst.begin(), worst.end(), [this](std::size_t a, std::size_t b) {
+      return std::tuple(chosen_[b].error, a) < std::tuple(chosen_[a].error, b);
     });
     worst.resize(std::min(worst.size(), static_cast<std::size_t>(options_.search)));
     double least = final_error();

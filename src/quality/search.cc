@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 namespace elan {
@@ -84,8 +85,9 @@ Choice most_accurate_choice(const std::vector<SearchPart>& parts, double cost) {
   // The last steps may have saved so much that earlier ones were not needed: the worst go first.
   std::vector<std::size_t> order(parts.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return parts[a].options[choice[a]].error > parts[b].options[choice[b]].error;
+  const auto error = [&](std::size_t p) { return parts[p].options[choice[p]].error; };
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::tuple(error(b), a) < std::tuple(error(a), b);
   });
   for (const std::size_t p : order) {
     const std::size_t before = std::exchange(choice[p], 0);
