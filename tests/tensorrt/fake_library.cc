@@ -1,5 +1,7 @@
 // Looks like TensorRT 10.16.1 to the loader.
 extern "C" {
+// The names are TensorRT's.
+// NOLINTBEGIN(readability-identifier-naming)
 __attribute__((visibility("default"))) int getInferLibVersion() {
   return 101601;
 }
@@ -9,4 +11,5 @@ __attribute__((visibility("default"))) void* createInferBuilder_INTERNAL(void*, 
 __attribute__((visibility("default"))) void* createInferRuntime_INTERNAL(void*, int) {
   return nullptr;
 }
+// NOLINTEND(readability-identifier-naming)
 }
