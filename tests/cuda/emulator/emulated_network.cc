@@ -8,13 +8,6 @@
 namespace elan::cuda {
 // The runtime's calls do nothing here, and cannot fail.
 void check(cudaError_t, const char*, const char*, int) {}
-
-void launch_lfe_hopper(Operand, const LfeArgs&, cudaStream_t) {
-  emulator::fail("wgmma is not emulated");
-}
-void launch_gmsa_hopper(Operand, const GmsaArgs&, cudaStream_t) {
-  emulator::fail("wgmma is not emulated");
-}
 }  // namespace elan::cuda
 
 namespace elan::emulator {

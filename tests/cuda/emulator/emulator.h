@@ -99,6 +99,21 @@ std::uint32_t transpose_matrix(std::uint32_t v);
 void multiply(Format a_format, Format b_format, int k, void* c, const std::uint32_t* a,
               const std::uint32_t* b);
 
+// mbarriers, and bulk copies that complete on them.
+void barrier_init(std::uint32_t address, int count);
+void barrier_arrive(std::uint32_t address);
+void barrier_expect(std::uint32_t address, int bytes);  // and arrive
+void barrier_wait(std::uint32_t address, int parity);
+void copy_bulk(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier);
+
+// wgmma: d (4 registers for each of `tiles`) = or += A (64 x 32 bytes of k) * B; A from 4
+// registers, or from memory if `a` is null. B, and A there, k-major.
+void multiply_fence();
+void multiply_async(Format format, int tiles, void* d, const std::uint32_t* a,
+                    std::uint64_t a_descriptor, std::uint64_t b_descriptor, bool accumulate);
+void multiply_commit();
+void multiply_wait(int left);
+
 // What a launch that overlaps must do before it touches what others wrote.
 void wait_for_previous();
 

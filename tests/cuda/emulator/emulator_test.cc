@@ -43,6 +43,7 @@ struct Case {
   const char* model;
   Operand body;
   bool half_stream;
+  bool hopper;
   double relative;  // error of a stage, of its largest value
 };
 
@@ -76,6 +77,7 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
   Options options;
   options.body = c.body;
   options.half_stream = c.half_stream;
+  options.hopper = c.hopper;
   const std::vector<float> picture = EmulatedNetwork(net, options).run(in, keep(found));
   ASSERT_EQ(found.size(), 2U + 4U * net.arch.pairs);  // head, LFEs and GMSAs, body
   for (const auto& [name, values] : found) {
@@ -102,16 +104,21 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
-                         testing::Values(Case{"elan_light_x4", Operand::fp16, true, 4e-3},
-                                         Case{"elan_light_x4", Operand::fp16, false, 1e-3},
-                                         Case{"elan_light_x4", Operand::bf16, false, 1e-2},
-                                         Case{"elan_light_x4", Operand::tf32, false, 1e-3},
-                                         Case{"elan_light_x4", Operand::fp32, false, 1e-5},
-                                         Case{"elan_x4", Operand::fp16, true, 4e-3},
-                                         Case{"elan_x4", Operand::fp16, false, 1e-3},
-                                         Case{"elan_x4", Operand::bf16, false, 1e-2},
-                                         Case{"elan_x4", Operand::tf32, false, 1e-3},
-                                         Case{"elan_x4", Operand::fp32, false, 1e-5}));
+                         testing::Values(Case{"elan_light_x4", Operand::fp16, true, false, 4e-3},
+                                         Case{"elan_light_x4", Operand::fp16, false, false, 1e-3},
+                                         Case{"elan_light_x4", Operand::bf16, false, false, 1e-2},
+                                         Case{"elan_light_x4", Operand::tf32, false, false, 1e-3},
+                                         Case{"elan_light_x4", Operand::fp32, false, false, 1e-5},
+                                         Case{"elan_x4", Operand::fp16, true, false, 4e-3},
+                                         Case{"elan_x4", Operand::fp16, false, false, 1e-3},
+                                         Case{"elan_x4", Operand::bf16, false, false, 1e-2},
+                                         Case{"elan_x4", Operand::tf32, false, false, 1e-3},
+                                         Case{"elan_x4", Operand::fp32, false, false, 1e-5}));
+
+INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
+                         testing::Values(Case{"elan_x4", Operand::fp16, true, true, 4e-3},
+                                         Case{"elan_x4", Operand::fp16, false, true, 1e-3},
+                                         Case{"elan_x4", Operand::bf16, false, true, 1e-2}));
 
 }  // namespace
 }  // namespace elan::emulator

@@ -1,10 +1,10 @@
 // The matrix instructions of a warp. Lane l has row g = l / 4 (of A, C) or column g (of B), and
 // there the t-th quarter, t = l % 4, of every eight (C), or of 4, 8 or 16 k as 32-, 16- or 8-bit
 // operands.
+#include "matrix.h"
+
 #include <array>
 #include <cstring>
-
-#include "emulator.h"
 
 namespace elan::emulator {
 namespace {
@@ -59,6 +59,10 @@ int bits_of(Format f) {
   return f == Format::tf32 ? 32 : f == Format::f16 || f == Format::bf16 ? 16 : 8;
 }
 
+bool is_integer(Format f) {
+  return f == Format::s8 || f == Format::u8;
+}
+
 // The numbers in a register.
 template <typename T>
 void decode(Format f, std::uint32_t r, T* to) {
@@ -83,13 +87,6 @@ void decode(Format f, std::uint32_t r, T* to) {
       }
   }
 }
-
-struct MultiplyCall {
-  Format a_format, b_format;
-  int k;
-  void* c;
-  const std::uint32_t *a, *b;
-};
 
 template <typename T>
 void run_multiply(void* const* lanes) {
@@ -121,6 +118,14 @@ void run_multiply(void* const* lanes) {
 
 }  // namespace
 
+int k_of(Format f) {
+  return 256 / bits_of(f);
+}
+
+void run_multiply_as(Format a_format, void* const* calls) {
+  is_integer(a_format) ? run_multiply<std::int32_t>(calls) : run_multiply<float>(calls);
+}
+
 void load_matrices(std::uint32_t* r, int count, std::uint32_t address, bool transposed) {
   const char* row = shared_pointer(address);
   if (lane() < 8 * count) read(row, 16);
@@ -150,9 +155,8 @@ void multiply(Format a_format, Format b_format, int k, void* c, const std::uint3
   static const char* const kNames[] = {"mma f16",  "mma bf16", "mma tf32",
                                        "mma e4m3", "mma s8",   "mma u8"};
   MultiplyCall call{a_format, b_format, k, c, a, b};
-  const bool integers = a_format == Format::s8 || a_format == Format::u8;
   meet(kNames[static_cast<int>(a_format)], ~0U, &call,
-       integers ? &run_multiply<std::int32_t> : &run_multiply<float>);
+       is_integer(a_format) ? &run_multiply<std::int32_t> : &run_multiply<float>);
 }
 
 }  // namespace elan::emulator

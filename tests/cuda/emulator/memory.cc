@@ -264,6 +264,7 @@ void begin_block(int threads) {
   for (int i = 0; i < kAgents; ++i) state.clocks[i][i] = 1;
   state.waited.assign(static_cast<std::size_t>(threads), false);
   copies.assign(static_cast<std::size_t>(threads), {});
+  begin_hopper_block(threads);
 }
 
 void read(const void* p, std::size_t bytes) {
@@ -318,8 +319,16 @@ void copy_async_wait(int left) {
   }
 }
 
-bool end_bulk_copy() {
-  return false;
+void begin_bulk_copy(void* to, const void* from, std::size_t bytes) {
+  touch(from, bytes, false);
+  SharedRegion* r = shared_region(to);
+  if (r == nullptr) fail("bulk copy to what is no shared memory");
+  touch_shared(*r, to, bytes, Access::begin_copy, state.warp);
+  std::memset(to, kUnknown, bytes);
+}
+
+void mark_copied(void* to, std::size_t bytes) {
+  touch_shared(*shared_region(to), to, bytes, Access::end_copy, kCopier);
 }
 
 void wait_for_previous() {

@@ -34,8 +34,12 @@ struct State {
 };
 extern State state;
 
-// Of copies that nobody has waited for yet.
+// Forgets what was under way.
 void begin_block(int threads);
+void begin_hopper_block(int threads);
+// Marks the cells of a bulk copy that begins, with its bytes unknown, or that has ended.
+void begin_bulk_copy(void* to, const void* from, std::size_t bytes);
+void mark_copied(void* to, std::size_t bytes);
 // Ends the oldest bulk copy under way; false if there is none.
 bool end_bulk_copy();
 void wake(int warp, std::uint32_t lanes);
