@@ -106,6 +106,9 @@ void barrier_expect(std::uint32_t address, int bytes);  // and arrive
 void barrier_wait(std::uint32_t address, int parity);
 void copy_bulk(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier);
 
+// fence.proxy.async: what this warp has stored to shared memory may be read by wgmma.
+void proxy_fence();
+
 // wgmma: d (4 registers for each of `tiles`) = or += A (64 x 32 bytes of k) * B; A from 4
 // registers, or from memory if `a` is null. B, and A there, k-major.
 void multiply_fence();

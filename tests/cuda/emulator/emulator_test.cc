@@ -39,11 +39,19 @@ std::vector<std::uint8_t> drawn(int width, int height) {
   return rgb;
 }
 
+// Limits of a device: how many multiprocessors share the tiles, and how much fits beside a tile.
+struct Device {
+  int multiprocessors, shared;
+};
+constexpr Device kLarge{3, 232448}, kSmall{1, 101376};
+
 struct Case {
   const char* model;
   Operand body;
-  bool half_stream;
-  bool hopper;
+  bool half_stream, hopper;
+  int elabs;  // one, which is shifted, or an unshifted and a shifted one
+  int width, height;
+  Device device;
   double relative;  // error of a stage, of its largest value
 };
 
@@ -61,25 +69,29 @@ class Emulated : public testing::TestWithParam<Case> {};
 
 TEST_P(Emulated, StagesAreThoseOfTheCpu) {
   const Case& c = GetParam();
-  const Network net = part_of(Model::load(test::model_path(c.model)).network(), 2, 2);
-  constexpr int kWidth = 17, kHeight = 13;
-  const auto rgb = drawn(kWidth, kHeight);
-  const ConstImageView in = view_of(rgb.data(), kWidth, kHeight);
+  Network net = part_of(Model::load(test::model_path(c.model)).network(), c.elabs, 2);
+  net.body.back().shifted = true;
+  const auto rgb = drawn(c.width, c.height);
+  const ConstImageView in = view_of(rgb.data(), c.width, c.height);
 
   const auto cpu = make_reference_backend(std::make_shared<Network>(net), Precision::fp32);
   Stages wanted, found;
   RunContext context;
   context.observer = keep(wanted);
   std::vector<float> expected(rgb.size() * net.arch.scale * net.arch.scale);
-  const ImageView out = view_of(expected.data(), kWidth * net.arch.scale, kHeight * net.arch.scale);
+  const ImageView out =
+      view_of(expected.data(), c.width * net.arch.scale, c.height * net.arch.scale);
   cpu->run({&in, 1}, {&out, 1}, context);
 
   Options options;
   options.body = c.body;
   options.half_stream = c.half_stream;
   options.hopper = c.hopper;
+  options.device.multiprocessors = c.device.multiprocessors;
+  options.device.shared_per_block = c.device.shared;
+  options.device.shared_per_multiprocessor = c.device.shared + 1024;
   const std::vector<float> picture = EmulatedNetwork(net, options).run(in, keep(found));
-  ASSERT_EQ(found.size(), 2U + 4U * net.arch.pairs);  // head, LFEs and GMSAs, body
+  ASSERT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);  // head, LFEs and GMSAs, body
   for (const auto& [name, values] : found) {
     ASSERT_EQ(values.size(), wanted[name].size()) << name;
     double largest = 0, error = 0;
@@ -100,25 +112,32 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32"};
   return out << c.model << ' ' << kNames[static_cast<int>(c.body)]
-             << (c.half_stream ? "" : " on an FP32 stream");
+             << (c.half_stream ? "" : " on an FP32 stream") << (c.hopper ? ", hopper" : "") << ", "
+             << c.elabs << " ELABs, " << c.width << 'x' << c.height << ", "
+             << c.device.multiprocessors << " multiprocessors";
 }
 
-INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
-                         testing::Values(Case{"elan_light_x4", Operand::fp16, true, false, 4e-3},
-                                         Case{"elan_light_x4", Operand::fp16, false, false, 1e-3},
-                                         Case{"elan_light_x4", Operand::bf16, false, false, 1e-2},
-                                         Case{"elan_light_x4", Operand::tf32, false, false, 1e-3},
-                                         Case{"elan_light_x4", Operand::fp32, false, false, 1e-5},
-                                         Case{"elan_x4", Operand::fp16, true, false, 4e-3},
-                                         Case{"elan_x4", Operand::fp16, false, false, 1e-3},
-                                         Case{"elan_x4", Operand::bf16, false, false, 1e-2},
-                                         Case{"elan_x4", Operand::tf32, false, false, 1e-3},
-                                         Case{"elan_x4", Operand::fp32, false, false, 1e-5}));
+constexpr const char *kLight = "elan_light_x4", *kFull = "elan_x4";
+constexpr auto kFp16 = Operand::fp16, kBf16 = Operand::bf16, kTf32 = Operand::tf32,
+               kFp32 = Operand::fp32;
 
+// Small devices have one block of threads walk over all tiles, and smaller tiles and rings.
+INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
+                         testing::Values(Case{kLight, kFp16, true, false, 2, 17, 13, kLarge, 4e-3},
+                                         Case{kLight, kFp16, true, false, 1, 13, 17, kSmall, 4e-3},
+                                         Case{kLight, kFp16, false, false, 1, 16, 9, kLarge, 1e-3},
+                                         Case{kLight, kBf16, false, false, 1, 9, 15, kSmall, 1e-2},
+                                         Case{kLight, kTf32, false, false, 1, 5, 7, kSmall, 1e-3},
+                                         Case{kLight, kFp32, false, false, 1, 11, 3, kSmall, 1e-5},
+                                         Case{kFull, kFp16, true, false, 2, 13, 11, kLarge, 4e-3},
+                                         Case{kFull, kFp16, false, false, 1, 9, 5, kSmall, 1e-3},
+                                         Case{kFull, kBf16, false, false, 1, 7, 16, kLarge, 1e-2},
+                                         Case{kFull, kTf32, false, false, 1, 15, 9, kLarge, 1e-3},
+                                         Case{kFull, kFp32, false, false, 1, 3, 8, kLarge, 1e-5}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
-                         testing::Values(Case{"elan_x4", Operand::fp16, true, true, 4e-3},
-                                         Case{"elan_x4", Operand::fp16, false, true, 1e-3},
-                                         Case{"elan_x4", Operand::bf16, false, true, 1e-2}));
+                         testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
+                                         Case{kFull, kFp16, false, true, 1, 9, 12, kSmall, 1e-3},
+                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2}));
 
 }  // namespace
 }  // namespace elan::emulator

@@ -104,7 +104,7 @@ void run_products(void* const* lanes) {
     for (int r = 0; r < 16; ++r) {
       for (int u = 0; u < k_units; ++u) {
         const char* row = operand_row(first.a_descriptor, state.warp % 4 * 16 + r, u);
-        read(row, 16);
+        read_asynchronously(row, 16);
         for (int t = 0; t < words; ++t) {
           std::memcpy(&a[r % 8 * 4 + t][u * 2 + r / 8], row + t * 4, 4);
         }
@@ -115,7 +115,7 @@ void run_products(void* const* lanes) {
     for (int column = 0; column < 8; ++column) {
       for (int u = 0; u < k_units; ++u) {
         const char* row = operand_row(first.b_descriptor, tile * 8 + column, u);
-        read(row, 16);
+        read_asynchronously(row, 16);
         for (int t = 0; t < words; ++t) std::memcpy(&b[column * 4 + t][u], row + t * 4, 4);
       }
     }

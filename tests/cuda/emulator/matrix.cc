@@ -88,6 +88,20 @@ void decode(Format f, std::uint32_t r, T* to) {
   }
 }
 
+// Compiled for wide vectors, too, and chosen by what the processor has.
+#define ELAN_PRODUCT(T)                                                     \
+  __attribute__((target_clones("arch=x86-64-v3", "default"))) void product( \
+      const T(&a)[16][32], const T(&b)[32][8], T(&c)[16][8], int k_end) {   \
+    for (int row = 0; row < 16; ++row) {                                    \
+      for (int k = 0; k < k_end; ++k) {                                     \
+        for (int n = 0; n < 8; ++n) c[row][n] += a[row][k] * b[k][n];       \
+      }                                                                     \
+    }                                                                       \
+  }
+ELAN_PRODUCT(float)
+ELAN_PRODUCT(std::int32_t)
+#undef ELAN_PRODUCT
+
 template <typename T>
 void run_multiply(void* const* lanes) {
   const auto& first = *static_cast<const MultiplyCall*>(lanes[0]);
@@ -105,11 +119,7 @@ void run_multiply(void* const* lanes) {
     }
   }
   T c[16][8] = {};
-  for (int row = 0; row < 16; ++row) {
-    for (int k = 0; k < first.k; ++k) {
-      for (int n = 0; n < 8; ++n) c[row][n] += a[row][k] * b[k][n];
-    }
-  }
+  product(a, b, c, first.k);
   for (int l = 0; l < 32; ++l) {
     T* d = static_cast<T*>(static_cast<const MultiplyCall*>(lanes[l])->c);
     for (int i = 0; i < 4; ++i) d[i] += c[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];

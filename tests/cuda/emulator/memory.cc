@@ -261,6 +261,7 @@ void begin_block(int threads) {
   if (blockIdx.x == 0 && blockIdx.y == 0 && blockIdx.z == 0) first_block = state.block;
   std::memset(dynamic, kUnknown, state.shared_bytes);
   state.clocks = {};
+  state.proxy_fences = {};
   for (int i = 0; i < kAgents; ++i) state.clocks[i][i] = 1;
   state.waited.assign(static_cast<std::size_t>(threads), false);
   copies.assign(static_cast<std::size_t>(threads), {});
@@ -274,6 +275,25 @@ void read(const void* p, std::size_t bytes) {
 void write(void* p, std::size_t bytes) {
   check_alignment(p, bytes);
   touch(p, bytes, true);
+}
+
+void read_asynchronously(const void* p, std::size_t bytes) {
+  read(p, bytes);
+  const SharedRegion* r = shared_region(p);
+  if (r == nullptr) fail("wgmma of what is no shared memory");
+  const auto at = static_cast<std::size_t>(static_cast<const char*>(p) - r->begin);
+  for (std::size_t i = at / kSharedCell; i <= (at + bytes - 1) / kSharedCell; ++i) {
+    const SharedCell& c = r->cells[i];
+    if (c.writer != kCopier && c.write_step >= state.proxy_fences[c.writer]) {
+      fail("shared memory: wgmma reads byte %zu, which warp %d stored without fence.proxy.async",
+           i * kSharedCell, c.writer);
+    }
+  }
+}
+
+void proxy_fence() {
+  std::uint32_t& step = state.clocks[state.warp][state.warp];
+  state.proxy_fences[state.warp] = ++step;
 }
 
 // The window of shared memory: variables first, then what the launch asked for.

@@ -211,7 +211,7 @@ void meet(const char* name, std::uint32_t mask, void* mine, void (*f)(void* cons
   if (w.arrived == 0) {
     w.name = name;
     w.mask = mask;
-  } else if (w.mask != mask || std::strcmp(w.name, name) != 0) {
+  } else if (w.mask != mask || (w.name != name && std::strcmp(w.name, name) != 0)) {
     fail("lanes of a warp diverge: this one is in %s, others are in %s", name, w.name);
   }
   w.arrived |= own;

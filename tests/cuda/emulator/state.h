@@ -30,6 +30,8 @@ struct State {
   // Of all fibers, and of the host, where the launch's arguments are.
   const char *stacks_begin = nullptr, *stacks_end = nullptr;
   const char *host_begin = nullptr, *host_end = nullptr;
+  // Steps of the warps before which stores are known to asynchronous readers.
+  std::array<std::uint32_t, kMaxWarps> proxy_fences{};
   [[nodiscard]] int thread() const { return warp * 32 + lane; }
 };
 extern State state;
@@ -37,6 +39,8 @@ extern State state;
 // Forgets what was under way.
 void begin_block(int threads);
 void begin_hopper_block(int threads);
+// Reads shared memory as wgmma does: past what ordinary stores left unfenced.
+void read_asynchronously(const void* p, std::size_t bytes);
 // Marks the cells of a bulk copy that begins, with its bytes unknown, or that has ended.
 void begin_bulk_copy(void* to, const void* from, std::size_t bytes);
 void mark_copied(void* to, std::size_t bytes);
