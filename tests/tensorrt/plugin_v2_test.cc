@@ -100,7 +100,7 @@ TEST_F(PluginV2, RefusesOtherShapes) {
   lfe->configurePlugin(&in, 1, nullptr, 3);
   ASSERT_EQ(errors().size(), 3U);
   EXPECT_NE(errors()[0].find("multiples of 16, found 2x206x304x64"), std::string::npos);
-  EXPECT_NE(errors()[1].find("expected 1 inputs, found 2"), std::string::npos);
+  EXPECT_NE(errors()[1].find("expected 1 inputs and 3 outputs, found 2 and 3"), std::string::npos);
   EXPECT_NE(errors()[2].find("found 4x512x500x64"), std::string::npos);
 }
 
