@@ -13,6 +13,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "core/printable.h"
 #include "model/network.h"
 #include "model/safetensors.h"
 #include "picture/picture.h"

@@ -14,6 +14,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "core/whole_file.h"
 #include "elan/version.h"
 #include "model/checkpoint.h"
 #include "model/safetensors_writer.h"
@@ -176,10 +177,6 @@ Json report_of(const QuantizeArguments& arguments, const Network& before,
           {"operands", std::move(operands)}};
 }
 
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text));
-}
-
 class Progress {
  public:
   void operator()(const std::string& phase, double share) {
@@ -251,12 +248,13 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
                                    number_text("mean %.4f levels, ", result.report.mean_error) +
                                    number_text("largest %.2f", result.report.largest_error);
   write_whole_file(arguments.output,
-                   serialise(tensors_of(result.network), metadata_of(result.network)));
+                   {serialise(tensors_of(result.network), metadata_of(result.network))});
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (!arguments.report.empty()) {
     const Json report = report_of(arguments, model.network(), result, crops.size(), seconds);
-    write_whole_file(arguments.report, bytes_of(report.dump(2) + "\n"));
+    const std::string text = report.dump(2) + "\n";
+    write_whole_file(arguments.report, {std::as_bytes(std::span(text))});
   }
   std::printf("%s: %s, %.0f s\n", printable(arguments.output, false).c_str(),
               metadata["quantization_error"].c_str(), seconds);

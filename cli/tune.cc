@@ -3,10 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +15,7 @@
 #include "command.h"
 #include "core/hardware.h"
 #include "core/thread_pool.h"
+#include "core/whole_file.h"
 #include "model/plan.h"
 #include "model/stages.h"
 #include "model/work.h"
@@ -337,8 +338,11 @@ class Tuner {
     plan.set_metadata("device", device_);
     const Json report = report_of(result, plan, error, ms);
     progress_.show("");
-    if (!a_.output.empty()) save(a_.output, plan.to_file());
-    if (!a_.report.empty()) save(a_.report, report.dump(2) + "\n");
+    const auto save = [](const std::string& path, const std::string& text) {
+      if (!path.empty()) write_whole_file(path, {std::as_bytes(std::span(text))});
+    };
+    save(a_.output, plan.to_file());
+    save(a_.report, report.dump(2) + "\n");
     if (a_.json) {
       std::puts(report.dump(2).c_str());
     } else if (a_.output.empty()) {
@@ -351,12 +355,6 @@ class Tuner {
     char text[32];
     std::snprintf(text, sizeof text, "%.4g", value);
     return text;
-  }
-
-  void save(const std::string& path, const std::string& text) const {
-    std::ofstream out(path, std::ios::binary | std::ios::trunc);
-    out << text << std::flush;
-    if (!out) throw Error(ErrorKind::input, printable(path, false) + ": cannot be written");
   }
 
   [[nodiscard]] std::string unit() const {
