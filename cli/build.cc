@@ -74,13 +74,7 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
                 "--output: expected a name that ends in .plan, found " + a.output);
   }
   const tensorrt::BuildOptions options = build_options(a);
-  const ModelChoice choice = choose_model(a.model, a.scale);
-  const Model model = Model::load(
-      choice.file.empty() ? choice.by_scale.at(choice.scale != 0 ? choice.scale : 4) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
+  const Model model = choose_model(a.model, a.scale).load();
   const SignalGuard signals;
   tensorrt::Built built;
   try {

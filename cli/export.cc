@@ -80,14 +80,7 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
                                       std::string("elan-sr export light light.onnx"));
   }
   [[maybe_unused]] const OnnxOptions onnx = onnx_options(options);  // checked in every build
-  const ModelChoice choice = choose_model(options.model, options.scale);
-  const Model model =
-      Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
-  write(model, onnx, options.output);
+  write(choose_model(options.model, options.scale).load(), onnx, options.output);
   return kDone;
 }
 

@@ -216,13 +216,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   }
   const auto began = std::chrono::steady_clock::now();
   picture::initialise(1);
-  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
-  const Model model =
-      Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
+  const Model model = choose_model(arguments.model, arguments.scale).load();
   const SignalGuard signals;
   const std::vector<Planar<float>> crops = load_crops(arguments, model.architecture());
   QuantizeOptions options;

@@ -99,7 +99,7 @@ class Progress {
 class Tuner {
  public:
   Tuner(const CLI::App& app, const TuneArguments& a)
-      : a_(a), options_(engine_options(app, a.engine)), path_(choose_file(a.engine)) {
+      : a_(a), options_(engine_options(app, a.engine)) {
     LoadedEngine first = load_engine(app, a.engine);
     model_.emplace(first.engine.model());
     about_ = describe_run(first);
@@ -427,7 +427,6 @@ class Tuner {
 
   const TuneArguments& a_;
   EngineOptions options_;
-  std::filesystem::path path_;
   std::optional<Model> model_;
   Json about_;
   std::string device_, description_;
