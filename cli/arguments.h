@@ -44,6 +44,22 @@ CLI::Option* add_names(CLI::App& app, const std::string& names, std::vector<std:
 // "512M", "2G", "1500000" to bytes; throws Error (usage).
 std::size_t parse_memory(std::string_view option, std::string_view text);
 
+// What a command that makes a file of a model is told.
+struct ModelToFile {
+  std::string model;   // name or path; empty: the default
+  std::string output;  // empty: not given
+  int scale = 0;       // 0: not given
+};
+
+// Adds -m, -o and -s, and lets the command take operands; `type` and `help` are of the output.
+void add_model_to_file(CommandLine& line, ModelToFile& value, const std::string& type,
+                       const std::string& help);
+
+// The operands, to what no option named: the model, then the output. Throws Error (usage) for one
+// too many: "export: expected a model and an output", then what was found.
+void take_operands(ModelToFile& value, const std::vector<std::string>& operands,
+                   const std::string& expected);
+
 // Model, device and how to use it.
 struct EngineArguments {
   std::string model;  // name or path; empty: the default

@@ -20,8 +20,9 @@ namespace elan::cli {
 namespace {
 
 struct BuildArguments {
-  std::string model, output, precision = "fp16", size, least, best, most;
-  int scale = 0, batch = 1, gpu = 0;
+  ModelToFile files;
+  std::string precision = "fp16", size, least, best, most;
+  int batch = 1, gpu = 0;
   bool plugins = false, loose = false, again = false;
 };
 
@@ -60,21 +61,13 @@ tensorrt::BuildOptions build_options(const BuildArguments& a) {
 }
 
 int build(BuildArguments a, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (a.model.empty()) {
-      a.model = operand;
-    } else if (a.output.empty()) {
-      a.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "build: expected a model and an engine file, found " + operand);
-    }
-  }
-  if (!a.output.empty() && !a.output.ends_with(".plan")) {
-    throw Error(ErrorKind::usage,
-                "--output: expected a name that ends in .plan, found " + a.output);
+  take_operands(a.files, operands, "build: expected a model and an engine file");
+  const std::string& output = a.files.output;
+  if (!output.empty() && !output.ends_with(".plan")) {
+    throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
   const tensorrt::BuildOptions options = build_options(a);
-  const Model model = choose_model(a.model, a.scale).load();
+  const Model model = choose_model(a.files.model, a.files.scale).load();
   const SignalGuard signals;
   tensorrt::Built built;
   try {
@@ -82,7 +75,7 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
     tensorrt::BuildContext context = display.context();
     context.stop = signals.token();
     context.again = a.again;
-    built = tensorrt::build_engine(model, options, a.output, a.gpu, context);
+    built = tensorrt::build_engine(model, options, output, a.gpu, context);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled || signals.received() == 0) throw;
     return kSignal + signals.received();
@@ -99,19 +92,15 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
 
 Action setup_build(CommandLine& line) {
   auto a = std::make_shared<BuildArguments>();
-  line.takes_operands = true;
   line.app.footer(
       "elan-sr build light                                   any size up to 1024x1024, for -d "
       "tensorrt\n"
       "elan-sr build full hd.plan --size 1280x720 --plugins  one size, with this project's "
       "kernels\n"
       "elan-sr upscale -d tensorrt:hd.plan -i in.png -o out.png");
-  add_text(line.app, "-m,--model", a->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", a->output, "FILE.plan",
-           "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
-  add_number(line.app, "-s,--scale", a->scale, {2, 4},
-             "which of a shipped model's scales; default 4");
+  add_model_to_file(
+      line, a->files, "FILE.plan",
+      "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
   add_text(line.app, "-p,--precision", a->precision, "NAME",
            "fp32, tf32, or fp16: half-precision branches on an FP32 residual stream; default fp16");
   add_text(line.app, "--size", a->size, "WxH", "build for one size in pixels");

@@ -31,9 +31,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 struct QuantizeArguments {
-  std::string model, output, report;
+  ModelToFile files;
+  std::string report;
   std::vector<std::string> data;
-  int scale = 0, crops = 64, size = 64, search = 10, seed = 1, threads = 0;
+  int crops = 64, size = 64, search = 10, seed = 1, threads = 0;
   bool shrink = false;
 };
 
@@ -200,23 +201,16 @@ class Progress {
 };
 
 int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (arguments.model.empty()) {
-      arguments.model = operand;
-    } else if (arguments.output.empty()) {
-      arguments.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "quantize: expected a model and an output, found " + operand);
-    }
-  }
-  if (arguments.output.empty()) {
+  constexpr const char* kExpected = "quantize: expected a model and an output";
+  take_operands(arguments.files, operands, kExpected);
+  if (arguments.files.output.empty()) {
     throw Error(ErrorKind::usage,
-                "quantize: expected a model and an output, such as elan-sr quantize --data FOLDER "
-                "light light_int8.safetensors");
+                std::string(kExpected) +
+                    ", such as elan-sr quantize --data FOLDER light light_int8.safetensors");
   }
   const auto began = std::chrono::steady_clock::now();
   picture::initialise(1);
-  const Model model = choose_model(arguments.model, arguments.scale).load();
+  const Model model = choose_model(arguments.files.model, arguments.files.scale).load();
   const SignalGuard signals;
   const std::vector<Planar<float>> crops = load_crops(arguments, model.architecture());
   QuantizeOptions options;
@@ -241,7 +235,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   metadata["quantization_error"] = number_text("%.3f dB against fp32, ", result.report.psnr) +
                                    number_text("mean %.4f levels, ", result.report.mean_error) +
                                    number_text("largest %.2f", result.report.largest_error);
-  write_whole_file(arguments.output,
+  write_whole_file(arguments.files.output,
                    {serialise(tensors_of(result.network), metadata_of(result.network))});
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
@@ -250,7 +244,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
     const std::string text = report.dump(2) + "\n";
     write_whole_file(arguments.report, {std::as_bytes(std::span(text))});
   }
-  std::printf("%s: %s, %.0f s\n", printable(arguments.output, false).c_str(),
+  std::printf("%s: %s, %.0f s\n", printable(arguments.files.output, false).c_str(),
               metadata["quantization_error"].c_str(), seconds);
   return kDone;
 }
@@ -259,19 +253,14 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
 
 Action setup_quantize(CommandLine& line) {
   auto arguments = std::make_shared<QuantizeArguments>();
-  line.takes_operands = true;
   line.app.footer("elan-sr quantize --data photos light light_int8.safetensors");
   add_names(line.app, "--data", arguments->data,
             "folders of pictures like those that will be enlarged")
       ->required();
   line.app.add_flag("--shrink", arguments->shrink,
                     "the pictures are large ones: make them smaller by the model's scale first");
-  add_text(line.app, "-m,--model", arguments->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", arguments->output, "FILE",
-           "the .safetensors file to write; or the last argument");
-  add_number(line.app, "-s,--scale", arguments->scale, {1, 64},
-             "which of a shipped model's scales (default: 4)");
+  add_model_to_file(line, arguments->files, "FILE",
+                    "the .safetensors file to write; or the last argument");
   add_text(line.app, "--report", arguments->report, "FILE",
            "write scales, observers and errors as JSON");
   add_number(line.app, "--crops", arguments->crops, {1, 1024},
