@@ -212,6 +212,20 @@ std::size_t parse_memory(std::string_view option, std::string_view text) {
   return static_cast<std::size_t>(value) << shift;
 }
 
+PictureSize parse_picture_size(const std::string& option, std::string_view text, int longest) {
+  const auto side = [&](std::string_view digits) {
+    const auto value = whole_number(digits);
+    return value && *value >= 1 && *value <= longest ? static_cast<int>(*value) : 0;
+  };
+  const auto cross = text.find('x');
+  if (cross != std::string_view::npos) {
+    const PictureSize size{side(text.substr(0, cross)), side(text.substr(cross + 1))};
+    if (size.width != 0 && size.height != 0) return size;
+  }
+  usage(option + ": expected WIDTHxHEIGHT in pixels, for example 320x180, found " +
+        std::string(text));
+}
+
 void add_model_to_file(CommandLine& line, ModelToFile& value, const std::string& type,
                        const std::string& help) {
   line.takes_operands = true;

@@ -4,12 +4,14 @@
 
 #include <CLI/App.hpp>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "command.h"
+#include "core/picture_size.h"
 #include "elan/engine.h"
 
 namespace elan::cli {
@@ -43,6 +45,10 @@ CLI::Option* add_names(CLI::App& app, const std::string& names, std::vector<std:
 
 // "512M", "2G", "1500000" to bytes; throws Error (usage).
 std::size_t parse_memory(std::string_view option, std::string_view text);
+
+// "320x180", sides from 1 to `longest`; throws Error (usage) that names the option.
+PictureSize parse_picture_size(const std::string& option, std::string_view text,
+                               int longest = std::numeric_limits<int>::max());
 
 // What a command that makes a file of a model is told.
 struct ModelToFile {

@@ -1,7 +1,6 @@
 // elan-sr build: a TensorRT engine for a model, into a file or the cache.
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,19 +25,6 @@ struct BuildArguments {
   bool plugins = false, loose = false, again = false;
 };
 
-PictureSize parse_size(const char* option, const std::string& text) {
-  PictureSize size;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
-      size.width < 1 || size.height < 1) {
-    throw Error(ErrorKind::usage, std::string(option) +
-                                      ": expected WIDTHxHEIGHT in pixels, for example 320x180, "
-                                      "found " +
-                                      text);
-  }
-  return size;
-}
-
 tensorrt::BuildOptions build_options(const BuildArguments& a) {
   tensorrt::BuildOptions options;
   options.precision = parse_precision(a.precision);
@@ -50,12 +36,12 @@ tensorrt::BuildOptions build_options(const BuildArguments& a) {
     throw Error(ErrorKind::usage, "--size and --min, --opt, --max contradict each other");
   }
   if (!a.size.empty()) {
-    const PictureSize size = parse_size("--size", a.size);
+    const PictureSize size = parse_picture_size("--size", a.size);
     options.profile = {size, size, size, a.batch};
   }
-  if (!a.least.empty()) options.profile.least = parse_size("--min", a.least);
-  if (!a.best.empty()) options.profile.best = parse_size("--opt", a.best);
-  if (!a.most.empty()) options.profile.most = parse_size("--max", a.most);
+  if (!a.least.empty()) options.profile.least = parse_picture_size("--min", a.least);
+  if (!a.best.empty()) options.profile.best = parse_picture_size("--opt", a.best);
+  if (!a.most.empty()) options.profile.most = parse_picture_size("--max", a.most);
   tensorrt::check(options);
   return options;
 }

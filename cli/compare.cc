@@ -207,7 +207,7 @@ class Comparison {
     if (stored_) {
       for (const TestPicture& picture : stored_->pictures()) compare(picture);
     } else if (a_.random) {
-      const PictureSize size = parse_picture_size("--size", a_.size);
+      const PictureSize size = parse_picture_size("--size", a_.size, kLongestSide);
       compare(normal_picture(size.width, size.height, static_cast<std::uint32_t>(a_.seed)));
     } else {
       for (const auto& path : find_test_pictures(a_.inputs, scale())) {

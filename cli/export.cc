@@ -1,11 +1,8 @@
 // elan-sr export: a model as an ONNX graph, for other runtimes.
 #include "onnx/export.h"
 
-#include <charconv>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "arguments.h"
 #include "command.h"
@@ -22,27 +19,9 @@ struct ExportOptions {
   bool plugins = false;
 };
 
-std::optional<int> side(std::string_view text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
-  return value;
-}
-
-PictureSize parse_size(const std::string& text) {
-  const auto cross = text.find('x');
-  if (cross != std::string::npos) {
-    const auto width = side(std::string_view(text).substr(0, cross));
-    const auto height = side(std::string_view(text).substr(cross + 1));
-    if (width && height) return {*width, *height};
-  }
-  throw Error(ErrorKind::usage,
-              "--size: expected WIDTHxHEIGHT in pixels, for example 320x180, found " + text);
-}
-
 OnnxOptions onnx_options(const ExportOptions& options) {
   OnnxOptions result;
-  if (!options.size.empty()) result.size = parse_size(options.size);
+  if (!options.size.empty()) result.size = parse_picture_size("--size", options.size);
   if (options.padding != "inside" && options.padding != "outside") {
     throw Error(ErrorKind::usage,
                 "--padding: expected inside or outside, found " + options.padding);

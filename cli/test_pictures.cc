@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <numbers>
 #include <random>
@@ -97,16 +96,6 @@ TestPicture normal_picture(int width, int height, std::uint32_t seed) {
     }
   }
   return result;
-}
-
-PictureSize parse_picture_size(const std::string& option, const std::string& text) {
-  PictureSize size;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
-      size.width < 1 || size.height < 1 || size.width > 65536 || size.height > 65536) {
-    throw Error(ErrorKind::usage, option + ": expected WIDTHxHEIGHT in pixels, found " + text);
-  }
-  return size;
 }
 
 std::vector<float> enlarge(Engine& engine, const TestPicture& picture) {

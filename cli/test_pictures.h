@@ -11,6 +11,8 @@
 
 namespace elan::cli {
 
+inline constexpr int kLongestSide = 65536;  // of a picture that is made up
+
 struct TestPicture {
   std::string name;
   std::filesystem::path path;  // empty: made up
@@ -31,12 +33,6 @@ TestPicture load_test_picture(const std::filesystem::path& path, int crop = 0);
 
 // Independent samples of the standard normal distribution; equal on all machines for one seed.
 TestPicture normal_picture(int width, int height, std::uint32_t seed);
-
-// "320x180"; throws Error (usage) that names the option.
-struct PictureSize {
-  int width = 0, height = 0;
-};
-PictureSize parse_picture_size(const std::string& option, const std::string& text);
 
 // The engine's result, not rounded: [height][width][3].
 std::vector<float> enlarge(Engine& engine, const TestPicture& picture);

@@ -251,7 +251,7 @@ class Tuner {
     const std::string key = plan.to_json();
     if (const auto known = state_->milliseconds(key)) return *known;
     Engine engine = engine_of(plan);
-    const PictureSize size = parse_picture_size("--size", a_.size);
+    const PictureSize size = parse_picture_size("--size", a_.size, kLongestSide);
     TestPicture picture = normal_picture(size.width, size.height, 1);
     for (float& value : picture.rgb) value = std::clamp(128 + 40 * value, 0.0F, 255.0F);
     const std::vector<double> samples = time_runs(
@@ -473,7 +473,7 @@ Action setup_tune(CommandLine& line) {
     if (!a->engine.precision.empty() || !a->engine.plan.empty()) {
       refuse("tune finds the precisions: expected --precisions, found --precision or --plan");
     }
-    parse_picture_size("--size", a->size);
+    parse_picture_size("--size", a->size, kLongestSide);
     picture::initialise(1);
     return Tuner(line.app, *a).tune();
   };

@@ -49,7 +49,7 @@ class Engines {
   Engine& chosen() { return choice_.file.empty() ? of_scale(choice_.scale) : of_file(); }
 
   // The engine that makes a picture of `in` at least as large as wanted.
-  Engine& at_least(Size in, int width, int height) {
+  Engine& at_least(PictureSize in, int width, int height) {
     if (!choice_.file.empty()) return of_file();
     std::vector<int> scales;
     for (const auto& [scale, path] : choice_.by_scale) scales.push_back(scale);
