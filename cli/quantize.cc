@@ -1,8 +1,6 @@
 // elan-sr quantize: an 8-bit model from one in floating point and a folder of pictures.
 #include "quality/quantize.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -178,28 +176,6 @@ Json report_of(const QuantizeArguments& arguments, const Network& before,
           {"operands", std::move(operands)}};
 }
 
-class Progress {
- public:
-  void operator()(const std::string& phase, double share) {
-    const int percent = static_cast<int>(share * 100);
-    if (!terminal_ || (phase == phase_ && percent == percent_)) return;
-    phase_ = phase;
-    percent_ = percent;
-    write_stderr("\r\033[K" + phase + " " + std::to_string(percent) + " %");
-    shown_ = true;
-  }
-  void clear() {
-    if (shown_) write_stderr("\r\033[K");
-    shown_ = false;
-  }
-
- private:
-  const bool terminal_ = isatty(STDERR_FILENO) != 0;
-  bool shown_ = false;
-  std::string phase_;
-  int percent_ = -1;
-};
-
 int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& operands) {
   constexpr const char* kExpected = "quantize: expected a model and an output";
   take_operands(arguments.files, operands, kExpected);
@@ -218,9 +194,9 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   options.threads = arguments.threads;
   options.search = arguments.search;
   options.stop = signals.token();
-  Progress progress;
+  StatusLine progress;
   options.progress = [&progress](const std::string& phase, double share) {
-    progress(phase, share);
+    progress.show(phase + " " + std::to_string(static_cast<int>(share * 100)) + " %");
   };
   QuantizedNetwork result = quantize(model.network(), crops, options);
   progress.clear();

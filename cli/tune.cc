@@ -87,15 +87,6 @@ std::vector<Precision> parse_precisions(const std::string& text) {
   return list;
 }
 
-// A line on a terminal that is written over and over.
-class Progress {
- public:
-  void show(const std::string& text) {
-    if (stderr_is_terminal()) write_stderr("\r\x1b[K" + text);
-  }
-  ~Progress() { show(""); }
-};
-
 class Tuner {
  public:
   Tuner(const CLI::App& app, const TuneArguments& a)
@@ -337,7 +328,7 @@ class Tuner {
     plan.set_metadata("model", model_->fingerprint());
     plan.set_metadata("device", device_);
     const Json report = report_of(result, plan, error, ms);
-    progress_.show("");
+    progress_.clear();
     const auto save = [](const std::string& path, const std::string& text) {
       if (!path.empty()) write_whole_file(path, {std::as_bytes(std::span(text))});
     };
@@ -436,7 +427,7 @@ class Tuner {
   std::optional<TuneState> state_;
   std::vector<SearchPart> parts_;
   double exact_ms_ = 0;
-  Progress progress_;
+  StatusLine progress_;
 };
 
 }  // namespace
