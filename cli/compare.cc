@@ -225,9 +225,9 @@ class Comparison {
   }
 
   void compare(const TestPicture& picture) {
-    const std::vector<float> values = enlarge(run_.engine, picture);
-    const std::vector<float> expected =
-        stored_ ? stored_->output(picture, values.size()) : enlarge(reference_->engine, picture);
+    const std::vector<float> values = enlarge(run_.engine, picture.view());
+    const std::vector<float> expected = stored_ ? stored_->output(picture, values.size())
+                                                : enlarge(reference_->engine, picture.view());
     const int width = picture.width * scale(), height = picture.height * scale();
     const PictureErrors errors =
         compare_pictures(view_of(values.data(), width, height),

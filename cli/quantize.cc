@@ -21,6 +21,7 @@
 #include "picture/picture.h"
 #include "signals.h"
 #include "terminal.h"
+#include "test_pictures.h"
 
 namespace elan::cli {
 namespace {
@@ -38,21 +39,12 @@ struct QuantizeArguments {
 
 constexpr int kLeastSide = 16;  // of a crop; the largest window
 
-// Files in the folders, by name.
+// Pictures in the folders, by name.
 std::vector<fs::path> files_in(const std::vector<std::string>& folders) {
   std::vector<fs::path> files;
   for (const std::string& folder : folders) {
-    std::error_code error;
-    fs::directory_iterator it(folder, error);
-    if (error) {
-      throw Error(ErrorKind::input, "--data: expected a readable folder of pictures, found " +
-                                        printable(folder, false) + ": " + error.message());
-    }
-    for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
-      if (picture::format_of_extension(it->path().extension().string()) && it->is_regular_file()) {
-        files.push_back(it->path());
-      }
-    }
+    const std::vector<fs::path> found = pictures_in(folder);
+    files.insert(files.end(), found.begin(), found.end());
   }
   std::sort(files.begin(), files.end());
   if (files.empty()) {
@@ -69,17 +61,15 @@ Planar<float> crop_of(const ConstImageView& rgb, int x, int y, int side_x, int s
                       const Architecture& arch) {
   const int width = side_x / factor, height = side_y / factor;
   Planar<float> small(3, height, width);
+  std::vector<float> line(static_cast<std::size_t>(width) * factor * 3);
   for (int row = 0; row < height * factor; ++row) {
-    const std::byte* const line = rgb.data + static_cast<std::size_t>(y + row) * rgb.row_bytes +
-                                  static_cast<std::size_t>(x) * 3 * size_of(rgb.type);
+    read_samples(rgb.data + static_cast<std::size_t>(y + row) * rgb.row_bytes +
+                     static_cast<std::size_t>(x) * 3 * size_of(rgb.type),
+                 rgb.type, line.size(), line.data());
     for (int column = 0; column < width * factor; ++column) {
       for (int c = 0; c < 3; ++c) {
-        const std::size_t at = 3 * static_cast<std::size_t>(column) + c;
-        const float value =
-            rgb.type == SampleType::u8
-                ? static_cast<float>(std::to_integer<int>(line[at]))
-                : static_cast<float>(reinterpret_cast<const std::uint16_t*>(line)[at]) / 257;
-        small.row(c, row / factor)[column / factor] += value / static_cast<float>(factor * factor);
+        small.row(c, row / factor)[column / factor] +=
+            line[3 * static_cast<std::size_t>(column) + c] / static_cast<float>(factor * factor);
       }
     }
   }

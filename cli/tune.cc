@@ -104,7 +104,8 @@ class Tuner {
     state_.emplace(a.state, about_text());
     const PrecisionPlan exact(precisions_.front());
     Engine engine = engine_of(exact);
-    for (const TestPicture& picture : pictures_) expected_.push_back(enlarge(engine, picture));
+    for (const TestPicture& picture : pictures_)
+      expected_.push_back(enlarge(engine, picture.view()));
   }
 
   int tune() {
@@ -215,7 +216,7 @@ class Tuner {
     PictureErrors all;
     PlanError error;
     for (std::size_t i = 0; i < pictures_.size(); ++i) {
-      const std::vector<float> values = enlarge(engine, pictures_[i]);
+      const std::vector<float> values = enlarge(engine, pictures_[i].view());
       const int width = pictures_[i].width * model_->scale();
       const int height = pictures_[i].height * model_->scale();
       const PictureErrors one =
@@ -245,8 +246,9 @@ class Tuner {
     const PictureSize size = parse_picture_size("--size", a_.size, kLongestSide);
     TestPicture picture = normal_picture(size.width, size.height, 1);
     for (float& value : picture.rgb) value = std::clamp(128 + 40 * value, 0.0F, 255.0F);
-    const std::vector<double> samples = time_runs(
-        {.warm_up_ms = 50, .iterations = 5, .duration_ms = 200}, [&] { enlarge(engine, picture); });
+    const std::vector<double> samples =
+        time_runs({.warm_up_ms = 50, .iterations = 5, .duration_ms = 200},
+                  [&] { enlarge(engine, picture.view()); });
     state_->set_milliseconds(key, percentile(samples, 50));
     return percentile(samples, 50);
   }
