@@ -191,8 +191,15 @@ void touch_global(const void* p, std::size_t bytes, bool writes) {
     if (writes) r.launch = state.launch;
     return;
   }
-  fail("%s of %zu bytes outside of all memory that the launch may use%s", writes ? "write" : "read",
-       bytes, c == nullptr ? ": null" : "");
+  // The nearest that begins before, which is what was meant more often than not.
+  const GlobalRegion* nearest = nullptr;
+  for (const GlobalRegion& r : globals) {
+    if (r.begin <= c && (nearest == nullptr || r.begin > nearest->begin)) nearest = &r;
+  }
+  const char* what = writes ? "write" : "read";
+  if (nearest == nullptr) fail("%s of %zu bytes outside of all memory: at %p", what, bytes, p);
+  fail("%s of %zu bytes outside of all memory: at byte %zu of %s, which has %zu", what, bytes,
+       static_cast<std::size_t>(c - nearest->begin), nearest->name.c_str(), nearest->bytes);
 }
 
 // Of whatever the running thread of a kernel reads or writes.

@@ -10,6 +10,12 @@
 #include "probe_kernels.h"
 
 namespace elan::emulator {
+
+void PrintTo(Format f, std::ostream* out) {
+  static const char* const kNames[] = {"f16", "bf16", "tf32", "e4m3", "s8", "u8"};
+  *out << kNames[static_cast<int>(f)];
+}
+
 namespace {
 
 void expect_contains(const std::string& text, const std::string& part) {
@@ -53,6 +59,10 @@ struct Expected {
   Fault fault;
   const char* text;
 };
+std::ostream& operator<<(std::ostream& out, const Expected& e) {
+  return out << static_cast<int>(e.fault) << ", " << e.text;
+}
+
 class Faults : public testing::TestWithParam<Expected> {};
 
 TEST_P(Faults, AreNamed) {
@@ -65,7 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
     Kernel, Faults,
     testing::Values(Expected{Fault::no_copy_wait, "asynchronous copy"},
                     Expected{Fault::no_copy_commit, "asynchronous copy"},
-                    Expected{Fault::past_global, "read of 4 bytes outside"},
+                    Expected{Fault::past_global,
+                             "read of 4 bytes outside of all memory: at byte 256 of the input"},
                     Expected{Fault::past_shared, "the launch asked for 256"},
                     Expected{Fault::unwritten_global, "the output: byte"},
                     Expected{Fault::unwritten_shared, "is read but was never written"},
