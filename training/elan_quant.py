@@ -34,6 +34,16 @@ def load(path):
     return tensors, metadata
 
 
+def floats_of(int8_file):
+    """The same file with what its integers stand for in their place."""
+    tensors, metadata = int8_file
+    values = {
+        key: t.float() * tensors[key + "_scale"].view(-1, 1, 1, 1) if t.dtype == torch.int8 else t
+        for key, t in tensors.items()
+    }
+    return values, metadata
+
+
 class Round(torch.autograd.Function):
     """To the nearest integer, halves to even; the gradient goes through."""
 

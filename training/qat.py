@@ -91,13 +91,14 @@ def luma_psnr(a, b, border):
 
 
 @torch.no_grad()
-def validate(net, pairs):
-    """Mean PSNR on the Y channel, in dB."""
-    total = 0
-    for low, high in pairs:
+def validate(net, pictures):
+    """Mean PSNR on the Y channel against the pictures and against what the teacher makes of them, in dB."""
+    totals = [0, 0]
+    for low, *references in pictures:
         y = elan_quant.enlarge(net, low).round().clamp(0, 255)
-        total += luma_psnr(y, high.to(y.device), net.scale)
-    return total / len(pairs)
+        for k, reference in enumerate(references):
+            totals[k] += luma_psnr(y, reference, net.scale) / len(pictures)
+    return {"psnr": round(totals[0], 4), "psnr_to_teacher": round(totals[1], 3)}
 
 
 class Run:
@@ -112,8 +113,7 @@ class Run:
         self.teacher = elan_quant.ElanQuant(floating).to(device).requires_grad_(False)
         self.patches = Patches(arguments.pack, self.net.scale, device, arguments.seed)
         low, high = pack.read(arguments.pack, self.net.scale, "validation")
-        self.pairs = [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in zip(low, high)]
-        self.pairs = self.pairs[: arguments.validation]
+        self.pictures = [self.references(a, b) for a, b in list(zip(low, high))[: arguments.validation]]
         steps = self.net.steps()
         others = [p for p in self.net.parameters() if not any(p is s for s in steps)]
         groups = [{"params": others, "top": arguments.rate}]
@@ -127,6 +127,12 @@ class Run:
             for net in (self.net, self.teacher):
                 for elab in net.body:
                     elab.compile()
+
+    @torch.no_grad()
+    def references(self, low, high):
+        """A picture for validation, what it should become and what the teacher makes of it, unrounded."""
+        low, high = (torch.from_numpy(a).to(self.arguments.device) for a in (low, high))
+        return low, high, elan_quant.enlarge(self.teacher, low)
 
     def fixed(self):
         """What must not change within a run."""
@@ -161,7 +167,8 @@ class Run:
             taught = self.teacher(low) if a.distil > 0 else None
         y = self.net(low)
         loss = F.l1_loss(y, high)
-        total = loss + a.distil * F.l1_loss(y, taught) if a.distil > 0 else loss
+        distance = F.l1_loss(y, taught) if a.distil > 0 else torch.zeros_like(loss)
+        total = loss + a.distil * distance
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 20.0)
@@ -173,7 +180,7 @@ class Run:
         keep = min(a.average, self.step / (self.step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - keep)
-        return total.detach()
+        return torch.stack([loss.detach(), distance.detach()])
 
     def note(self, **values):
         line = {"step": self.step, "seconds": round(self.seconds, 1), **values}
@@ -184,21 +191,21 @@ class Run:
         a = self.arguments
         began, before = time.monotonic(), self.seconds
         if self.step == 0:
-            self.note(psnr=round(validate(self.average, self.pairs), 4))
+            self.note(**validate(self.average, self.pictures))
         losses, first = [], (time.monotonic(), self.step)
         while self.step < a.steps:
             losses.append(self.take_step())
             asked = self.step % min(a.every, 20) == 0 or self.step == a.steps
             if asked:  # reading a loss waits for the device, so not at every step
-                finite = math.isfinite(float(losses[-1]))
+                last = float(losses[-1].sum())
                 self.seconds = before + time.monotonic() - began
-                if not finite:
-                    raise SystemExit(f"step {self.step}: expected a finite loss, found {float(losses[-1])}")
+                if not math.isfinite(last):
+                    raise SystemExit(f"step {self.step}: expected a finite loss, found {last}")
             if self.step % a.every == 0 or self.step == a.steps:
                 rate = (self.step - first[1]) / (time.monotonic() - first[0])
-                loss = float(torch.stack(losses).mean())
-                psnr = validate(self.average, self.pairs)
-                self.note(loss=round(loss, 4), psnr=round(psnr, 4), steps_per_second=round(rate, 3))
+                loss, distance = (round(float(mean), 4) for mean in torch.stack(losses).mean(0))
+                quality = validate(self.average, self.pictures)
+                self.note(loss=loss, distance=distance, **quality, steps_per_second=round(rate, 3))
                 losses, first = [], (time.monotonic(), self.step)
             if asked and self.seconds - before > a.minutes * 60:
                 break

@@ -377,7 +377,8 @@ void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
 // The same in 8 bits: integers e in 0..255, the largest of each row 255.
 template <typename T>
 void attend_int8(const std::vector<T>& q, int channels, std::size_t tokens, float scale, T* e) {
-  constexpr float kTop = 255;
+  constexpr double kTop = 255;
+  constexpr float kLeast = -9;  // 255 * 2^-9 < 1/2
   const auto octaves =
       static_cast<float>(double(scale) * double(scale) * std::numbers::log2e_v<double>);
   multiply_queries(q, channels, tokens, e);
@@ -385,8 +386,9 @@ void attend_int8(const std::vector<T>& q, int channels, std::size_t tokens, floa
     T* const row = e + i * tokens;
     const T largest = *std::max_element(row, row + tokens);
     for (std::size_t j = 0; j < tokens; ++j) {
-      const auto below = static_cast<float>(row[j] - largest);
-      row[j] = T(std::nearbyint(kTop * std::exp2(octaves * below)));
+      const float power = octaves * static_cast<float>(row[j] - largest);
+      // In double, so that only the rule says which integer it is.
+      row[j] = power < kLeast ? T(0) : T(std::nearbyint(kTop * std::exp2(double(power))));
     }
   }
 }
