@@ -43,6 +43,7 @@ Json to_json(const ModelDescription& d) {
           {"fingerprint", d.fingerprint},
           {"matrices", d.matrices},
           {"int8_matrices", d.int8_matrices},
+          {"int8_attentions", d.int8_attentions},
           {"file_size", d.file_size},
           {"tensors", d.tensors},
           {"dtypes", d.dtypes},
@@ -83,7 +84,11 @@ void print_text(const ModelDescription& d) {
   if (!d.one_hot_shifts) line("shifts", "not one-hot: runs on the reference only, slowly");
   if (d.int8_matrices > 0) {
     line("8 bits", std::to_string(d.int8_matrices) + " of " + std::to_string(d.matrices) +
-                       " matrices of the body");
+                       " matrices of the body" +
+                       (d.int8_attentions > 0
+                            ? ", attention in " + std::to_string(d.int8_attentions) + " of " +
+                                  std::to_string(arch.elabs * arch.pairs) + " pairs"
+                            : ""));
   }
   line("fingerprint", d.fingerprint);
   for (const auto& [key, value] : d.metadata) line("metadata", key + " = " + value);

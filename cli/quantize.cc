@@ -34,7 +34,7 @@ struct QuantizeArguments {
   std::string report;
   std::vector<std::string> data;
   int crops = 64, size = 64, search = 10, seed = 1, threads = 0;
-  bool shrink = false;
+  bool shrink = false, attention = false;
 };
 
 constexpr int kLeastSide = 16;  // of a crop; the largest window
@@ -183,6 +183,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.threads = arguments.threads;
   options.search = arguments.search;
+  options.attention = arguments.attention;
   options.stop = signals.token();
   StatusLine progress;
   options.progress = [&progress](const std::string& phase, double share) {
@@ -193,7 +194,8 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
 
   auto& metadata = result.network.metadata;
   metadata["quantization"] =
-      "post-training: weights per output channel, activations per tensor, 8 bits";
+      std::string("post-training: weights per output channel, activations per tensor, 8 bits") +
+      (arguments.attention ? "; attention per group, 8 bits" : "");
   metadata["quantization_of"] = model.fingerprint();
   metadata["quantization_data"] =
       std::to_string(crops.size()) + " crops of " + std::to_string(arguments.size) + "x" +
@@ -234,6 +236,8 @@ Action setup_quantize(CommandLine& line) {
   add_number(line.app, "--size", arguments->size, {16, 512}, "their side in pixels (default: 64)");
   add_number(line.app, "--search", arguments->search, {0, 1024},
              "activations for which every observer is tried on the whole network (default: 10)");
+  line.app.add_flag("--attention", arguments->attention,
+                    "q, v and the softmax in 8 bits too, not only the matrices");
   add_number(line.app, "--seed", arguments->seed, {0, 1 << 20},
              "another selection of pieces (default: 1)");
   add_number(line.app, "--threads", arguments->threads, {0, 4096},

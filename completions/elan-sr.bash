@@ -14,8 +14,8 @@ _elan_sr() {
   local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
     --state --report --json -h --help"
   local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
-  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --seed --report
-    --threads -h --help'
+  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --attention
+    --seed --report --threads -h --help'
   local build='-m --model -o --output -s --scale -p --precision --size --min --opt --max --batch --plugins
     --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'

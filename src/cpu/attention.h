@@ -248,6 +248,8 @@ void attention(const AttentionTask& task) {
   switch (task.operand) {
     case Operand::fp32:
       return attention_in<Fp32>(task);
+    case Operand::int8:
+      return attention_int8(task);
     default:
       return attention_in<Half>(task);
   }

@@ -164,4 +164,17 @@ struct Int8 {
     Vec::store_bytes(p, Vec::to_bytes(Vec::mul(a, q.inverse), Vec::mul(b, q.inverse),
                                       Vec::mul(c, q.inverse), Vec::mul(d, q.inverse), q.low));
   }
+  // Neighbouring pixels of one channel, as weights: with a sign.
+  static void store_keys(Word* p, Vec::F a) {
+    constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
+    float values[Vec::kLanes];
+    std::int8_t bytes[Vec::kLanes];
+    Vec::store(values, a);
+    for (int i = 0; i < Vec::kLanes; ++i) {
+      float v = values[i] > -127.0f ? values[i] : -127.0f;
+      v = v < 127.0f ? v : 127.0f;
+      bytes[i] = static_cast<std::int8_t>((v + kMagic) - kMagic);
+    }
+    __builtin_memcpy(p, bytes, sizeof bytes);
+  }
 };

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "cpu/buffer.h"
@@ -15,7 +16,11 @@ void advise_huge_pages(void* memory, std::size_t bytes) {
 
 // Large enough for the widest register block of any instruction set: 64 queries.
 std::size_t attention_scratch(int channels) {
-  return (64 + std::size_t(channels)) * 64;
+  constexpr std::size_t kInt8Block = 32, kMostKeys = 256;
+  const std::size_t words = steps_of(channels, Operand::int8);
+  return std::max(
+      (64 + std::size_t(channels)) * 64,
+      (kMostKeys + kMostKeys / 4 + std::size_t(channels)) * kInt8Block + words * kTilePixels);
 }
 
 std::size_t shuffle_scratch(int scale) {

@@ -66,7 +66,7 @@ struct ProductTask {
   float* values = nullptr;
   const float* residual = nullptr;
   Word* operand = nullptr;
-  Format format = {};  // of `operand`; for keys not int8
+  Format format = {};  // of `operand`; keys in int8 have no scale: y is rounded as it is
 };
 
 // values[rows][256] to operand[steps][256].
@@ -78,9 +78,10 @@ struct PackTask {
 };
 
 // out = softmax(q q^T) v in every window of a tile. q is scaled by the square root of
-// score_scale(), so that powers of two take the place of exponentials.
+// score_scale(), so that powers of two take the place of exponentials. For int8 q and v are the
+// integers of docs/quantization.md, those of v with a sign whatever Kernels::zero_byte is.
 struct AttentionTask {
-  Operand operand = Operand::fp32;  // of q and v; not int8
+  Operand operand = Operand::fp32;  // of q and v
   const Word* q = nullptr;          // [steps][256]
   const Word* v = nullptr;          // [channels][256 / pack]
   int channels = 0;
@@ -88,6 +89,8 @@ struct AttentionTask {
   float* scratch = nullptr;  // attention_scratch(channels) floats, aligned
   Word* out = nullptr;       // [steps][256]
   Format format = {};        // of `out`
+  float octaves = 0;         // for int8: what a score counts as power of two
+  float v_scale = 0;         // for int8
 };
 std::size_t attention_scratch(int channels);
 
@@ -107,7 +110,7 @@ struct HaloTask {
 // roll = 16 - window / 2 and the upper left neighbours.
 struct RollTask {
   const Word* from[4] = {};
-  int roll = 0;  // pixels; even
+  int roll = 0;  // pixels; even, also where four share a word
   int planes = 0;
   int pixels_per_word = 1;
   Word* out = nullptr;  // [planes][256 / pixels_per_word]

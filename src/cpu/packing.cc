@@ -38,6 +38,7 @@ struct Source {
   int in = 0;
   const QuantizedMatrix* int8 = nullptr;
   double factor = 1, divisor = 1;
+  std::vector<float> row_divisors = {};  // [rows], beside `divisor`; empty: 1
 };
 
 class MatrixPacker {
@@ -77,8 +78,12 @@ class MatrixPacker {
  private:
   [[nodiscard]] float value(int row, int column) const {
     if (row == kNone || column == kNone) return 0;
-    return source_.weight[static_cast<std::size_t>(row) * source_.in + column] *
-           static_cast<float>(source_.factor);
+    const float value = source_.weight[static_cast<std::size_t>(row) * source_.in + column] *
+                        static_cast<float>(source_.factor);
+    return source_.row_divisors.empty() ? value : value / source_.row_divisors[row];
+  }
+  [[nodiscard]] double divisor(int row) const {
+    return source_.divisor * (source_.row_divisors.empty() ? 1 : source_.row_divisors[row]);
   }
   [[nodiscard]] std::int8_t byte(int row, int column) const {
     if (row == kNone || column == kNone) return 0;
@@ -106,7 +111,7 @@ class MatrixPacker {
 
   [[nodiscard]] float bias(int row) const {
     if (row == kNone) return 0;
-    return static_cast<float>(double{source_.bias[row]} * source_.factor / source_.divisor);
+    return static_cast<float>(double{source_.bias[row]} * source_.factor / divisor(row));
   }
 
   void add_scales(PackedMatrix& m, const std::vector<int>& rows,
@@ -121,7 +126,7 @@ class MatrixPacker {
       m.scale_memory[r] = row == kNone
                               ? 0.0f
                               : static_cast<float>(double{q.input_scale} * q.weight_scale[row] *
-                                                   source_.factor / source_.divisor);
+                                                   source_.factor / divisor(row));
       int sum = 0;
       for (const int column : columns) sum += byte(row, column);
       m.start_memory[r] = -sum * zero_byte_;
@@ -226,6 +231,7 @@ class Operands {
 
   // What the parts of an attention agree on; `pairs` share one q.
   [[nodiscard]] Operand of_attention(int elab) const {
+    if (int8_attention(elab)) return Operand::int8;
     Operand operand = of(gmsa_stage(elab, 0) + ".qk");
     for (int pair = 0; pair < network_.arch.pairs; ++pair) {
       if (operand != Operand::fp32) operand = of(gmsa_stage(elab, pair) + ".av");
@@ -234,6 +240,15 @@ class Operands {
   }
 
  private:
+  // Whether the plan wants 8 bits of all parts of an attention that has scales for it.
+  [[nodiscard]] bool int8_attention(int elab) const {
+    bool all = plan_.at(gmsa_stage(elab, 0) + ".qk") == Precision::int8;
+    for (int pair = 0; pair < network_.arch.pairs; ++pair) {
+      all = all && network_.body[elab].gmsa[pair].int8_attention &&
+            plan_.at(gmsa_stage(elab, pair) + ".av") == Precision::int8;
+    }
+    return all;
+  }
   [[nodiscard]] Operand of(const std::string& operation) const {
     switch (plan_.at(operation)) {
       case Precision::bf16:
@@ -327,12 +342,13 @@ std::vector<int> padded_groups(int group, int pack) {
 }
 
 PackedMatrix pack_projection(const Linear& linear, const std::optional<QuantizedMatrix>& int8,
-                             Operand operand, double factor, const std::vector<int>& rows,
-                             Operand out, const Kernels& kernels) {
+                             Operand operand, double factor, std::vector<float> divisors,
+                             const std::vector<int>& rows, Operand out, const Kernels& kernels) {
   std::vector<int> columns = iota(linear.in);
   pad_to(columns, pack_of(operand));
   Source source{linear.weight.data(), linear.bias.data(), linear.in, pointer(int8)};
   source.factor = factor;
+  source.row_divisors = std::move(divisors);
   return MatrixPacker(source, operand, kernels)
       .pack(rows, columns, multiples(steps_of(linear.in, operand), kTilePixels), out);
 }
@@ -342,12 +358,22 @@ void pack_gmsa(const Gmsa& gmsa, const Kernels& kernels, PackedPair& pair, const
   const int group = gmsa.project_out.in / 3;
   pair.computes_attention = gmsa.computes_attention;
   const int stride = gmsa.computes_attention ? 2 * group : group;
+  const bool int8 = pair.attention == Operand::int8;
+  const auto by_row = [&](std::array<float, 3> QuantizedAttention::* scale) {
+    std::vector<float> scales;
+    for (int row = 0; int8 && row < 3 * group; ++row) {
+      scales.push_back(((*gmsa.int8_attention).*scale)[row / group]);
+    }
+    return scales;
+  };
   pair.v = pack_projection(rows_of_groups(inp, group, stride - group, stride), gmsa.int8_v,
-                           pair.v_input.operand, 1, iota(3 * group), pair.attention, kernels);
+                           pair.v_input.operand, 1, by_row(&QuantizedAttention::v_scale),
+                           iota(3 * group), pair.attention, kernels);
   if (gmsa.computes_attention) {
     pair.q =
         pack_projection(rows_of_groups(inp, group, 0, stride), gmsa.int8_q, pair.q_input.operand,
-                        std::sqrt(std::numbers::log2e * score_scale(pair.attention)),
+                        int8 ? 1 : std::sqrt(std::numbers::log2e * score_scale(pair.attention)),
+                        by_row(&QuantizedAttention::q_scale),
                         padded_groups(group, pack_of(pair.attention)), pair.attention, kernels);
   }
   const Linear& out = gmsa.project_out;
@@ -422,6 +448,13 @@ PackedNetwork pack_network(const Network& network, const PrecisionPlan& plan,
             format(operands.of(gmsa_name + ".project_inp.q", gmsa.int8_q), pointer(gmsa.int8_q));
       }
       pair.attention = operands.of_attention(i);
+      if (pair.attention == Operand::int8) {
+        for (int g = 0; g < 3; ++g) {
+          const double q_scale = elab.gmsa[0].int8_attention->q_scale[g];
+          pair.octaves[g] = static_cast<float>(q_scale * q_scale * std::numbers::log2e);
+          pair.v_scale[g] = gmsa.int8_attention->v_scale[g];
+        }
+      }
       pair.attended =
           format(operands.of(gmsa_name + ".project_out", gmsa.int8_out), pointer(gmsa.int8_out));
       pack_conv1(lfe.conv1, pair.v_input, kernels, pair.lfe);

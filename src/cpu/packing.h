@@ -44,8 +44,10 @@ struct PackedPair {
   PackedLfe lfe;
   Format q_input, v_input;            // x + LFE(x) as project_inp reads it
   Operand attention = Operand::fp32;  // of q and v
-  Format attended;                    // what project_out reads
-  PackedMatrix q;                     // empty if the pair uses the q of an earlier one
+  // Of an attention in 8 bits, by group; see AttentionTask.
+  std::array<float, 3> octaves{}, v_scale{};
+  Format attended;  // what project_out reads
+  PackedMatrix q;   // empty if the pair uses the q of an earlier one
   PackedMatrix v;
   PackedMatrix project_out;
 };

@@ -374,6 +374,8 @@ void Pipeline::fused(int pair, int row, int column, float* scratch, Stopwatch& w
     task.v = values + g * v_words(network_, task.operand) / 3;
     task.out = out + g * group_words(network_, task.format.operand);
     task.window = network_.arch.windows[g];
+    task.octaves = weights.octaves[g];
+    task.v_scale = weights.v_scale[g];
     kernels_.attention(task);
   }
   watch.lap(Part::attention);
@@ -413,6 +415,8 @@ void Pipeline::attention(int pair, int row, int column, float* scratch, Stopwatc
 
     task.out = rolled_output(pair, from[0]) + g * group_words(network_, task.format.operand);
     task.window = network_.arch.windows[g];
+    task.octaves = weights.octaves[g];
+    task.v_scale = weights.v_scale[g];
     kernels_.attention(task);
     watch.lap(Part::attention);
   }

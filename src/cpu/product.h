@@ -80,13 +80,11 @@ template <typename Out, int O>
       store_operand<Out, O>(task.operand + pixel, row, y, quantiser);
       break;
     case Store::keys:
-      if constexpr (Out::kOperand != Operand::int8) {
 #pragma GCC unroll 8
-        for (int o = 0; o < O; ++o) {
-          Word* p = task.operand + ((row + o) * kTilePixels + pixel) / Out::kPack;
+      for (int o = 0; o < O; ++o) {
+        Word* p = task.operand + ((row + o) * kTilePixels + pixel) / Out::kPack;
 #pragma GCC unroll 8
-          for (int r = 0; r < Vec::kRows; ++r) Out::store_keys(p + r * kTile / Out::kPack, y[o][r]);
-        }
+        for (int r = 0; r < Vec::kRows; ++r) Out::store_keys(p + r * kTile / Out::kPack, y[o][r]);
       }
       break;
   }

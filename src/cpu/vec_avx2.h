@@ -65,6 +65,7 @@ struct Vec {
   }
   static I broadcast_bytes(const Word* p) { return _mm256_castps_si256(_mm256_set1_ps(*p)); }
   static I set1(std::int32_t a) { return _mm256_set1_epi32(a); }
+  static I words(F a) { return _mm256_castps_si256(a); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
 
   // rint(a), halves to even, clamped to low..127, as an operand.

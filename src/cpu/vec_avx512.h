@@ -41,10 +41,8 @@ struct Vec {
     const __m512i group =
         _mm512_setr_epi32(0, 1 >> k, 2 >> k, 3 >> k, 4 >> k, 5 >> k, 6 >> k, 7 >> k, 8 >> k, 9 >> k,
                           10 >> k, 11 >> k, 12 >> k, 13 >> k, 14 >> k, 15 >> k);
-    return _mm512_add_epi32(_mm512_slli_epi32(group, Stride == 8   ? 3
-                                                     : Stride == 4 ? 2
-                                                                   : 1),
-                            _mm512_set1_epi32(first));
+    constexpr int kShift = Stride == 8 ? 3 : Stride == 4 ? 2 : Stride == 2 ? 1 : 0;
+    return _mm512_add_epi32(_mm512_slli_epi32(group, kShift), _mm512_set1_epi32(first));
   }
   static F permute(F a, Index i) { return _mm512_permutexvar_ps(i, a); }
 
@@ -65,6 +63,7 @@ struct Vec {
   static I load_bytes(const Word* p) { return _mm512_loadu_si512(p); }
   static I broadcast_bytes(const Word* p) { return _mm512_castps_si512(_mm512_set1_ps(*p)); }
   static I set1(std::int32_t a) { return _mm512_set1_epi32(a); }
+  static I words(F a) { return _mm512_castps_si512(a); }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
 
   // rint(a), halves to even, clamped to low..127, as an operand.

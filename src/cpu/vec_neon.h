@@ -61,6 +61,7 @@ struct Vec {
   static I load_bytes(const Word* p) { return vreinterpretq_s32_f32(vld1q_f32(p)); }
   static I broadcast_bytes(const Word* p) { return vreinterpretq_s32_f32(vdupq_n_f32(*p)); }
   static I set1(std::int32_t a) { return vdupq_n_s32(a); }
+  static I words(F a) { return vreinterpretq_s32_f32(a); }
   static F to_float(I a) { return vcvtq_f32_s32(a); }
   static Bytes bytes(I a) { return vreinterpretq_s8_s32(a); }
   static I dot(I sum, Bytes x, I w) {

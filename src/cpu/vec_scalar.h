@@ -98,6 +98,7 @@ struct Vec {
     return set1(a);
   }
   static I set1(std::int32_t a) { return {{a, a, a, a}}; }
+  static I words(F a) { return load_bytes(a.v); }
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }

@@ -207,6 +207,7 @@ class Reader {
       add("add_mean", {".weight", ".bias"});
     }
     for (int i = 0; i < arch.elabs; ++i) {
+      const bool int8_attention = has_attention_steps(arch, i);
       for (int j = 0; j < arch.pairs; ++j) {
         for (const int conv : {0, 1}) {
           const std::string base = lfe_key(i, j, conv);
@@ -220,6 +221,8 @@ class Reader {
         const std::string base = gmsa_key(i, j);
         add(base, {".project_out.weight", ".project_out.bias"});
         add_steps(base + ".project_out");
+        if (int8_attention) add(base, {".v_scale"});
+        if (int8_attention && j == 0) add(base, {".q_scale"});
         if (!is_split(base)) {
           add(base, {".project_inp.0.weight", ".project_inp.0.bias"});
         } else {
@@ -241,6 +244,13 @@ class Reader {
 
   [[nodiscard]] bool is_int8(const std::string& canonical) const {
     return has(canonical) && file_.entry(names_.file_key.at(canonical)).dtype == "I8";
+  }
+
+  // Whether the attention of an ELAB is in 8 bits, that is, whether any of its scales is there.
+  [[nodiscard]] bool has_attention_steps(const Architecture& arch, int elab) const {
+    bool any = has(gmsa_key(elab, 0) + ".q_scale");
+    for (int j = 0; j < arch.pairs; ++j) any |= has(gmsa_key(elab, j) + ".v_scale");
+    return any;
   }
 
   // Whether project_inp is stored as q and v, which it is where either is quantised.
@@ -268,6 +278,9 @@ class Reader {
     for (const auto& [key, unused] : names_.file_key) {
       if (is_int8(key)) {
         fail(key, "type F32 in a file with batch norms (quantised files have them folded)", "I8");
+      }
+      if (key.ends_with(".q_scale") || key.ends_with(".v_scale")) {
+        fail(key, "no scale in a file with batch norms (quantised files have them folded)", "one");
       }
     }
   }
@@ -515,6 +528,15 @@ class Reader {
     Matrix out = read_matrix(base + ".project_out", channels, channels);
     gmsa.project_out = std::move(out.linear);
     gmsa.int8_out = std::move(out.int8);
+    if (has(base + ".v_scale")) {
+      QuantizedAttention& attention = gmsa.int8_attention.emplace();
+      const auto take = [&](const std::string& name, std::array<float, 3>& to) {
+        const std::vector<float> found = steps(base + name, shape(3));
+        std::copy(found.begin(), found.end(), to.begin());
+      };
+      if (computes) take(".q_scale", attention.q_scale);
+      take(".v_scale", attention.v_scale);
+    }
     return gmsa;
   }
 

@@ -40,6 +40,7 @@ ModelDescription describe_model(const std::filesystem::path& path) {
       if (gmsa.computes_attention) count(gmsa.int8_q.has_value());
       count(gmsa.int8_v.has_value());
       count(gmsa.int8_out.has_value());
+      about.int8_attentions += gmsa.int8_attention ? 1 : 0;
     }
   }
   return about;

@@ -31,6 +31,7 @@ struct ModelDescription {
 
   // 1x1 convolutions of the body, q and v of project_inp counting as one each.
   std::size_t matrices = 0, int8_matrices = 0;  // all of them; those in 8 bits
+  std::size_t int8_attentions = 0;              // of the elabs * pairs of them
 };
 
 // Reads and checks the whole file, as Model::load() does, and throws the same errors.

@@ -117,6 +117,10 @@ std::string fingerprint_of(const Network& net) {
       }
       hash.add_matrix(gmsa.project_out);
       for (const auto* matrix : {&gmsa.int8_q, &gmsa.int8_v, &gmsa.int8_out}) hash.add(*matrix);
+      if (gmsa.int8_attention) {
+        hash.add(gmsa.int8_attention->q_scale);
+        hash.add(gmsa.int8_attention->v_scale);
+      }
     }
   }
   hash.add_matrix(net.tail);

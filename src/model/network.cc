@@ -77,7 +77,7 @@ bool Network::quantized() const {
     return std::any_of(elab.lfe.begin(), elab.lfe.end(),
                        [](const Lfe& lfe) { return lfe.conv0.int8 || lfe.conv1.int8; }) ||
            std::any_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {
-             return gmsa.int8_q || gmsa.int8_v || gmsa.int8_out;
+             return gmsa.int8_q || gmsa.int8_v || gmsa.int8_out || gmsa.int8_attention;
            });
   });
 }

@@ -26,6 +26,13 @@ struct QuantizedMatrix {
   [[nodiscard]] std::vector<float> values() const;
 };
 
+// Scales of the three groups of an attention in 8 bits: what it computes is in
+// docs/quantization.md.
+struct QuantizedAttention {
+  std::array<float, 3> q_scale{};  // only where the attention is computed
+  std::array<float, 3> v_scale{};
+};
+
 // A fixed depthwise 3x3 filter (zero outside the padded image), then a 1x1 convolution.
 struct ShiftConv {
   int in = 0, out = 0;
@@ -66,6 +73,8 @@ struct Gmsa {
   // rows of q and v are those of the three groups one after another.
   std::optional<QuantizedMatrix> int8_q, int8_v, int8_out;
 
+  std::optional<QuantizedAttention> int8_attention;  // all pairs of an ELAB have it, or none
+
   // project_inp with the batch norm folded in (computed in double).
   [[nodiscard]] Linear folded_project_inp() const;
 
@@ -96,7 +105,7 @@ struct Network {
   std::string fingerprint;
 
   [[nodiscard]] bool one_hot_shifts() const;  // every ShiftConv has taps
-  [[nodiscard]] bool quantized() const;       // any matrix has an 8-bit form
+  [[nodiscard]] bool quantized() const;       // any matrix or attention has an 8-bit form
 };
 
 }  // namespace elan

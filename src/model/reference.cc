@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 #include <span>
 
@@ -229,6 +230,7 @@ void normalise(const BatchNorm& norm, Planar<T>& x) {
 // The precisions of a GMSA's operations.
 struct GmsaPrecisions {
   Precision q, v, qk, av, project_out;
+  bool int8_attention = false;  // qk and av of all pairs that share it
 
   GmsaPrecisions(const PrecisionPlan& plan, const std::string& stage, const Gmsa& gmsa)
       : q(able(plan.at(stage + ".project_inp.q"), gmsa.int8_q)),
@@ -238,6 +240,19 @@ struct GmsaPrecisions {
         project_out(able(plan.at(stage + ".project_out"), gmsa.int8_out)) {}
 };
 
+// The groups of q and v in turn.
+template <typename T>
+Planar<T> interleaved(const Planar<T>& q, const Planar<T>& v) {
+  Planar<T> y(2 * v.channels, v.height, v.width);
+  const int half = v.channels / 3;
+  for (int group = 0; group < 3; ++group) {
+    const int from = group * half;
+    std::copy(q.plane(from), q.plane(from + half), y.plane(2 * from));
+    std::copy(v.plane(from), v.plane(from + half), y.plane(2 * from + half));
+  }
+  return y;
+}
+
 // q and v each in its own arithmetic, for a network without batch norms.
 template <typename T>
 Planar<T> project_parts(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in) {
@@ -246,14 +261,7 @@ Planar<T> project_parts(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisio
   if (!gmsa.computes_attention) return v;
   const Linear to_q = gmsa.projection_q();
   const Planar<T> q = multiply<T>(to_q.weight, to_q.bias, gmsa.int8_q, x, in.q);
-  Planar<T> y(2 * v.channels, x.height, x.width);
-  const int half = v.channels / 3;
-  for (int group = 0; group < 3; ++group) {
-    const int from = group * half;
-    std::copy(q.plane(from), q.plane(from + half), y.plane(2 * from));
-    std::copy(v.plane(from), v.plane(from + half), y.plane(2 * from + half));
-  }
-  return y;
+  return interleaved(q, v);
 }
 
 // Three groups of (q, v), or of v alone.
@@ -280,6 +288,45 @@ Planar<T> project(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in
   return y;
 }
 
+// q or v as the integers of an attention in 8 bits. `scales` are those of the three groups.
+template <typename T>
+Planar<T> attention_operand(const Linear& linear, const std::optional<QuantizedMatrix>& int8,
+                            const Planar<T>& x, Precision precision,
+                            const std::array<float, 3>& scales) {
+  const int group = linear.out / 3;
+  Planar<T> y;
+  if (precision == Precision::int8) {
+    std::vector<float> factor, offset;
+    for (int o = 0; o < linear.out; ++o) {
+      const auto scale = static_cast<double>(scales[o / group]);
+      factor.push_back(
+          static_cast<float>(double(int8->input_scale) * double(int8->weight_scale[o]) / scale));
+      offset.push_back(static_cast<float>(double(linear.bias[o]) / scale));
+    }
+    y = integer_products(*int8, quantized(x, int8->input_scale));
+    rescale(y, factor, offset, false);
+  } else {
+    y = multiply<T>(linear.weight, linear.bias, x, precision);
+  }
+  for (int o = 0; o < linear.out; ++o) {
+    const auto inverse = static_cast<float>(1 / static_cast<double>(scales[o / group]));
+    as_floats(y.plane(o), y.pixels(), [&](float* v) {
+      quantize_row(v, precision == Precision::int8 ? 1 : inverse, y.pixels());
+    });
+  }
+  return y;
+}
+
+// Three groups of (q, v), or of v alone, as integers.
+template <typename T>
+Planar<T> project_to_int8(const Gmsa& gmsa, const Planar<T>& x, const GmsaPrecisions& in) {
+  const QuantizedAttention& scales = *gmsa.int8_attention;
+  Planar<T> v = attention_operand(gmsa.projection_v(), gmsa.int8_v, x, in.v, scales.v_scale);
+  if (!gmsa.computes_attention) return v;
+  return interleaved(attention_operand(gmsa.projection_q(), gmsa.int8_q, x, in.q, scales.q_scale),
+                     v);
+}
+
 // The tokens of one window: which pixel of the plane each of its w * w tokens is. Shifting rolls
 // the picture by half a window, so a window at the border also sees the opposite edge.
 std::vector<std::size_t> window_pixels(int window, int shift, int wy, int wx, int height,
@@ -301,9 +348,9 @@ std::size_t padded_row(std::size_t count) {
   return (count + kRowPadding - 1) / kRowPadding * kRowPadding;
 }
 
-// softmax(q q^T) over each row, [tokens][tokens]. q is [channels][tokens, padded].
+// q q^T, [tokens][tokens]. q is [channels][tokens, padded].
 template <typename T>
-void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
+void multiply_queries(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
   const std::size_t stride = padded_row(tokens);
   std::vector<T> transposed(tokens * channels);
   for (std::size_t i = 0; i < tokens; ++i) {
@@ -312,6 +359,12 @@ void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
   const std::vector<T> zero(tokens);
   multiply_rows(transposed.data(), zero.data(), static_cast<int>(tokens), channels, q.data(),
                 stride, a, tokens, tokens);
+}
+
+// softmax(q q^T) over each row.
+template <typename T>
+void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
+  multiply_queries(q, channels, tokens, a);
   for (std::size_t i = 0; i < tokens; ++i) {
     T* const row = a + i * tokens;
     const T largest = *std::max_element(row, row + tokens);
@@ -321,7 +374,33 @@ void attend(const std::vector<T>& q, int channels, std::size_t tokens, T* a) {
   }
 }
 
-// For each of the three groups of channels the matrices A of all its windows, one after another.
+// The same in 8 bits: integers e in 0..255, the largest of each row 255.
+template <typename T>
+void attend_int8(const std::vector<T>& q, int channels, std::size_t tokens, float scale, T* e) {
+  constexpr double kTop = 255;
+  constexpr float kLeast = -9;  // 255 * 2^-9 < 1/2
+  const auto octaves =
+      static_cast<float>(double(scale) * double(scale) * std::numbers::log2e_v<double>);
+  multiply_queries(q, channels, tokens, e);
+  for (std::size_t i = 0; i < tokens; ++i) {
+    T* const row = e + i * tokens;
+    const T largest = *std::max_element(row, row + tokens);
+    for (std::size_t j = 0; j < tokens; ++j) {
+      const float power = octaves * static_cast<float>(row[j] - largest);
+      // In double, so that only the rule says which integer it is.
+      row[j] = power < kLeast ? T(0) : T(std::nearbyint(kTop * std::exp2(double(power))));
+    }
+  }
+}
+
+// What sums of e v are multiplied by: the scale of v over the sum of the row of e.
+template <typename T>
+T value_factor(const T* e, std::size_t tokens, float scale) {
+  return T(scale / static_cast<float>(std::accumulate(e, e + tokens, T(0))));
+}
+
+// For each of the three groups of channels the matrices A (in 8 bits: e) of all its windows, one
+// after another.
 template <typename T>
 using Attention = std::array<std::vector<T>, 3>;
 
@@ -350,30 +429,63 @@ void attend_group(const Gmsa& gmsa, const Planar<T>& projected, int group, int w
             q[c * q_stride + t] = projected.plane(first + c)[pixels[t]];
           }
         }
-        round_to<T>(in.qk, q);
-        attend(q, channels, tokens, a);
+        if (in.int8_attention) {
+          attend_int8(q, channels, tokens, gmsa.int8_attention->q_scale[group], a);
+        } else {
+          round_to<T>(in.qk, q);
+          attend(q, channels, tokens, a);
+        }
       }
       for (int c = 0; c < channels; ++c) {
         for (std::size_t t = 0; t < tokens; ++t) {
           v[t * v_stride + c] = projected.plane(first_v + c)[pixels[t]];
         }
       }
-      round_to<T>(in.av, v);
       const T* weights = a;
-      if (!holds<T>(in.av)) {
+      if (!in.int8_attention && !holds<T>(in.av)) {
+        round_to<T>(in.av, v);
         narrow.assign(a, a + tokens * tokens);
         round_to<T>(in.av, narrow);
         weights = narrow.data();
       }
       multiply_rows(weights, zero.data(), static_cast<int>(tokens), static_cast<int>(tokens),
                     v.data(), v_stride, sums.data(), channels, channels);
-      for (int c = 0; c < channels; ++c) {
-        for (std::size_t i = 0; i < tokens; ++i) {
-          y.plane(group * channels + c)[pixels[i]] = sums[i * channels + c];
+      for (std::size_t i = 0; i < tokens; ++i) {
+        const T factor = in.int8_attention ? value_factor(a + i * tokens, tokens,
+                                                          gmsa.int8_attention->v_scale[group])
+                                           : T(1);
+        for (int c = 0; c < channels; ++c) {
+          y.plane(group * channels + c)[pixels[i]] = sums[i * channels + c] * factor;
         }
       }
     }
   }
+}
+
+// Shows what scores and sums are made of: q and v, each of all groups.
+template <typename T>
+void watch_attention(const Gmsa& gmsa, const Planar<T>& projected, const std::string& stage,
+                     const OperandWatcher<T>& operands) {
+  const int parts = gmsa.computes_attention ? 2 : 1;
+  const int channels = projected.channels / parts, half = channels / 3;
+  for (int part = 0; part < parts; ++part) {
+    Planar<T> all(channels, projected.height, projected.width);
+    for (int group = 0; group < 3; ++group) {
+      const T* const from = projected.plane((group * parts + part) * half);
+      std::copy(from, from + half * projected.pixels(), all.plane(group * half));
+    }
+    operands(stage + (part + 1 == parts ? ".av" : ".qk"), all);
+  }
+}
+
+// Whether the attention of an ELAB runs in 8 bits: the plan must want it of all its parts.
+bool runs_in_int8(const Elab& elab, const PrecisionPlan& plan, int index) {
+  bool all = plan.at(gmsa_stage(index, 0) + ".qk") == Precision::int8;
+  for (std::size_t j = 0; j < elab.gmsa.size(); ++j) {
+    all = all && elab.gmsa[j].int8_attention &&
+          plan.at(gmsa_stage(index, static_cast<int>(j)) + ".av") == Precision::int8;
+  }
+  return all;
 }
 
 template <typename T>
@@ -381,7 +493,9 @@ Planar<T> self_attention(const Gmsa& gmsa, const std::array<int, 3>& windows, bo
                          const Planar<T>& x, const GmsaPrecisions& in, const std::string& stage,
                          const OperandWatcher<T>& operands, Attention<T>& attention) {
   if (operands) operands(stage + ".project_inp.v", x);
-  const Planar<T> projected = project(gmsa, x, in);
+  const Planar<T> projected =
+      in.int8_attention ? project_to_int8(gmsa, x, in) : project(gmsa, x, in);
+  if (operands && !in.int8_attention) watch_attention(gmsa, projected, stage, operands);
   Planar<T> y(x.channels, x.height, x.width);
   for (int group = 0; group < 3; ++group) {
     const int window = windows[group];
@@ -423,13 +537,16 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
   for (int i = 0; i < net.arch.elabs; ++i) {
     const Elab& elab = net.body[i];
     Attention<T> attention;  // computed by the first pair, used again by the others
+    const bool int8_attention = runs_in_int8(elab, plan, i);
     for (int j = 0; j < net.arch.pairs; ++j) {
       const std::string lfe = lfe_stage(i, j), gmsa = gmsa_stage(i, j);
       add(x, local_features(elab.lfe[j], x, plan, lfe, operands));
       round_to<T>(stream, x.values);
       watch(lfe, x);
-      add(x, self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x,
-                            {plan, gmsa, elab.gmsa[j]}, gmsa, operands, attention));
+      GmsaPrecisions precisions(plan, gmsa, elab.gmsa[j]);
+      precisions.int8_attention = int8_attention;
+      add(x, self_attention(elab.gmsa[j], net.arch.windows, elab.shifted, x, precisions, gmsa,
+                            operands, attention));
       round_to<T>(stream, x.values);
       watch(gmsa, x);
     }

@@ -37,16 +37,17 @@ using StageWatcher = std::function<void(const std::string& name, const Planar<T>
 
 // Called with what a matrix of the body is about to multiply: conv0 and project_inp.v (which
 // stands for project_inp.q too) the stream, conv1 the hidden tensor, project_out what attention
-// gave. Before the shift. Not called for the hidden tensor where it exists in 8 bits only.
+// gave; and before, with q as qk and v as av, the three groups one after another. Before the shift.
+// Not called for the hidden tensor, q and v where they exist in 8 bits only.
 template <typename T>
 using OperandWatcher = std::function<void(const std::string& operation, const Planar<T>& value)>;
 
 // `padded` is RGB, 0..255, each side a multiple of the largest window. Returns the enlarged
 // picture with the mean added, neither cropped nor rounded. T is float or double. Operations that
 // the plan has in a narrower precision get their operands rounded to it (batch norm folded in,
-// softmax normalised, before); everything is computed in T. Matrices that the plan has in int8 and
-// that have an 8-bit form are computed with it exactly as docs/quantization.md says; what has none
-// is not rounded. fp8 is not for this function.
+// softmax normalised, before); everything is computed in T. Matrices and attentions that the plan
+// has in int8 and that have an 8-bit form are computed with it as docs/quantization.md says; what
+// has none is not rounded. fp8 is not for this function.
 template <typename T>
 Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
                   const PrecisionPlan& plan = Precision::fp64,

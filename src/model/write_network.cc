@@ -61,10 +61,10 @@ void put_norm(Tensors& to, const std::string& base, const BatchNorm& norm) {
 
 void put_gmsa(Tensors& to, const std::string& base, const Gmsa& gmsa) {
   const std::string inp = base + ".project_inp";
+  if ((gmsa.int8_q || gmsa.int8_v || gmsa.int8_attention) && !gmsa.norm.var.empty()) {
+    throw Error(ErrorKind::internal, base + ": quantised, but its batch norm is not folded");
+  }
   if (gmsa.int8_q || gmsa.int8_v) {
-    if (!gmsa.norm.var.empty()) {
-      throw Error(ErrorKind::internal, base + ": quantised, but its batch norm is not folded");
-    }
     if (gmsa.computes_attention) {
       put_matrix(to, inp + ".q", gmsa.projection_q(), gmsa.int8_q, inp + ".input_scale");
     }
@@ -74,6 +74,12 @@ void put_gmsa(Tensors& to, const std::string& base, const Gmsa& gmsa) {
     if (!gmsa.norm.var.empty()) put_norm(to, inp + ".1", gmsa.norm);
   }
   put_matrix(to, base + ".project_out", gmsa.project_out, gmsa.int8_out);
+  if (gmsa.int8_attention) {
+    if (gmsa.computes_attention) {
+      put_floats(to, base + ".q_scale", shape(3), gmsa.int8_attention->q_scale);
+    }
+    put_floats(to, base + ".v_scale", shape(3), gmsa.int8_attention->v_scale);
+  }
 }
 
 }  // namespace

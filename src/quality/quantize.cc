@@ -148,6 +148,31 @@ LocalError local_error(const Linear& matrix, const QuantizedMatrix& int8,
   return local;
 }
 
+// The channels of one of the three groups of q or v. The largest value is that of the samples: the
+// one of the whole pictures is known of all groups together only.
+OperandSamples group_of(const OperandSamples& all, int group) {
+  OperandSamples samples;
+  samples.channels = all.channels / 3;
+  for (std::size_t p = 0; p < all.pixels(); ++p) {
+    const auto first = all.values.begin() + static_cast<std::ptrdiff_t>(p) * all.channels +
+                       group * samples.channels;
+    samples.values.insert(samples.values.end(), first, first + samples.channels);
+  }
+  for (const float v : samples.values) samples.largest = std::max(samples.largest, std::abs(v));
+  return samples;
+}
+
+// What rounding with this step does to the samples, relative.
+double rounding_error(const OperandSamples& samples, float step) {
+  double errors = 0, signal = 0;
+  for (const float v : samples.values) {
+    const double error = v - std::clamp(std::nearbyint(v / step), -127.0F, 127.0F) * step;
+    errors += error * error;
+    signal += double(v) * v;
+  }
+  return signal > 0 ? std::sqrt(errors / signal) : 0;
+}
+
 class Quantizer {
  public:
   Quantizer(const Network& net, std::span<const Planar<float>> pictures,
@@ -169,10 +194,12 @@ class Quantizer {
     samples_ = std::move(seen.samples);
     expected_ = std::move(seen.enlarged);
     choose_by_mse();
+    if (options_.attention) quantize_attention();
     search_observers();
     QuantizeReport report;
     report.biases_corrected = correct_biases();
-    for (std::size_t s = 0; s < sites_.size(); ++s) report.operands.push_back(chosen_[s]);
+    report.operands = chosen_;
+    report.operands.insert(report.operands.end(), attention_.begin(), attention_.end());
     finish(report);
     return report;
   }
@@ -215,6 +242,33 @@ class Quantizer {
       const std::lock_guard lock(mutex);
       tell("rounding", static_cast<double>(++done) / static_cast<double>(sites_.size()));
     });
+  }
+
+  // Scales of least mean squared error for q and v, one for each group.
+  void quantize_attention() {
+    for (int i = 0; i < net_.arch.elabs; ++i) {
+      for (int j = 0; j < net_.arch.pairs; ++j) {
+        Gmsa& gmsa = net_.body[i].gmsa[j];
+        QuantizedAttention& scales = gmsa.int8_attention.emplace();
+        if (gmsa.computes_attention) {
+          scales.q_scale = attention_scales(gmsa_stage(i, j) + ".qk");
+        }
+        scales.v_scale = attention_scales(gmsa_stage(i, j) + ".av");
+      }
+    }
+  }
+
+  std::array<float, 3> attention_scales(const std::string& operation) {
+    const OperandSamples& all = samples_.at(operation);
+    std::array<float, 3> scales{};
+    for (int group = 0; group < 3; ++group) {
+      const OperandSamples samples = group_of(all, group);
+      const std::vector<float> alike(samples.channels, 1.0F);
+      scales[group] = step_by(Observer::mse, samples, alike);
+      attention_.push_back({operation + "." + std::to_string(group), Observer::mse, scales[group],
+                            samples.largest, rounding_error(samples, scales[group])});
+    }
+    return scales;
   }
 
   // The pictures that a search can afford; a matter of the network, never of the clock.
@@ -329,7 +383,8 @@ class Quantizer {
   Network net_;
   std::vector<Site> sites_;
   std::map<std::string, OperandSamples> samples_;
-  std::vector<OperandReport> chosen_;
+  std::vector<OperandReport> chosen_;  // by site
+  std::vector<OperandReport> attention_;
   std::vector<std::vector<std::vector<float>>> missing_;  // by site, matrix and output
   std::vector<Planar<float>> expected_;
 };

@@ -17,23 +17,26 @@ namespace elan {
 
 struct QuantizeOptions {
   std::uint64_t seed = 1;
-  int threads = 0;  // 0: every core
-  int search = 10;  // operands for which all observers are tried on the whole network
+  int threads = 0;         // 0: every core
+  int search = 10;         // operands for which all observers are tried on the whole network
+  bool attention = false;  // q, v and the softmax in 8 bits too
   std::stop_token stop;
   // What is being done and the share of it; from any thread, one call at a time.
   std::function<void(const std::string& phase, double share)> progress;
 };
 
 struct OperandReport {
-  std::string operation;  // conv0, conv1, project_inp.v (for q too), project_out
+  // conv0, conv1, project_inp.v (for q too), project_out; of attentions the operand of qk or av and
+  // the group, such as body.0.gmsa.0.qk.2.
+  std::string operation;
   Observer observer = Observer::mse;
   float scale = 0;
   float largest = 0;  // absolute value seen
-  double error = 0;   // of what the matrix gives, relative (root of mean squares)
+  double error = 0;   // of what the matrix gives (qk, av: of the operand), relative (RMS)
 };
 
 struct QuantizeReport {
-  std::vector<OperandReport> operands;  // in order of computation
+  std::vector<OperandReport> operands;  // matrices in order of computation, then attentions
   bool biases_corrected = false;
   // Of the enlarged calibration pictures, against the network in floating point.
   double psnr = 0, mean_error = 0, largest_error = 0;  // dB for a peak of 255; levels

@@ -270,16 +270,16 @@ TEST(CpuBackend, MixedPlansComputeWhatTheReferenceDoes) {
   arch.pairs = 2;
   const auto network = std::make_shared<Network>(test::quantized(
       *network_of(test::make_elan(arch)), [](std::string_view name) { return name != "v"; }));
+  const auto with_attention = std::make_shared<Network>(test::with_int8_attention(*network));
   const Picture picture(37, 21, 8);
-  const auto check = [&](const PrecisionPlan& plan, double limit) {
-    plan.check(network->arch);
+  const auto check = [&](const std::shared_ptr<const Network>& net, const PrecisionPlan& plan,
+                         double limit) {
+    plan.check(net->arch);
     const std::vector<float> expected =
-        run(*make_reference_backend(network, plan), picture, network->arch.scale);
+        run(*make_reference_backend(net, plan), picture, net->arch.scale);
     for (const cpu::Isa isa : cpu::usable_isas()) {
       const IsaOverride chosen(to_string(isa));
-      EXPECT_LE(
-          mean_difference(run(*cpu(network, 1, plan), picture, network->arch.scale), expected),
-          limit)
+      EXPECT_LE(mean_difference(run(*cpu(net, 1, plan), picture, net->arch.scale), expected), limit)
           << to_string(isa) << " " << plan.to_json();
     }
   };
@@ -289,9 +289,17 @@ TEST(CpuBackend, MixedPlansComputeWhatTheReferenceDoes) {
        R"({"default": "int8", "*.project_inp.v": "fp32", "*.conv0": "fp32", "*.q": "fp32", "*k": "fp32", "*.av": "fp32"})",
        R"({"default": "fp32", "*.conv0": "int8", "*.q": "int8"})",
        R"({"default": "fp32", "body.0.*.conv1": "int8", "body.1.*.project_out": "int8"})"}) {
-    check(PrecisionPlan::parse(rules, "plan", Precision::fp32), 0.01);
+    check(network, PrecisionPlan::parse(rules, "plan", Precision::fp32), 0.01);
   }
-  check(PrecisionPlan::parse(
+  for (
+      const char* rules :
+      {R"({"default": "int8", "*.project_inp.v": "fp32"})",
+       R"({"default": "fp32", "*.qk": "int8", "*.av": "int8"})",
+       R"({"default": "int8", "*.project_inp.?": "fp32", "body.1.*.qk": "fp32", "body.1.*.av": "fp32"})"}) {
+    check(with_attention, PrecisionPlan::parse(rules, "plan", Precision::fp32), 0.02);
+  }
+  check(network,
+        PrecisionPlan::parse(
             R"({"default": "bf16", "*.0.conv0": "int8", "*.conv1": "fp32", "*.q": "int8",
                 "*.project_inp.v": "fp32", "*.project_out": "int8"})",
             "plan", Precision::fp32),

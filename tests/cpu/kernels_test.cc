@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <string>
 #include <tuple>
@@ -470,6 +471,125 @@ TEST_P(CpuInt8Kernels, OperationsInFloatingPointStoreWhatTheirValuesRoundTo) {
         }
       }
       EXPECT_FALSE(zeros);
+    }
+  }
+}
+
+// Integers as specified, but for those that a last bit of a power of two decides.
+TEST_P(CpuInt8Kernels, AttentionIsThatOfIntegers) {
+  struct Case {
+    int channels, spread;
+    float octaves;
+  };
+  for (const Case c : {Case{5, 127, 2e-4f}, Case{20, 40, 1e-3f}, Case{2, 127, 1e-9f}}) {
+    const int steps = (c.channels + 3) / 4;
+    std::vector<std::vector<int>> q(4 * steps, std::vector<int>(kTilePixels)),
+        v(c.channels, std::vector<int>(kTilePixels));
+    for (int channel = 0; channel < c.channels; ++channel) {
+      for (int i = 0; i < kTilePixels; ++i) {
+        q[channel][i] = byte() * c.spread / 127;
+        v[channel][i] = channel == 0 ? (c.channels == 2 ? 127 : -127) : byte();
+      }
+    }
+    Buffer<Word> queries(steps * kTilePixels), keys(c.channels * kTilePixels / 4),
+        out(c.channels * kTilePixels), bytes(steps * kTilePixels);
+    for (int i = 0; i < kTilePixels; ++i) {
+      for (int s = 0; s < steps; ++s) {
+        const int channels[4] = {q[4 * s][i], q[4 * s + 1][i], q[4 * s + 2][i], q[4 * s + 3][i]};
+        queries[s * kTilePixels + i] = word(channels, k_.zero_byte);
+      }
+    }
+    for (int channel = 0; channel < c.channels; ++channel) {
+      for (int i = 0; i < kTilePixels; i += 4) {
+        keys[(channel * kTilePixels + i) / 4] = word(&v[channel][i], 0);
+      }
+    }
+    Buffer<float> scratch(attention_scratch(c.channels));
+    for (const int window : {4, 8, 16}) {
+      AttentionTask task{Operand::int8,  queries.data(), keys.data(), c.channels, window,
+                         scratch.data(), out.data(),     {},          c.octaves,  0.25f};
+      k_.attention(task);
+      task.out = bytes.data();
+      task.format = {Operand::int8, 4};
+      k_.attention(task);
+      double difference = 0, magnitude = 0;
+      for (int i = 0; i < kTilePixels; ++i) {
+        const auto window_of = [&](int p) {
+          return p / kTile / window * kTile + p % kTile / window;
+        };
+        std::vector<int> scores(kTilePixels);
+        int largest = -(1 << 24);
+        for (int j = 0; j < kTilePixels; ++j) {
+          for (int k = 0; k < c.channels; ++k) scores[j] += q[k][i] * q[k][j];
+          if (window_of(i) == window_of(j)) largest = std::max(largest, scores[j]);
+        }
+        std::vector<int> e(kTilePixels);
+        int total = 0;
+        for (int j = 0; j < kTilePixels; ++j) {
+          if (window_of(i) != window_of(j)) continue;
+          const float power = c.octaves * static_cast<float>(scores[j] - largest);
+          e[j] = static_cast<int>(std::nearbyint(255 * std::exp2(static_cast<double>(power))));
+          total += e[j];
+        }
+        for (int channel = 0; channel < c.channels; ++channel) {
+          int sum = 0;
+          for (int j = 0; j < kTilePixels; ++j) sum += e[j] * v[channel][j];
+          const float expected = static_cast<float>(sum) * (0.25f / static_cast<float>(total));
+          const float found = out[channel * kTilePixels + i];
+          ASSERT_NEAR(found, expected, 0.25 * 127 / total + 1e-6) << window << " " << i;
+          difference += std::abs(found - expected);
+          magnitude += std::abs(expected);
+          ASSERT_EQ(stored(bytes.data() + i, channel, kTilePixels), rounded(found * 4, -127));
+        }
+      }
+      EXPECT_LE(difference, 1e-5 * magnitude) << window;
+    }
+  }
+}
+
+// v of a tile as keys, and rolled by a part of a word.
+TEST_P(CpuInt8Kernels, KeysShareAWordAndRollByPixels) {
+  constexpr int kRows = 4;
+  Buffer<Word> in(kTilePixels), weights(kRows);
+  Buffer<float> bias(kRows), scale(kRows);
+  Buffer<std::int32_t> start(kRows), offsets(1);
+  std::vector<std::vector<int>> x(4, std::vector<int>(kTilePixels));
+  for (int i = 0; i < kTilePixels; ++i) {
+    const int channels[4] = {byte(), byte(), byte(), byte()};
+    in[i] = word(channels, k_.zero_byte);
+    for (int c = 0; c < 4; ++c) x[c][i] = channels[c];
+  }
+  for (int o = 0; o < kRows; ++o) {
+    int row[4] = {0, 0, 0, 0};
+    row[o] = 2;
+    weights[o] = word(row, 0);
+    scale[o] = 0.75f;  // 1.5 times: halves, and beyond 127
+    bias[o] = 0;
+    start[o] = -2 * k_.zero_byte;
+  }
+  offsets[0] = 0;
+  const Matrix matrix{
+      kRows,        1,           4, weights.data(), bias.data(), offsets.data(), Operand::int8,
+      scale.data(), start.data()};
+  Buffer<Word> keys(kRows * kTilePixels / 4);
+  k_.product(
+      {&matrix, in.data(), kTile, Store::keys, nullptr, nullptr, keys.data(), {Operand::int8, 1}});
+  const auto at = [](const Buffer<Word>& words, int row, int pixel) {
+    std::int8_t value;
+    std::memcpy(&value, reinterpret_cast<const char*>(words.data()) + row * kTilePixels + pixel, 1);
+    return static_cast<int>(value);
+  };
+  for (int o = 0; o < kRows; ++o) {
+    for (int i = 0; i < kTilePixels; ++i) {
+      ASSERT_EQ(at(keys, o, i), rounded(1.5f * static_cast<float>(x[o][i]), -127)) << o << " " << i;
+    }
+  }
+  for (const int roll : {2, 4, 8}) {
+    Buffer<Word> out(kRows * kTilePixels / 4);
+    k_.roll({{keys.data(), keys.data(), keys.data(), keys.data()}, roll, kRows, 4, out.data()});
+    for (int i = 0; i < kTilePixels; ++i) {
+      const int from = (i / kTile + roll) % kTile * kTile + (i + roll) % kTile;
+      for (int o = 0; o < kRows; ++o) ASSERT_EQ(at(out, o, i), at(keys, o, from)) << roll;
     }
   }
 }

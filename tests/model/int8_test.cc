@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <string>
 #include <vector>
 
@@ -135,6 +137,111 @@ TEST(Int8, ProjectionsUseTheirIntegers) {
       ASSERT_EQ(x.plane(o)[p] + branch, out[o * x.pixels() + p]);
     }
   }
+}
+
+// q or v as integers, [out][pixel].
+std::vector<std::vector<int>> attention_integers(const Linear& linear, const QuantizedMatrix& int8,
+                                                 const std::vector<std::vector<int>>& xq,
+                                                 const std::array<float, 3>& scales) {
+  const auto acc = products(int8, xq);
+  std::vector<std::vector<int>> levels(acc.size());
+  for (std::size_t o = 0; o < acc.size(); ++o) {
+    const double t = scales.at(o / (acc.size() / 3));
+    const auto factor =
+        static_cast<float>(double(int8.input_scale) * double(int8.weight_scale[o]) / t);
+    const auto offset = static_cast<float>(double(linear.bias[o]) / t);
+    for (const std::int32_t sum : acc[o]) {
+      const float level = std::nearbyint(std::fma(static_cast<float>(sum), factor, offset));
+      levels[o].push_back(static_cast<int>(std::clamp(level, -127.0F, 127.0F)));
+    }
+  }
+  return levels;
+}
+
+// The first pair, whose windows start at the corner, and the second, which uses its attention.
+TEST(Int8, AttentionIsTheSpecifiedIntegers) {
+  const Network net = with_int8_attention(small_int8());
+  std::vector<Planar<float>> before(2), after(2);
+  std::vector<std::string> watched;
+  forward<float>(
+      net, noise(),
+      [&](const std::string& name, const Planar<float>& value) {
+        if (name == "body.0.lfe.0") before[0] = value;
+        if (name == "body.0.lfe.1") before[1] = value;
+      },
+      Precision::int8,
+      [&](const std::string& name, const Planar<float>& value) {
+        watched.push_back(name);
+        if (name == "body.0.gmsa.0.project_out") after[0] = value;
+        if (name == "body.0.gmsa.1.project_out") after[1] = value;
+      });
+  EXPECT_EQ(std::count(watched.begin(), watched.end(), "body.0.gmsa.0.qk"), 0);
+  const Gmsa& first = net.body[0].gmsa[0];
+  const int group = net.arch.channels / 3;
+  const auto q = attention_integers(first.projection_q(), *first.int8_q,
+                                    integers(before[0], first.int8_q->input_scale),
+                                    first.int8_attention->q_scale);
+  int clipped = 0, partial = 0;
+  for (const int pair : {0, 1}) {
+    const Gmsa& gmsa = net.body[0].gmsa[pair];
+    const auto v = attention_integers(gmsa.projection_v(), *gmsa.int8_v,
+                                      integers(before[pair], gmsa.int8_v->input_scale),
+                                      gmsa.int8_attention->v_scale);
+    for (int g = 0; g < 3; ++g) {
+      const double scale = first.int8_attention->q_scale[g];
+      const auto octaves = static_cast<float>(scale * scale * std::numbers::log2e);
+      const int window = net.arch.windows[g];
+      for (int i = 0; i < kSide * kSide; ++i) {
+        std::vector<int> keys, scores;
+        for (int j = 0; j < kSide * kSide; ++j) {
+          if (i / kSide / window != j / kSide / window) continue;
+          if (i % kSide / window != j % kSide / window) continue;
+          int score = 0;
+          for (int c = g * group; c < (g + 1) * group; ++c) score += q[c][i] * q[c][j];
+          keys.push_back(j);
+          scores.push_back(score);
+        }
+        const int largest = *std::max_element(scores.begin(), scores.end());
+        std::vector<int> e;
+        int total = 0;
+        for (const int score : scores) {
+          const float power = octaves * static_cast<float>(score - largest);
+          e.push_back(static_cast<int>(std::nearbyint(255 * std::exp2(double(power)))));
+          total += e.back();
+          partial += e.back() > 0 && e.back() < 255 ? 1 : 0;
+          clipped += e.back() == 0 ? 1 : 0;
+        }
+        const float factor = gmsa.int8_attention->v_scale[g] / static_cast<float>(total);
+        for (int c = g * group; c < (g + 1) * group; ++c) {
+          int sum = 0;
+          for (std::size_t k = 0; k < keys.size(); ++k) sum += e[k] * v[c][keys[k]];
+          ASSERT_EQ(after[pair].plane(c)[i], static_cast<float>(sum) * factor)
+              << pair << " " << c << " " << i;
+        }
+      }
+    }
+  }
+  EXPECT_GT(partial, 1000);
+  EXPECT_GT(clipped, 1000);
+}
+
+// All parts of an attention must be wanted in 8 bits; else it is what it is without scales.
+TEST(Int8, AttentionRunsInEightBitsAsAWhole) {
+  const Network plain = small_int8(), net = with_int8_attention(plain);
+  const auto run = [](const Network& network, const char* rules) {
+    return forward<float>(
+               network, noise(), [](const std::string&, const Planar<float>&) {},
+               PrecisionPlan::parse(rules, "plan", Precision::int8))
+        .values;
+  };
+  const char* const all = R"({"default": "int8"})";
+  EXPECT_NE(run(net, all), run(plain, all));
+  for (const char* rules : {R"({"default": "int8", "body.*.qk": "fp32"})",
+                            R"({"default": "int8", "*.1.av": "fp32"})"}) {
+    EXPECT_EQ(run(net, rules), run(plain, rules)) << rules;
+  }
+  EXPECT_NE(run(net, R"({"default": "int8", "*.project_inp.*": "fp32"})"),
+            run(plain, R"({"default": "int8", "*.project_inp.*": "fp32"})"));
 }
 
 // q and v, each in 8 bits or not, change the result; what has no integers runs in fp32.

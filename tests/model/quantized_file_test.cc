@@ -1,6 +1,7 @@
 // Weights files in 8 bits: what is written comes back, and what does not fit together is refused.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <filesystem>
@@ -184,6 +185,58 @@ TEST(QuantizedFile, RefusesWhatDoesNotFitTogether) {
               t[base + ".input_scale"] = f32_tensor({1}, {std::nanf("")});
             }).find(base + ".input_scale: expected finite values, found NaN"),
             std::string::npos);
+}
+
+TEST(QuantizedFile, AttentionComesBackAndCounts) {
+  const Network plain = quantized(small_float()), net = with_int8_attention(plain);
+  EXPECT_NE(net.fingerprint, plain.fingerprint);
+  const WeightsFile file = file_of(net);
+  const Network again = read(file);
+  EXPECT_EQ(again.fingerprint, net.fingerprint);
+  const QuantizedAttention &first = *again.body[1].gmsa[0].int8_attention,
+                           &second = *again.body[1].gmsa[1].int8_attention;
+  EXPECT_EQ(first.q_scale, (std::array{0.02F, 0.016F, 0.012F}));
+  EXPECT_EQ(second.v_scale, (std::array{0.03F, 0.02F, 0.01F}));
+  EXPECT_EQ(second.q_scale, (std::array{0.0F, 0.0F, 0.0F}));
+  for (const char* key : {".gmsa_0.q_scale", ".gmsa_0.v_scale", ".gmsa_1.v_scale"}) {
+    WeightsFile changed = file;
+    changed.tensors.at("body.1.modules_gmsa" + std::string(key)).bytes.at(4) ^= std::byte{1};
+    EXPECT_NE(read(changed).fingerprint, net.fingerprint) << key;
+  }
+  // An ELAB may do without, and matrices may stay in floating point beside it.
+  WeightsFile other = file;
+  for (const char* key : {".gmsa_0.q_scale", ".gmsa_0.v_scale", ".gmsa_1.v_scale"}) {
+    other.tensors.erase("body.1.modules_gmsa" + std::string(key));
+  }
+  EXPECT_FALSE(read(other).body[1].gmsa[0].int8_attention);
+  EXPECT_TRUE(read(other).body[0].gmsa[0].int8_attention);
+  Network alone = with_int8_attention(quantized(small_float(), [](auto) { return false; }));
+  EXPECT_TRUE(alone.quantized());
+}
+
+TEST(QuantizedFile, RefusesHalfAnAttention) {
+  const WeightsFile file = file_of(with_int8_attention(quantized(small_float())));
+  const std::string base = "body.0.modules_gmsa.gmsa_";
+  const auto error_with = [&](const std::string& key, std::optional<RawTensor> value) {
+    WeightsFile changed = file;
+    changed.tensors.erase(key);
+    if (value) changed.tensors[key] = *std::move(value);
+    return read_error(changed);
+  };
+  for (const char* key : {"0.q_scale", "0.v_scale", "1.v_scale"}) {
+    EXPECT_NE(error_with(base + key, {}).find("1 missing (" + base + key + ")"), std::string::npos);
+  }
+  EXPECT_NE(error_with(base + "1.q_scale", f32_tensor({3}, {1, 1, 1})).find("1 unknown"),
+            std::string::npos);
+  EXPECT_EQ(error_with(base + "0.q_scale", f32_tensor({1}, {1})),
+            "m: " + base + "0.q_scale: expected shape [3], found [1]");
+  EXPECT_EQ(error_with(base + "1.v_scale", f32_tensor({3}, {1, 0, 1})),
+            "m: " + base + "1.v_scale: expected scales from 1e-9 to 1e9, found 0 at index 1");
+  WeightsFile norms = make_elan(small_architecture());
+  norms.tensors[base + "0.v_scale"] = f32_tensor({3}, {1, 1, 1});
+  EXPECT_EQ(read_error(norms), "m: " + base +
+                                   "0.v_scale: expected no scale in a file with batch norms "
+                                   "(quantised files have them folded), found one");
 }
 
 TEST(QuantizedFile, RefusesIntegersWhereNoneBelong) {

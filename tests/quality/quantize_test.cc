@@ -120,6 +120,28 @@ TEST(Quantize, StaysNearTheNetworkAndRepeats) {
   EXPECT_EQ(again.fingerprint, a.network.fingerprint);
 }
 
+TEST(Quantize, AttentionGetsAScaleForEveryGroup) {
+  const Network net = small_float();
+  const auto calibration = pictures(4);
+  QuantizeOptions options;
+  options.search = 0;
+  const QuantizedNetwork plain = quantize(net, calibration, options);
+  EXPECT_FALSE(plain.network.body[0].gmsa[0].int8_attention);
+  options.attention = true;
+  const QuantizedNetwork found = quantize(net, calibration, options);
+  EXPECT_EQ(found.report.operands.size(), 16U + 3 * (2 + 4));  // qk of 2 ELABs, av of 4 pairs
+  EXPECT_EQ(found.report.operands[16].operation, "body.0.gmsa.0.qk.0");
+  for (const OperandReport& operand : found.report.operands) {
+    EXPECT_GT(operand.scale, 0) << operand.operation;
+    EXPECT_LT(operand.error, 0.05) << operand.operation;
+  }
+  const QuantizedAttention& scales = *found.network.body[1].gmsa[0].int8_attention;
+  EXPECT_NE(scales.q_scale[0], scales.q_scale[1]);
+  EXPECT_NE(scales.v_scale, found.network.body[1].gmsa[1].int8_attention->v_scale);
+  EXPECT_NE(found.report.psnr, plain.report.psnr);
+  EXPECT_GT(found.report.psnr, plain.report.psnr - 3);
+}
+
 TEST(Quantize, SearchDoesNotMakeItWorse) {
   const Network net = small_float();
   const auto calibration = pictures(4);

@@ -79,6 +79,18 @@ inline Network quantized(Network net) {
   return quantized(std::move(net), [](std::string_view) { return true; });
 }
 
+// With attention in 8 bits too, other scales in every group.
+inline Network with_int8_attention(Network net) {
+  for (Elab& elab : net.body) {
+    for (Gmsa& gmsa : elab.gmsa) {
+      QuantizedAttention& scales = gmsa.int8_attention.emplace();
+      if (gmsa.computes_attention) scales.q_scale = {0.02F, 0.016F, 0.012F};
+      scales.v_scale = {0.03F, 0.02F, 0.01F};
+    }
+  }
+  return read_checkpoint(Safetensors::parse("q", serialise(file_of(net)))).network;
+}
+
 inline WeightsFile make_quantized_elan(const Architecture& arch) {
   return file_of(
       quantized(read_checkpoint(Safetensors::parse("m", serialise(make_elan(arch)))).network));
