@@ -17,7 +17,7 @@ namespace elan::cli {
 namespace {
 
 struct ExportOptions {
-  std::string model, output, size, padding = "inside", precision = "fp32";
+  std::string model, output, size, padding = "inside", precision, plan;
   int scale = 0;
   bool plugins = false;
 };
@@ -40,7 +40,11 @@ PictureSize parse_size(const std::string& text) {
               "--size: expected WIDTHxHEIGHT in pixels, for example 320x180, found " + text);
 }
 
+// All but the precision.
 OnnxOptions onnx_options(const ExportOptions& options) {
+  if (!options.precision.empty() && !options.plan.empty()) {
+    throw Error(ErrorKind::usage, "--precision and --plan contradict each other: give one");
+  }
   OnnxOptions result;
   if (!options.size.empty()) result.size = parse_size(options.size);
   if (options.padding != "inside" && options.padding != "outside") {
@@ -48,17 +52,22 @@ OnnxOptions onnx_options(const ExportOptions& options) {
                 "--padding: expected inside or outside, found " + options.padding);
   }
   result.padding = options.padding == "inside";
-  result.precision = parse_precision(options.precision);
   result.plugins = options.plugins;
   return result;
 }
 
 #ifdef ELANSR_HAS_ONNX
-void write(const Model& model, const OnnxOptions& options, const std::string& path) {
-  export_onnx(model, options, path);
+void write(const Model& model, const ExportOptions& options, OnnxOptions onnx) {
+  onnx.precision =
+      options.precision.empty() ? natural_precision(model) : parse_precision(options.precision);
+  if (!options.plan.empty()) {
+    const std::string path = options.plan.starts_with('{') ? "./" + options.plan : options.plan;
+    onnx.precision = PrecisionPlan::read(path, natural_precision(model));
+  }
+  export_onnx(model, onnx, options.output);
 }
 #else
-void write(const Model&, const OnnxOptions&, const std::string&) {
+void write(const Model&, const ExportOptions&, const OnnxOptions&) {
   throw Error(ErrorKind::usage,
               "export: this program was built without ONNX; building it where libonnx-dev and "
               "libprotobuf-dev are installed adds it");
@@ -79,7 +88,7 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
     throw Error(ErrorKind::usage, "export: expected a model and an output, such as " +
                                       std::string("elan-sr export light light.onnx"));
   }
-  [[maybe_unused]] const OnnxOptions onnx = onnx_options(options);  // checked in every build
+  const OnnxOptions onnx = onnx_options(options);
   const ModelChoice choice = choose_model(options.model, options.scale);
   const Model model =
       Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
@@ -87,7 +96,7 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
     throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
                                       ", the model's, found " + std::to_string(choice.scale));
   }
-  write(model, onnx, options.output);
+  write(model, options, onnx);
   return kDone;
 }
 
@@ -98,7 +107,8 @@ Action setup_export(CommandLine& line) {
   line.takes_operands = true;
   line.app.footer(
       "elan-sr export light light.onnx                     any size\n"
-      "elan-sr export light hd.onnx --size 1280x720 -p fp16    one size, half precision");
+      "elan-sr export light hd.onnx --size 1280x720 -p fp16    one size, half precision\n"
+      "elan-sr export light_int8.safetensors int8.onnx     explicit quantisation");
   add_text(line.app, "-m,--model", options->model, "MODEL",
            "a .safetensors file or the name of a shipped model; or the first argument");
   add_text(line.app, "-o,--output", options->output, "FILE",
@@ -110,8 +120,12 @@ Action setup_export(CommandLine& line) {
   add_text(line.app, "--padding", options->padding, "WHERE",
            "inside: in the graph, any size; outside: the caller pads to multiples of 16 and crops; "
            "default inside");
-  add_text(line.app, "-p,--precision", options->precision, "NAME",
-           "fp32, or fp16: half-precision branches on an FP32 residual stream; default fp32");
+  add_text(
+      line.app, "-p,--precision", options->precision, "NAME",
+      "fp32; fp16: half-precision branches on an FP32 residual stream; int8 or fp8: a model in 8 "
+      "bits with its scales; default int8 for such a model, else fp32");
+  add_text(line.app, "--plan", options->plan, "FILE",
+           "a precision for each operation, as JSON, instead of one for all");
   line.app.add_flag("--plugins", options->plugins,
                     "one ElanLFE or ElanGMSA node for each module, for runtimes that have them");
   return [options, &line] { return export_model(*options, line.operands); };
