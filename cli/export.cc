@@ -108,7 +108,7 @@ Action setup_export(CommandLine& line) {
   line.app.footer(
       "elan-sr export light light.onnx                     any size\n"
       "elan-sr export light hd.onnx --size 1280x720 -p fp16    one size, half precision\n"
-      "elan-sr export light_int8.safetensors int8.onnx     explicit quantisation");
+      "elan-sr export light-int8 int8.onnx                 explicit quantisation");
   add_text(line.app, "-m,--model", options->model, "MODEL",
            "a .safetensors file or the name of a shipped model; or the first argument");
   add_text(line.app, "-o,--output", options->output, "FILE",
