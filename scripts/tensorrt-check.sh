@@ -13,7 +13,7 @@
 # int8+uninitialised calibrates on whatever is in the device's memory, as happens when the copy of the
 # pictures is forgotten. Without MODEL=VARIANTS everything is run, what matters most first.
 #
-# TensorRT 8.6.0 from PyPI needs libcublas.so.12, libcublasLt.so.12 and libcudnn.so.8 only to be loaded:
+# The plugin library of TensorRT 8.6.0 from PyPI needs libcublas.so.12, libcublasLt.so.12 and libcudnn.so.8 only to be loaded:
 # where they are missing, empty libraries of these names are made in the output folder.
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 set -euo pipefail
@@ -40,6 +40,7 @@ light_int8=models/elan_light_int8_x4.safetensors
   "$light=fp16+dynamic,fp16+plugins+dynamic" "$full=fp16+dynamic,fp16+plugins+dynamic")
 
 mkdir -p "$out/stubs"
+out=$(realpath -- "$out") programs=$(realpath -- "$programs")
 check=$(find "$programs" -name tensorrt-check -type f | head -n 1)
 plugins=$(find "$programs" -name 'libelan_sr_trt_plugins_*.so' | head -n 1)
 [[ -n $check ]] || { echo "tensorrt-check.sh: no tensorrt-check in $programs" >&2; exit 2; }
@@ -52,11 +53,11 @@ if [[ -n $tensorrt ]]; then
       ldconfig -p | grep -q "$name" && continue
       echo | "${CC:-cc}" -shared -x c - "-Wl,-soname,$name" -o "$out/stubs/$name"
     done
-    export LD_LIBRARY_PATH=$PWD/$out/stubs:$LD_LIBRARY_PATH
+    export LD_LIBRARY_PATH=$out/stubs:$LD_LIBRARY_PATH
   fi
 fi
-[[ -n $plugins ]] && export ELANSR_TENSORRT_PLUGINS=$PWD/$plugins
-export XDG_CACHE_HOME=$PWD/$out/cache
+[[ -n $plugins ]] && export ELANSR_TENSORRT_PLUGINS=$plugins
+export XDG_CACHE_HOME=$out/cache
 
 status=0
 { nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || echo "no nvidia-smi"; } | tee "$out/table.txt"
