@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,27 +24,15 @@ namespace elan::cli {
 namespace {
 
 struct BuildArguments {
-  std::string model, output, precision, plan, size, least, best, most;
+  ModelToFile files;
+  std::string precision, plan, size, least, best, most;
   std::vector<std::string> calibrate;
-  int scale = 0, batch = 1, gpu = 0;
+  int batch = 1, gpu = 0;
   bool plugins = false, loose = false, again = false;
 };
 
-elan::PictureSize parse_size(const char* option, const std::string& text) {
-  elan::PictureSize size;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
-      size.width < 1 || size.height < 1) {
-    throw Error(ErrorKind::usage, std::string(option) +
-                                      ": expected WIDTHxHEIGHT in pixels, for example 320x180, "
-                                      "found " +
-                                      text);
-  }
-  return size;
-}
-
 // From the middle of a picture, repeated by reflection where it is smaller.
-std::vector<float> planar_crop(const TestPicture& picture, const elan::PictureSize& size) {
+std::vector<float> planar_crop(const TestPicture& picture, const PictureSize& size) {
   std::vector<float> values;
   const int left = std::max(0, picture.width - size.width) / 2;
   const int top = std::max(0, picture.height - size.height) / 2;
@@ -62,7 +49,7 @@ std::vector<float> planar_crop(const TestPicture& picture, const elan::PictureSi
 }
 
 std::shared_ptr<const tensorrt::Calibration> load_calibration(const std::vector<std::string>& names,
-                                                              const elan::PictureSize& size) {
+                                                              const PictureSize& size) {
   constexpr std::size_t kMost = 64;
   auto calibration = std::make_shared<tensorrt::Calibration>();
   std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
@@ -100,38 +87,24 @@ tensorrt::BuildOptions build_options(const BuildArguments& a) {
     throw Error(ErrorKind::usage, "--size and --min, --opt, --max contradict each other");
   }
   if (!a.size.empty()) {
-    const elan::PictureSize size = parse_size("--size", a.size);
+    const PictureSize size = parse_picture_size("--size", a.size);
     options.profile = {size, size, size, a.batch};
   }
-  if (!a.least.empty()) options.profile.least = parse_size("--min", a.least);
-  if (!a.best.empty()) options.profile.best = parse_size("--opt", a.best);
-  if (!a.most.empty()) options.profile.most = parse_size("--max", a.most);
+  if (!a.least.empty()) options.profile.least = parse_picture_size("--min", a.least);
+  if (!a.best.empty()) options.profile.best = parse_picture_size("--opt", a.best);
+  if (!a.most.empty()) options.profile.most = parse_picture_size("--max", a.most);
   tensorrt::check(options);
   return options;
 }
 
 int build(BuildArguments a, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (a.model.empty()) {
-      a.model = operand;
-    } else if (a.output.empty()) {
-      a.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "build: expected a model and an engine file, found " + operand);
-    }
-  }
-  if (!a.output.empty() && !a.output.ends_with(".plan")) {
-    throw Error(ErrorKind::usage,
-                "--output: expected a name that ends in .plan, found " + a.output);
+  take_operands(a.files, operands, "build: expected a model and an engine file");
+  const std::string& output = a.files.output;
+  if (!output.empty() && !output.ends_with(".plan")) {
+    throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
   tensorrt::BuildOptions options = build_options(a);
-  const ModelChoice choice = choose_model(a.model, a.scale);
-  const Model model = Model::load(
-      choice.file.empty() ? choice.by_scale.at(choice.scale != 0 ? choice.scale : 4) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
+  const Model model = choose_model(a.files.model, a.files.scale).load();
   if (a.precision.empty() && a.plan.empty() && model.network().quantized()) {
     options.precision = Precision::int8;
   }
@@ -145,7 +118,7 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
     tensorrt::BuildContext context = display.context();
     context.stop = signals.token();
     context.again = a.again;
-    built = tensorrt::build_engine(model, options, a.output, a.gpu, context);
+    built = tensorrt::build_engine(model, options, output, a.gpu, context);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled || signals.received() == 0) throw;
     return kSignal + signals.received();
@@ -162,19 +135,15 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
 
 Action setup_build(CommandLine& line) {
   auto a = std::make_shared<BuildArguments>();
-  line.takes_operands = true;
   line.app.footer(
       "elan-sr build light                                   any size up to 1024x1024, for -d "
       "tensorrt\n"
       "elan-sr build full hd.plan --size 1280x720 --plugins  one size, with this project's "
       "kernels\n"
       "elan-sr upscale -d tensorrt:hd.plan -i in.png -o out.png");
-  add_text(line.app, "-m,--model", a->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", a->output, "FILE.plan",
-           "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
-  add_number(line.app, "-s,--scale", a->scale, {2, 4},
-             "which of a shipped model's scales; default 4");
+  add_model_to_file(
+      line, a->files, "FILE.plan",
+      "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
   add_text(line.app, "-p,--precision", a->precision, "NAME",
            "fp32, tf32; fp16: half-precision branches on an FP32 residual stream; int8 or fp8: a "
            "model in 8 bits with its scales; default int8 for such a model, else fp16");

@@ -24,10 +24,6 @@ std::string digits_of(std::uint64_t hash) {
   return digits;
 }
 
-bool same(const PictureSize& a, const PictureSize& b) {
-  return a.width == b.width && a.height == b.height;
-}
-
 bool within(const PictureSize& least, const PictureSize& size, const PictureSize& most) {
   return least.width <= size.width && size.width <= most.width && least.height <= size.height &&
          size.height <= most.height;
@@ -84,7 +80,7 @@ void check_precision(const BuildOptions& options) {
 }  // namespace
 
 bool Profile::fixed() const {
-  return same(least, best) && same(best, most);
+  return least == best && best == most;
 }
 
 bool Profile::holds(int width, int height, int pictures) const {
