@@ -117,11 +117,11 @@ OnnxValue Exporter::gather_groups(const OnnxValue& q, const OnnxValue& v, int ch
                                   const std::string& name) {
   const ElementType type = q.type == v.type ? q.type : ElementType::f32;
   std::vector<std::string> parts(6);
-  for (const auto& [value, first] : {std::pair{&q, 0}, std::pair{&v, 1}}) {
+  for (const auto& [value, first] : {std::pair{&q, std::size_t{0}}, {&v, std::size_t{1}}}) {
     std::vector<std::string> groups;
-    for (int group = 0; group < 3; ++group) {
+    for (std::size_t group = 0; group < 3; ++group) {
       groups.push_back(value->name + ".group" + std::to_string(group));
-      parts[static_cast<std::size_t>(2 * group + first)] = groups.back();
+      parts[2 * group + first] = groups.back();
     }
     graph_.node("Split",
                 {cast(graph_, *value, type).name, graph_.ints(Dims(3, std::int64_t{channels / 3}))},
