@@ -1,6 +1,8 @@
 // elan-sr build: a TensorRT engine for a model, into a file or the cache.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,25 +11,74 @@
 #include "command.h"
 #include "elan/error.h"
 #include "elan/model.h"
+#include "model/network.h"
+#include "model/reference.h"
 #include "models.h"
 #include "signals.h"
 #include "tensorrt/tensorrt_backend.h"
 #include "tensorrt_device.h"
 #include "terminal.h"
+#include "test_pictures.h"
 
 namespace elan::cli {
 namespace {
 
 struct BuildArguments {
   ModelToFile files;
-  std::string precision = "fp16", size, least, best, most;
+  std::string precision, plan, size, least, best, most;
+  std::vector<std::string> calibrate;
   int batch = 1, gpu = 0;
   bool plugins = false, loose = false, again = false;
 };
 
+// From the middle of a picture, repeated by reflection where it is smaller.
+std::vector<float> planar_crop(const TestPicture& picture, const PictureSize& size) {
+  std::vector<float> values;
+  const int left = std::max(0, picture.width - size.width) / 2;
+  const int top = std::max(0, picture.height - size.height) / 2;
+  for (int c = 0; c < 3; ++c) {
+    for (int y = 0; y < size.height; ++y) {
+      for (int x = 0; x < size.width; ++x) {
+        const auto row = static_cast<std::size_t>(reflect(top + y, picture.height));
+        const auto column = static_cast<std::size_t>(reflect(left + x, picture.width));
+        values.push_back(picture.rgb[(row * picture.width + column) * 3 + c]);
+      }
+    }
+  }
+  return values;
+}
+
+std::shared_ptr<const tensorrt::Calibration> load_calibration(const std::vector<std::string>& names,
+                                                              const PictureSize& size) {
+  constexpr std::size_t kMost = 64;
+  auto calibration = std::make_shared<tensorrt::Calibration>();
+  std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
+  const std::size_t used = std::min(files.size(), kMost);
+  for (std::size_t k = 0; k < used; ++k) {
+    const TestPicture picture = load_test_picture(files[k * files.size() / used]);
+    calibration->pictures.push_back(planar_crop(picture, size));
+  }
+  return calibration;
+}
+
+// All but the precision where none is asked for, and the calibration.
 tensorrt::BuildOptions build_options(const BuildArguments& a) {
   tensorrt::BuildOptions options;
-  options.precision = parse_precision(a.precision);
+  if (!a.precision.empty() && !a.plan.empty()) {
+    throw Error(ErrorKind::usage, "--precision and --plan contradict each other: give one");
+  }
+  if (!a.precision.empty()) options.precision = parse_precision(a.precision);
+  if (!a.plan.empty()) {
+    options.precision =
+        PrecisionPlan::read(a.plan.starts_with('{') ? "./" + a.plan : a.plan, Precision::fp16);
+  }
+  if (!a.calibrate.empty()) {
+    if (!a.plan.empty() || (!a.precision.empty() && a.precision != "int8")) {
+      throw Error(ErrorKind::usage, "--calibrate: expected precision int8 and no plan, found " +
+                                        (a.plan.empty() ? a.precision : a.plan));
+    }
+    options.precision = Precision::int8;
+  }
   options.plugins = a.plugins;
   options.loose = a.loose;
   options.profile.batch = a.batch;
@@ -52,8 +103,14 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
   if (!output.empty() && !output.ends_with(".plan")) {
     throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
-  const tensorrt::BuildOptions options = build_options(a);
+  tensorrt::BuildOptions options = build_options(a);
   const Model model = choose_model(a.files.model, a.files.scale).load();
+  if (a.precision.empty() && a.plan.empty() && model.network().quantized()) {
+    options.precision = Precision::int8;
+  }
+  if (!a.calibrate.empty()) {
+    options.calibration = load_calibration(a.calibrate, options.profile.best);
+  }
   const SignalGuard signals;
   tensorrt::Built built;
   try {
@@ -88,7 +145,12 @@ Action setup_build(CommandLine& line) {
       line, a->files, "FILE.plan",
       "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
   add_text(line.app, "-p,--precision", a->precision, "NAME",
-           "fp32, tf32, or fp16: half-precision branches on an FP32 residual stream; default fp16");
+           "fp32, tf32; fp16: half-precision branches on an FP32 residual stream; int8 or fp8: a "
+           "model in 8 bits with its scales; default int8 for such a model, else fp16");
+  add_text(line.app, "--plan", a->plan, "FILE",
+           "a precision for each operation, as JSON, instead of one for all");
+  add_names(line.app, "--calibrate", a->calibrate,
+            "TensorRT 8.6: int8 with scales that it finds on these pictures, files or folders");
   add_text(line.app, "--size", a->size, "WxH", "build for one size in pixels");
   add_text(line.app, "--min", a->least, "WxH", "smallest size; default 1x1");
   add_text(line.app, "--opt", a->best, "WxH", "size to be fastest at; default 304x208");
@@ -96,7 +158,8 @@ Action setup_build(CommandLine& line) {
   add_number(line.app, "--batch", a->batch, {1, 256}, "pictures in one pass, at most; default 1");
   line.app.add_flag("--plugins", a->plugins, "compute the body with this project's kernels");
   line.app.add_flag("--loose", a->loose,
-                    "TensorRT 8.6: let it compute anything in FP16, not the branches alone");
+                    "TensorRT 8.6: let it compute anything in FP16, not the branches alone; also "
+                    "beside int8");
   add_number(line.app, "-g,--gpu", a->gpu, {0, 255}, "GPU by number; default 0");
   line.app.add_flag("--again", a->again, "build even if the cache has the engine");
   return [a, &line] { return build(*a, line.operands); };

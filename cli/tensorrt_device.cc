@@ -1,34 +1,36 @@
 #include "tensorrt_device.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 #include <utility>
 
 #include "elan/error.h"
+#include "model/network.h"
 
 namespace elan::cli {
 namespace {
 
 constexpr std::string_view kDevice = "tensorrt";
 
-tensorrt::BackendOptions backend_options(const EngineOptions& options) {
-  if (!options.precision_plan.empty()) {
-    throw Error(
-        ErrorKind::usage,
-        "--plan: expected a device that takes a precision for each operation, found tensorrt");
-  }
+tensorrt::BackendOptions backend_options(const EngineOptions& options, bool quantized) {
   tensorrt::BackendOptions result;
+  if (quantized) result.options.precision = Precision::int8;
   if (options.precision) result.options.precision = *options.precision;
-  if (options.device.size() <= kDevice.size()) return result;
-  const std::string rest = options.device.substr(kDevice.size() + 1);
+  const std::string rest =
+      options.device.substr(std::min(kDevice.size() + 1, options.device.size()));
   if (rest.ends_with(".plan")) {
-    if (options.precision) {
-      throw Error(ErrorKind::usage,
-                  "--precision: an engine's plan has its own; give it to elan-sr build");
+    if (options.precision || !options.precision_plan.empty()) {
+      throw Error(ErrorKind::usage, std::string(options.precision ? "--precision" : "--plan") +
+                                        ": an engine's plan has its own; give it to elan-sr build");
     }
     result.plan = rest;
     return result;
   }
+  if (!options.precision_plan.empty()) {
+    result.options.precision = PrecisionPlan::read(options.precision_plan, Precision::fp16);
+  }
+  if (rest.empty()) return result;
   const auto [end, error] =
       std::from_chars(rest.data(), rest.data() + rest.size(), result.device_index);
   if (error != std::errc{} || end != rest.data() + rest.size()) {
@@ -42,8 +44,8 @@ tensorrt::BackendOptions backend_options(const EngineOptions& options) {
 Engine make_engine(Model model, const EngineOptions& options) {
   if (!options.device.starts_with(kDevice)) return Engine(std::move(model), options);
   BuildDisplay display;
-  auto backend =
-      tensorrt::make_tensorrt_backend(model, backend_options(options), display.context());
+  auto backend = tensorrt::make_tensorrt_backend(
+      model, backend_options(options, model.network().quantized()), display.context());
   return Engine(std::move(model), options, std::move(backend));
 }
 

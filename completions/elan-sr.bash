@@ -13,11 +13,11 @@ _elan_sr() {
     --ref-precision --ref-plan --crop --stages --map --tolerance --mean-tolerance --json -h --help"
   local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
     --state --report --json -h --help"
-  local export='-m --model -o --output -s --scale --size --padding -p --precision --plugins -h --help'
+  local export='-m --model -o --output -s --scale --size --padding -p --precision --plan --plugins -h --help'
   local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --attention
     --seed --report --threads -h --help'
-  local build='-m --model -o --output -s --scale -p --precision --size --min --opt --max --batch --plugins
-    --loose -g --gpu --again -h --help'
+  local build='-m --model -o --output -s --scale -p --precision --plan --calibrate --size --min --opt --max
+    --batch --plugins --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=
@@ -51,7 +51,7 @@ _elan_sr() {
     -f | --format) words='png jpg webp tiff avif heic jxl ppm gif' ;;
     --padding) words='inside outside' ;;
     --progress) words='auto json none' ;;
-    -i | --input | -o | --output | --data | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
+    -i | --input | -o | --output | --data | --calibrate | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
       --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --crops | --search | --iterations | --duration | --percentile)
       return

@@ -106,7 +106,8 @@ complete -c elan-sr -n '__fish_seen_subcommand_from export' -s o -l output -r -F
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l size -x -d 'Fix the size of the input'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l padding -x -a 'inside outside' -d 'Where the picture is padded'
-complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -s p -l precision -x -a 'fp32 fp16 int8 fp8' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plan -r -F -d 'A precision for each operation'
 complete -c elan-sr -n '__fish_seen_subcommand_from export' -l plugins -d 'One node for each module'
 
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -a '(__elan_sr_models)'
@@ -127,7 +128,9 @@ complete -c elan-sr -n '__fish_seen_subcommand_from build' -a '(__elan_sr_models
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -s m -l model -r -a '(__elan_sr_models)' -d 'Model, by name or file'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -s o -l output -r -F -d 'Engine to write; default: the cache'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -s s -l scale -x -a '2 3 4' -d 'Scale of a shipped model'
-complete -c elan-sr -n '__fish_seen_subcommand_from build' -s p -l precision -x -a 'fp32 tf32 fp16' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -s p -l precision -x -a 'fp32 tf32 fp16 int8 fp8' -d Arithmetic
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l plan -r -F -d 'A precision for each operation'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l calibrate -r -F -d 'TensorRT 8.6: pictures to find scales on'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l size -x -d 'Build for one size'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l min -x -d 'Smallest size'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l opt -x -d 'Size to be fastest at'

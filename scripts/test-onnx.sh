@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Exports every shipped model with the program in build/release and runs the graphs on ONNX Runtime's
-# CPU provider against the stored FP64 values. PROGRAM as an argument tests another one.
+# CPU provider against the stored FP64 values, those in 8 bits against the reference. PROGRAM as an
+# argument tests another one.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 program=${1:-}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds engines from exported graphs with TensorRT-RTX, installed from PyPI under NVIDIA's licence;
-# no GPU is needed, nothing of it is kept or shipped. Arguments go to tools/check_tensorrt_rtx.py.
+# no GPU is needed, nothing of it is kept or shipped. Arguments go to tools/check_tensorrt_rtx.py;
+# --quick is what a change must pass.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages "${build_packages[@]}" "${onnx_packages[@]}"

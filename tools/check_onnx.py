@@ -8,7 +8,10 @@ Exports every shipped model in the forms that docs/onnx.md describes, and
   - compares a batch with its pictures one by one,
   - runs plugin graphs with ElanLFE and ElanGMSA written in numpy from the nodes' fields alone, which
     shows that a plugin can be built from them,
-  - compares a network whose shifts are not one-hot with the program's own reference.
+  - compares a network whose shifts are not one-hot with the program's own reference,
+  - compares models in 8 bits, int8 and fp8, with the reference (mean difference, because engines in 8
+    bits drift apart), and the first LFE and GMSA with docs/quantization.md written in numpy (they do not
+    drift), and checks mixed plans.
 Prints one line per graph; the exit status is 1 if any is beyond its bar.
 """
 
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -28,7 +32,11 @@ from onnx.reference.op_run import OpRun
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BARS = {"fp32": 1e-3, "fp16": 0.2}  # largest difference on 0..255
 FIXED = {"elan_light_x4": ["1x1", "17x30", "33x50", "3x70", "64x48"], "elan_x4": ["1x1", "17x30"]}
-DTYPES = {"F32": np.float32, "U8": np.uint8, "I64": np.int64}
+MEAN_BARS = {"int8": 0.5, "fp8": 0.5}  # mean difference on 0..255
+STAGE_BAR = 2e-3  # mean difference of a stage
+SIZES_8_BITS = ["1x1", "3x70", "16x16", "17x30", "33x50"]
+PLAN = {"default": "int8", "body.*.gmsa.*.av": "fp16", "body.*.project_inp.q": "fp32", "body.3.lfe.*": "fp16"}
+DTYPES = {"F32": np.float32, "U8": np.uint8, "I64": np.int64, "I8": np.int8, "BF16": np.uint16}
 
 
 def read_safetensors(path):
@@ -39,7 +47,10 @@ def read_safetensors(path):
     tensors = {}
     for name, entry in header.items():
         begin, end = (8 + length + v for v in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        values = np.frombuffer(data[begin:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = values
     return tensors, metadata
 
 
@@ -109,6 +120,52 @@ def conv1x1(x, fields, name):
     return y + fields[name + "_bias"][:, None, None]
 
 
+def attend(q, v, sides, by):
+    """softmax(q q^T) v in the windows of three groups, each rolled by `by` of its side; [C, H, W]."""
+    part, outputs = len(v) // 3, []
+    for k, w in enumerate(sides):
+        turn = by * (w // 2)
+        query, value = (windows(np.roll(t[k * part :][:part], (-turn, -turn), (1, 2)), w) for t in (q, v))
+        logits = query @ query.transpose(0, 2, 1)
+        a = np.exp(logits - logits.max(-1, keepdims=True))
+        a /= a.sum(-1, keepdims=True)
+        outputs.append(np.roll(picture(a @ value, w, v.shape[1:]), (turn, turn), (1, 2)))
+    return np.concatenate(outputs)
+
+
+class EightBits:
+    """The matrices of a quantised file, with what docs/quantization.md makes of their input."""
+
+    def __init__(self, file, precision):
+        self.tensors, _ = read_safetensors(file)
+        self.precision = precision
+
+    def rounded(self, x, scale):
+        if self.precision == "int8":
+            return np.clip(np.rint(x / scale), -127, 127) * scale
+        scale = scale * 127 / 448
+        return np.clip(x / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float64) * scale
+
+    def multiply(self, base, x, input_base=None):
+        get = lambda name: self.tensors[name].astype(np.float64)
+        scale = get(f"{base}.weight_scale")[:, None]
+        weight = self.rounded(get(f"{base}.weight")[:, :, 0, 0] * scale, scale)
+        x = self.rounded(x, get(f"{input_base or base}.input_scale")[0])
+        return np.einsum("oc,chw->ohw", weight, x) + get(f"{base}.bias")[:, None, None]
+
+    def shift(self, base, x):
+        mask = self.tensors[f"{base}.weight"].astype(np.float64)
+        identity = np.eye(len(x))
+        return self.multiply(f"{base}.conv1x1", shift_conv(x, mask, identity, np.zeros(len(x))))
+
+    def first_pair(self, x):
+        """(body.0.lfe.0, body.0.gmsa.0) of the head's result, [C, H, W]."""
+        lfe, gmsa = "body.0.modules_lfe.lfe_0.conv{}.shift_conv", "body.0.modules_gmsa.gmsa_0."
+        y = x + self.shift(lfe.format(1), np.maximum(self.shift(lfe.format(0), x), 0))
+        q, v = (self.multiply(f"{gmsa}project_inp.{part}", y, f"{gmsa}project_inp") for part in "qv")
+        return y, y + self.multiply(f"{gmsa}project_out", attend(q, v, (4, 8, 16), 0))
+
+
 class ElanLFE(OpRun):
     """q and v are whatever the two kinds of node agree on: here the groups in order, [C, H, W]."""
 
@@ -135,15 +192,8 @@ class ElanGMSA(OpRun):
     op_domain = "elan_sr"
 
     def one(self, y, v, q, fields):
-        part, outputs = fields["channels"] // 3, []
-        for k, w in enumerate(fields["windows"]):
-            by = w // 2 if fields["shifted"] else 0
-            query, value = (windows(np.roll(t[k * part :][:part], (-by, -by), (1, 2)), w) for t in (q, v))
-            logits = query @ query.transpose(0, 2, 1)
-            a = np.exp(logits - logits.max(-1, keepdims=True))
-            a /= a.sum(-1, keepdims=True)
-            outputs.append(np.roll(picture(a @ value, w, v.shape[1:]), (by, by), (1, 2)))
-        return y + as_stream(conv1x1(np.concatenate(outputs), fields, "project_out"), fields["stream"])
+        joined = attend(q, v, fields["windows"], fields["shifted"])
+        return y + as_stream(conv1x1(joined, fields, "project_out"), fields["stream"])
 
     def _run(self, y, v, q, **fields):
         return (np.stack([self.one(*each, fields) for each in zip(y, v, q)]).astype(y.dtype),)
@@ -160,7 +210,7 @@ class Checker:
         onnx.checker.check_model(onnx.load(path), full_check="--plugins" not in flags)
         return path
 
-    def upscale(self, model, x):
+    def upscale(self, model, x, scale=4):
         """[1, 3, H, W] through the reference, by way of 16-bit picture files."""
         small, large = (self.folder / name for name in ("small.ppm", "large.ppm"))
         height, width = x.shape[2:]
@@ -168,30 +218,33 @@ class Checker:
         small.write_bytes(b"P6 %d %d 65535\n" % (width, height) + samples.tobytes())
         command = [self.program, "upscale", "-m", model, "-d", "reference", "-i", small, "-o", large, "--overwrite"]
         subprocess.run(command, check=True, capture_output=True)
-        height, width = 4 * height, 4 * width
+        height, width = scale * height, scale * width
         samples = np.frombuffer(large.read_bytes()[-6 * height * width :], ">u2")
         return samples.reshape(height, width, 3).transpose(2, 0, 1)[None].astype(np.float32) / 257
 
-    def runtime(self, path):
+    def runtime(self, path, outputs=("output",)):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 2
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda x: session.run(["output"], {"input": x})[0]
+        if len(outputs) == 1:
+            return lambda x: session.run(outputs, {"input": x})[0]
+        return lambda x: session.run(outputs, {"input": x})
 
     def numpy(self, path):
         session = ReferenceEvaluator(str(path), new_ops=[ElanLFE, ElanGMSA])
         return lambda x: session.run(["output"], {"input": x})[0]
 
-    def compare(self, name, run, cases, bar):
+    def compare(self, name, run, cases, bar, measure=np.max):
         worst = 0.0
         for x, expected in cases:
             found = run(x)
-            worst = max(worst, float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf)
+            worst = max(worst, float(measure(np.abs(found - expected))) if found.shape == expected.shape else np.inf)
             self.compared += 1
         good = worst <= bar
         self.failures += not good
-        print(f"{'ok' if good else 'FAILED'}  {name}: {len(cases)} pictures, at most {worst:.2g} off, bar {bar:g}", flush=True)
+        kind = "at most" if measure is np.max else "in the mean at most"
+        print(f"{'ok' if good else 'FAILED'}  {name}: {len(cases)} pictures, {kind} {worst:.2g} off, bar {bar:g}", flush=True)
 
     def whole(self, model):
         """Every form of one shipped model."""
@@ -219,6 +272,51 @@ class Checker:
         path = self.export(file, f"{model}_plugins", "--plugins")
         self.compare(f"{model}, plugin nodes in numpy", self.numpy(path), [cases["1x1"], cases["17x30"]], BARS["fp32"])
 
+    def eight_bits(self, model):
+        """A quantised model; the pictures are those of the model it was made from."""
+        file, cases = ROOT / "models" / f"{model}.safetensors", Golden(model.replace("_int8", "")).cases
+        pictures = [cases[size][0] for size in SIZES_8_BITS if size in cases]
+        expected = [(x, self.upscale(file, x, int(model[-1]))) for x in pictures]
+        clamped = lambda run: lambda x: np.clip(run(x), 0, 255)
+        for precision, bar in MEAN_BARS.items():
+            if precision == "fp8" and model != "elan_light_int8_x4":
+                continue
+            name = f"{model}_{precision}"
+            path = self.export(file, name, "-p", precision)
+            self.compare(name, clamped(self.runtime(path)), expected, bar, np.mean)
+            self.stages(f"{name}, first modules", path, EightBits(file, precision), pictures)
+            if model == "elan_light_int8_x4":
+                path = self.export(file, f"{name}_17x30", "-p", precision, "--size", "30x17")
+                one = [pair for pair in expected if pair[0].shape[2:] == (17, 30)]
+                self.compare(f"{name}_17x30", clamped(self.runtime(path)), one, bar, np.mean)
+        plan = self.folder / "plan.json"
+        plan.write_text(json.dumps(PLAN))
+        path = self.export(file, f"{model}_plan", "--plan", plan)
+        self.compare(f"{model}, a plan", clamped(self.runtime(path)), expected[-2:], MEAN_BARS["int8"], np.mean)
+        path = self.export(file, f"{model}_fp32", "-p", "fp32")
+        self.compare(f"{model} in fp32", clamped(self.runtime(path)), expected[-2:], MEAN_BARS["int8"], np.mean)
+
+    def stages(self, name, path, arithmetic, pictures):
+        """The first LFE and GMSA against the documented arithmetic, from the graph's own head."""
+        graph = onnx.load(path)
+        names = ["head", "body.0.lfe.0", "body.0.gmsa.0"]
+        for stage in names:
+            graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(stage))
+        watched = path.with_suffix(".watched.onnx")
+        onnx.save(graph, watched)
+        run = self.runtime(watched, names)
+        found = [run(x) for x in pictures]
+        wanted = [arithmetic.first_pair(head[0].astype(np.float64)) for head, *_ in found]
+        for i, stage in enumerate(names[1:]):
+            given = [(f[i + 1], w[i][None]) for f, w in zip(found, wanted)]
+            self.compare(f"{name}, {stage}", lambda x: x, given, STAGE_BAR, np.mean)
+
+    def tuned(self):
+        """Half precision with all convolutions in FP32, as a plan."""
+        cases = Golden("elan_light_x4").cases
+        path = self.export(ROOT / "models/elan_light_x4.safetensors", "tuned", "--plan", ROOT / "plans/convolutions-fp32.json")
+        self.compare("elan_light_x4, convolutions in fp32", self.runtime(path), list(cases.values()), BARS["fp16"])
+
     def general_masks(self):
         """A network whose shifts blend all nine neighbours: ONNX Runtime against the program itself."""
         tensors, metadata = read_safetensors(ROOT / "models/elan_light_x4.safetensors")
@@ -241,7 +339,8 @@ def main(program):
     with tempfile.TemporaryDirectory() as folder:
         checker = Checker(program, pathlib.Path(folder))
         for file in sorted((ROOT / "models").glob("*.safetensors")):
-            checker.whole(file.stem)
+            (checker.eight_bits if "_int8" in file.stem else checker.whole)(file.stem)
+        checker.tuned()
         checker.general_masks()
     print(f"{checker.compared} pictures compared, {checker.failures} graphs failed")
     return 1 if checker.failures else 0

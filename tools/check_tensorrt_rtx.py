@@ -1,10 +1,11 @@
 """Parses and builds exported graphs with TensorRT-RTX, which needs no GPU for that.
 
-    python tools/check_tensorrt_rtx.py PROGRAM [--full-dynamic]
+    python tools/check_tensorrt_rtx.py PROGRAM [--quick | --full-dynamic]
 
 Builds, for both shipped architectures, FP32 (TF32 off) and FP16, one size and dynamic sizes, padding
-inside. Then tells what the parser makes of other ways
-to pad by reflection. Prints a table; the exit status is 1 if a graph of ours does not build.
+inside; light x4 in 8 bits, INT8 and FP8, and with the convolutions in FP32 (plans/). Then tells what
+the parser makes of other ways to pad by reflection. Prints a table; the exit status is 1 if a graph of
+ours does not build. --quick takes one size alone and not the padding, FP16 of the full model alone.
 The full model with dynamic sizes takes longest and is built on request only.
 """
 
@@ -130,30 +131,45 @@ def reflect_story(path):
             print(f"  {name:20} refused: {error}", flush=True)
 
 
+def graphs(flags):
+    """(model, fixed or dynamic, name, arguments of export) of every graph to build."""
+    tuned = ROOT / "plans/convolutions-fp32.json"
+    quick = "--quick" in flags
+    for model in ("elan_light_x4", "elan_x4"):
+        for size in ("fixed", "dynamic"):
+            if size == "dynamic" and (quick or (model == "elan_x4" and "--full-dynamic" not in flags)):
+                continue
+            for precision in ("fp32", "fp16"):
+                if not (quick and (model, precision) == ("elan_x4", "fp32")):
+                    yield model, size, precision, "-p", precision
+    yield "elan_light_x4", "fixed", "plan", "--plan", tuned
+    for precision in ("int8", "fp8"):
+        yield "elan_light_int8_x4", "fixed", precision, "-p", precision
+    if not quick:
+        yield "elan_light_int8_x4", "dynamic", "int8", "-p", "int8"
+
+
 def main(program, *flags):
     print(f"TensorRT-RTX {trt.__version__}; fixed {SIZE[1]}x{SIZE[0]}, dynamic " + " / ".join(f"{w}x{h}" for h, w in SIZES))
-    print(f"{'graph':28}{'parse':>9}{'build':>9}{'engine':>10}")
+    print(f"{'graph':34}{'parse':>9}{'build':>9}{'engine':>10}")
     failures = 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "graph.onnx"
-        for model in ("elan_light_x4", "elan_x4"):
-            for size in ("fixed", "dynamic"):
-                if (model, size) == ("elan_x4", "dynamic") and "--full-dynamic" not in flags:
-                    continue
-                for precision in ("fp32", "fp16"):
-                    export = [program, "export", ROOT / "models" / f"{model}.safetensors", path, "-p", precision]
-                    if size == "fixed":
-                        export += ["--size", f"{SIZE[1]}x{SIZE[0]}"]
-                    subprocess.run(export, check=True)
-                    name = f"{model} {precision} {size}"
-                    try:
-                        parsed, built, bytes_ = build(path)
-                        print(f"{name:28}{parsed:7.1f} s{built:7.1f} s{bytes_ / 1e6:7.1f} MB", flush=True)
-                    except RuntimeError as error:
-                        failures += 1
-                        print(f"{name:28} FAILED: {error}", flush=True)
-        reflect_story(path)
+        for model, size, name, *arguments in graphs(flags):
+            export = [program, "export", ROOT / "models" / f"{model}.safetensors", path, *arguments]
+            if size == "fixed":
+                export += ["--size", f"{SIZE[1]}x{SIZE[0]}"]
+            subprocess.run(export, check=True)
+            name = f"{model} {name} {size}"
+            try:
+                parsed, built, bytes_ = build(path)
+                print(f"{name:34}{parsed:7.1f} s{built:7.1f} s{bytes_ / 1e6:7.1f} MB", flush=True)
+            except RuntimeError as error:
+                failures += 1
+                print(f"{name:34} FAILED: {error}", flush=True)
+        if "--quick" not in flags:
+            reflect_story(path)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\n{time.monotonic() - began:.0f} s in all, {memory:.0f} MB of memory, {failures} failed")
     return 1 if failures else 0

@@ -1,5 +1,6 @@
 #include "onnx/export.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -10,44 +11,52 @@
 #include "model/network.h"
 #include "model/stages.h"
 #include "onnx/graph.h"
+#include "onnx/matrices.h"
 #include "onnx/plugin_nodes.h"
 #include "onnx/shapes.h"
 
 namespace elan {
 namespace {
 
-constexpr int kOpset = 17;
-constexpr int kIrVersion = 8;
+// The oldest that have what a graph needs.
+struct Versions {
+  int opset = 17, ir = 8;
+};
+constexpr Versions kFp8Versions{19, 9};
 
-// Walks the network once. `branch_` is the type that LFE and GMSA compute in; the residual stream,
-// head, tail, logits and softmax are FP32 always.
+bool asks_for(Precision precision, const Network& net, const OnnxOptions& options) {
+  const std::vector<std::string> operations = operation_names(net.arch);
+  return std::any_of(operations.begin(), operations.end(), [&](const std::string& operation) {
+    return options.precision.at(operation) == precision;
+  });
+}
+
+// Walks the network once.
 class Exporter {
  public:
   Exporter(const Network& net, const OnnxOptions& options)
-      : net_(net),
-        options_(options),
-        branch_(options.precision == Precision::fp16 ? ElementType::f16 : ElementType::f32),
-        shape_(graph_, net.arch, options, "input") {
-    if (options.plugins) plugins_ = plugin_context(net, options.precision);
+      : net_(net), options_(options), shape_(graph_, net.arch, options, "input") {
+    if (options.plugins) plugins_ = plugin_context(net, options.precision.default_precision());
   }
 
   onnx::ModelProto run();
 
  private:
   std::string conv(const std::string& name, const std::string& x, const Conv3x3& conv);
-  std::string conv1x1(const std::string& name, const std::string& x, int in, int out,
-                      const std::vector<float>& weight, const std::vector<float>& bias);
-  std::string conv1x1(const std::string& name, const std::string& x, const Linear& linear) {
-    return conv1x1(name, x, linear.in, linear.out, linear.weight, linear.bias);
-  }
-  std::string shift_conv(const std::string& name, const std::string& x, const ShiftConv& conv);
+  OnnxValue shift_conv(const std::string& name, const OnnxValue& x, const ShiftConv& conv);
   std::string mean();
-  std::string cast(const std::string& x, ElementType to, const std::string& name);
-  std::string add(const std::string& a, const std::string& b, const std::string& stage);
+  std::string add(const std::string& a, const OnnxValue& b, const std::string& stage);
+  [[nodiscard]] ElementType in(const std::string& operation, bool has_int8 = false) const {
+    return arithmetic(options_.precision.at(operation), has_int8);
+  }
 
   std::string lfe(const Lfe& lfe, const std::string& x, const std::string& stage);
+  OnnxValue project(const Gmsa& gmsa, const std::string& x, const std::string& stage);
+  OnnxValue gather_groups(const OnnxValue& q, const OnnxValue& v, int channels,
+                          const std::string& name);
   std::string gmsa(const Gmsa& gmsa, const std::string& x, const std::string& stage, bool shifted);
-  std::string attention(const std::string& q, const std::string& stage, const std::string& suffix);
+  std::string attention(const OnnxValue& q, ElementType type, const std::string& stage,
+                        const std::string& suffix);
   std::string body(const std::string& head);
   std::string plain_phases(const std::string& centred);
   std::string body_of_plugins(const std::string& head);
@@ -58,11 +67,10 @@ class Exporter {
 
   const Network& net_;
   const OnnxOptions& options_;
-  ElementType branch_;
   OnnxGraph graph_;
   PictureShape shape_;
   std::optional<PluginContext> plugins_;  // set: the body is plugin nodes
-  std::vector<std::string> attention_;    // of the ELAB's first pair, by window
+  std::vector<OnnxValue> attention_;      // of the ELAB's first pair, by window
 };
 
 std::string Exporter::conv(const std::string& name, const std::string& x, const Conv3x3& conv) {
@@ -73,24 +81,19 @@ std::string Exporter::conv(const std::string& name, const std::string& x, const 
                      {{"kernel_shape", Dims{3, 3}}, {"pads", Dims{1, 1, 1, 1}}});
 }
 
-std::string Exporter::conv1x1(const std::string& name, const std::string& x, int in, int out,
-                              const std::vector<float>& weight, const std::vector<float>& bias) {
-  const std::string w = graph_.tensor(name + ".weight", {out, in, 1, 1}, weight, branch_);
-  const std::string b = graph_.tensor(name + ".bias", {out}, bias, branch_);
-  return graph_.node("Conv", {x, w, b}, name, {{"kernel_shape", Dims{1, 1}}});
-}
-
 // The shift as a depthwise convolution with the mask itself: one node that every runtime reads,
 // right for masks that are not one-hot, and the fastest on ONNX Runtime of the forms tried (slices
-// and pads, a dense 3x3 convolution).
-std::string Exporter::shift_conv(const std::string& name, const std::string& x,
-                                 const ShiftConv& conv) {
+// and pads, a dense 3x3 convolution). In 8 bits what it moves is rounded after it, next to the
+// matrix, where runtimes look for that.
+OnnxValue Exporter::shift_conv(const std::string& name, const OnnxValue& x, const ShiftConv& conv) {
+  const ElementType type = in(name, conv.int8.has_value());
+  const OnnxValue from = cast(graph_, x, type == ElementType::f16 ? type : ElementType::f32);
   const std::string mask =
-      graph_.shared_tensor(name + ".mask", {conv.in, 1, 3, 3}, conv.mask, branch_);
+      graph_.shared_tensor(name + ".mask", {conv.in, 1, 3, 3}, conv.mask, from.type);
   const std::string shifted =
-      graph_.node("Conv", {x, mask}, name + ".shift",
+      graph_.node("Conv", {from.name, mask}, name + ".shift",
                   {{"group", conv.in}, {"kernel_shape", Dims{3, 3}}, {"pads", Dims{1, 1, 1, 1}}});
-  return conv1x1(name, shifted, conv.in, conv.out, conv.weight, conv.bias);
+  return add_matrix(graph_, name, {shifted, from.type}, matrix_of(conv), type);
 }
 
 std::string Exporter::mean() {
@@ -98,45 +101,71 @@ std::string Exporter::mean() {
                               ElementType::f32);
 }
 
-std::string Exporter::cast(const std::string& x, ElementType to, const std::string& name) {
-  if (branch_ == ElementType::f32) return x;
-  return graph_.node("Cast", {x}, name, {{"to", std::int64_t{onnx_type(to)}}});
-}
-
 // The residual stream's a + b(a).
-std::string Exporter::add(const std::string& a, const std::string& b, const std::string& stage) {
-  const std::string wide = cast(b, ElementType::f32, stage + ".to_fp32");
-  return graph_.node("Add", {a, wide}, stage);
+std::string Exporter::add(const std::string& a, const OnnxValue& b, const std::string& stage) {
+  return graph_.node("Add", {a, cast(graph_, b, ElementType::f32).name}, stage);
 }
 
 std::string Exporter::lfe(const Lfe& lfe, const std::string& x, const std::string& stage) {
-  const std::string in = cast(x, branch_, stage + ".to_fp16");
-  const std::string hidden = shift_conv(stage + ".conv0", in, lfe.conv0);
-  const std::string relu = graph_.node("Relu", {hidden}, stage + ".conv0.relu");
-  return add(x, shift_conv(stage + ".conv1", relu, lfe.conv1), stage);
+  const OnnxValue hidden = shift_conv(stage + ".conv0", {x}, lfe.conv0);
+  const std::string relu = graph_.node("Relu", {hidden.name}, stage + ".conv0.relu");
+  return add(x, shift_conv(stage + ".conv1", {relu, hidden.type}, lfe.conv1), stage);
+}
+
+// q and v of three groups each as one tensor: q0 v0 q1 v1 q2 v2, [N, C, H, W].
+OnnxValue Exporter::gather_groups(const OnnxValue& q, const OnnxValue& v, int channels,
+                                  const std::string& name) {
+  const ElementType type = q.type == v.type ? q.type : ElementType::f32;
+  std::vector<std::string> parts(6);
+  for (const auto& [value, first] : {std::pair{&q, std::size_t{0}}, {&v, std::size_t{1}}}) {
+    std::vector<std::string> groups;
+    for (std::size_t group = 0; group < 3; ++group) {
+      groups.push_back(value->name + ".group" + std::to_string(group));
+      parts[2 * group + first] = groups.back();
+    }
+    graph_.node("Split",
+                {cast(graph_, *value, type).name, graph_.ints(Dims(3, std::int64_t{channels / 3}))},
+                groups, {{"axis", 1}});
+  }
+  return {graph_.node("Concat", parts, name, {{"axis", 1}}), type};
+}
+
+// Three groups of (q, v), or of v alone, [N, C, H, W].
+OnnxValue Exporter::project(const Gmsa& gmsa, const std::string& x, const std::string& stage) {
+  const std::string name = stage + ".project_inp";
+  const ElementType v = in(name + ".v", gmsa.int8_v.has_value());
+  const bool has_q = gmsa.computes_attention;
+  const ElementType q = has_q ? in(name + ".q", gmsa.int8_q.has_value()) : v;
+  if (q == v) return add_matrix(graph_, name, {x}, project_inp_of(gmsa), v);
+  Gmsa folded = gmsa;
+  folded.project_inp = gmsa.folded_project_inp();
+  OnnxMatrix to_q = matrix_of(folded.projection_q(), gmsa.int8_q);
+  OnnxMatrix to_v = matrix_of(folded.projection_v(), gmsa.int8_v);
+  to_q.input_name = to_v.input_name = name + ".input";
+  return gather_groups(add_matrix(graph_, name + ".q", {x}, to_q, q),
+                       add_matrix(graph_, name + ".v", {x}, to_v, v), to_v.linear.out, name);
 }
 
 // softmax(q q^T), [windows, tokens, tokens].
-std::string Exporter::attention(const std::string& q, const std::string& stage,
+std::string Exporter::attention(const OnnxValue& q, ElementType type, const std::string& stage,
                                 const std::string& suffix) {
-  const std::string wide = cast(q, ElementType::f32, stage + ".q" + suffix + ".to_fp32");
+  const std::string wide = cast(graph_, q, ElementType::f32).name;
   const std::string turned = graph_.node("Transpose", {wide}, stage + ".q" + suffix + ".transposed",
                                          {{"perm", Dims{0, 2, 1}}});
   const std::string logits = graph_.node("MatMul", {wide, turned}, stage + ".qk" + suffix);
   const std::string a =
       graph_.node("Softmax", {logits}, stage + ".softmax" + suffix, {{"axis", -1}});
-  return cast(a, branch_, stage + ".softmax" + suffix + ".to_fp16");
+  return cast(graph_, {a}, type).name;
 }
 
 std::string Exporter::gmsa(const Gmsa& gmsa, const std::string& x, const std::string& stage,
                            bool shifted) {
-  const Linear project_inp = gmsa.folded_project_inp();
-  const int group = project_inp.out / 3;  // q and v, or v alone
+  const OnnxValue projected = project(gmsa, x, stage);
+  const int group = gmsa.project_inp.out / 3;  // q and v, or v alone
   const int values = gmsa.project_out.in / 3;
-  const std::string in = cast(x, branch_, stage + ".to_fp16");
-  const std::string projected = conv1x1(stage + ".project_inp", in, project_inp);
-  const std::string last =
-      graph_.node("Transpose", {projected}, stage + ".channels_last", {{"perm", Dims{0, 2, 3, 1}}});
+  const ElementType type = in(stage + ".av");
+  const std::string last = graph_.node("Transpose", {projected.name}, stage + ".channels_last",
+                                       {{"perm", Dims{0, 2, 3, 1}}});
   const std::string groups = stage + ".group";
   graph_.node("Split", {last, graph_.ints({group, group, group})},
               {groups + "0", groups + "1", groups + "2"}, {{"axis", 3}});
@@ -153,10 +182,12 @@ std::string Exporter::gmsa(const Gmsa& gmsa, const std::string& x, const std::st
       const std::string q = stage + ".q" + suffix;
       graph_.node("Split", {t, graph_.ints({values, values})}, {q, stage + ".v" + suffix},
                   {{"axis", 2}});
-      attention_.push_back(attention(q, stage, suffix));
+      attention_.push_back({attention({q, projected.type}, type, stage, suffix), type});
       t = stage + ".v" + suffix;
     }
-    t = graph_.node("MatMul", {attention_[k], t}, stage + ".av" + suffix);
+    const std::string v = cast(graph_, {t, projected.type}, type).name;
+    const std::string a = cast(graph_, attention_[k], type).name;
+    t = graph_.node("MatMul", {a, v}, stage + ".av" + suffix);
     t = shape_.from_windows(t, window, values, stage + ".picture" + suffix);
     if (shifted) t = shape_.roll(t, -window / 2, stage + ".roll_back" + suffix);
     outputs.push_back(t);
@@ -164,7 +195,11 @@ std::string Exporter::gmsa(const Gmsa& gmsa, const std::string& x, const std::st
   const std::string joined = graph_.node("Concat", outputs, stage + ".joined", {{"axis", 3}});
   const std::string first =
       graph_.node("Transpose", {joined}, stage + ".channels_first", {{"perm", Dims{0, 3, 1, 2}}});
-  return add(x, conv1x1(stage + ".project_out", first, gmsa.project_out), stage);
+  const std::string name = stage + ".project_out";
+  return add(x,
+             add_matrix(graph_, name, {first, type}, matrix_of(gmsa.project_out, gmsa.int8_out),
+                        in(name, gmsa.int8_out.has_value())),
+             stage);
 }
 
 std::string Exporter::body(const std::string& head) {
@@ -273,10 +308,11 @@ onnx::ModelProto Exporter::run() {
 
 void Exporter::set_metadata(onnx::ModelProto& model) const {
   const Architecture& arch = net_.arch;
-  model.set_ir_version(kIrVersion);
+  const Versions versions = asks_for(Precision::fp8, net_, options_) ? kFp8Versions : Versions{};
+  model.set_ir_version(versions.ir);
   onnx::OperatorSetIdProto& opset = *model.add_opset_import();
   opset.set_domain("");
-  opset.set_version(kOpset);
+  opset.set_version(versions.opset);
   if (options_.plugins) {
     onnx::OperatorSetIdProto& plugins = *model.add_opset_import();
     plugins.set_domain(kPluginDomain);
@@ -298,17 +334,43 @@ void Exporter::set_metadata(onnx::ModelProto& model) const {
   put("scale", std::to_string(arch.scale));
   put("windows", windows);
   put("range", "0..255");
-  put("precision", std::string(to_string(options_.precision)));
+  const PrecisionPlan& plan = options_.precision;
+  put("precision",
+      plan.uniform() ? std::string(to_string(plan.default_precision())) : plan.to_json());
   put("padding", options_.padding ? "inside" : "outside");
   put("plugins", options_.plugins ? kPluginVersion : "none");
 }
 
-void check(const Network& net, const OnnxOptions& options) {
-  if (options.precision != Precision::fp32 && options.precision != Precision::fp16) {
-    throw Error(ErrorKind::usage,
-                "an ONNX export is fp32 or fp16, not " + std::string(to_string(options.precision)));
+void check_precisions(const Network& net, const OnnxOptions& options) {
+  const PrecisionPlan& plan = options.precision;
+  plan.check(net.arch);
+  for (const std::string& operation : operation_names(net.arch)) {
+    const std::vector<Precision>& able = export_precisions();
+    const Precision asked = plan.at(operation);
+    if (operation == "residual" || std::find(able.begin(), able.end(), asked) != able.end())
+      continue;
+    throw Error(ErrorKind::usage, "ONNX export: " + operation +
+                                      ": expected fp32, tf32, fp16, fp8 or int8, found " +
+                                      std::string(to_string(asked)));
   }
-  if (options.plugins) check_plugins(net);
+  for (const Precision narrow : {Precision::int8, Precision::fp8}) {
+    if (net.quantized() || !asks_for(narrow, net, options)) continue;
+    throw Error(ErrorKind::usage,
+                "ONNX export: expected a model in 8 bits (elan-sr quantize) for " +
+                    std::string(to_string(narrow)) + ", found one without");
+  }
+  const Precision first = plan.default_precision();
+  if (!options.plugins) return;
+  if (!plan.uniform() || (first != Precision::fp32 && first != Precision::fp16)) {
+    throw Error(ErrorKind::usage,
+                "ONNX export with plugins: expected fp32 or fp16 for all operations, found " +
+                    (plan.uniform() ? std::string(to_string(first)) : "a plan"));
+  }
+  check_plugins(net);
+}
+
+void check(const Network& net, const OnnxOptions& options) {
+  check_precisions(net, options);
   if (!options.size) return;
   int multiple = 1;
   for (const int w : net.arch.windows) multiple = std::lcm(multiple, w);
@@ -325,6 +387,10 @@ void check(const Network& net, const OnnxOptions& options) {
 }
 
 }  // namespace
+
+Precision natural_precision(const Model& model) {
+  return model.network().quantized() ? Precision::int8 : Precision::fp32;
+}
 
 std::string onnx_model(const Model& model, const OnnxOptions& options) {
   check(model.network(), options);

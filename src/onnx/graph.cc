@@ -35,8 +35,19 @@ std::string bytes_of(const std::vector<T>& values) {
 
 }  // namespace
 
-onnx::TensorProto_DataType onnx_type(ElementType type) {
-  return type == ElementType::f32 ? onnx::TensorProto::FLOAT : onnx::TensorProto::FLOAT16;
+int onnx_type(ElementType type) {
+  constexpr int kFloat8E4M3Fn = 17;
+  switch (type) {
+    case ElementType::f16:
+      return onnx::TensorProto::FLOAT16;
+    case ElementType::int8:
+      return onnx::TensorProto::INT8;
+    case ElementType::fp8:
+      return kFloat8E4M3Fn;
+    case ElementType::f32:
+      break;
+  }
+  return onnx::TensorProto::FLOAT;
 }
 
 onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
@@ -127,6 +138,23 @@ std::string OnnxGraph::named_ints(const std::string& name, const Dims& values) {
 
 std::string OnnxGraph::scalar(std::int64_t value) {
   return integers("scalar_" + std::to_string(value), {}, {value});
+}
+
+std::string OnnxGraph::zeros(const Dims& dims, ElementType type) {
+  std::string name = type == ElementType::int8 ? "zero_int8" : "zero_fp8";
+  std::size_t count = 1;
+  for (const std::int64_t d : dims) {
+    name += "_" + std::to_string(d);
+    count *= static_cast<std::size_t>(d);
+  }
+  if (shared_.try_emplace(name, name).second) {
+    onnx::TensorProto& tensor = *graph_.add_initializer();
+    tensor.set_name(name);
+    tensor.set_data_type(onnx_type(type));
+    for (const std::int64_t d : dims) tensor.add_dims(d);
+    tensor.set_raw_data(std::string(count, '\0'));
+  }
+  return name;
 }
 
 void declare(onnx::ValueInfoProto& info, const std::string& name, const std::vector<NamedDim>& dims,

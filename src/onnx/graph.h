@@ -17,12 +17,14 @@ using Dims = std::vector<std::int64_t>;
 using AttributeValue = std::variant<std::int64_t, std::string, Dims, onnx::TensorProto>;
 using Attributes = std::vector<std::pair<std::string, AttributeValue>>;
 
-enum class ElementType : std::uint8_t { f32, f16 };
+enum class ElementType : std::uint8_t { f32, f16, int8, fp8 };
 
-onnx::TensorProto_DataType onnx_type(ElementType type);
+// The number that stands for a type in a file. fp8 is FLOAT8E4M3FN, for which older libraries have
+// no name.
+int onnx_type(ElementType type);
 
-// A tensor of the values, rounded to `type`. Throws Error (model) for a value that a half cannot
-// hold.
+// A tensor of the values, rounded to `type`, f32 or f16. Throws Error (model) for a value that a
+// half cannot hold.
 onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
                               const std::vector<float>& values, ElementType type);
 
@@ -53,6 +55,9 @@ class OnnxGraph {
   // Same values and shape, same initializer, under the name it was first asked for.
   std::string shared_tensor(const std::string& name, const Dims& dims,
                             const std::vector<float>& values, ElementType type);
+
+  // Zeros of one byte each, a scalar if `dims` is empty; equal ones are stored once.
+  std::string zeros(const Dims& dims, ElementType type);
 
   onnx::GraphProto& proto() { return graph_; }
 

@@ -4,6 +4,8 @@
 
 #include "elan/error.h"
 #include "model/fingerprint.h"
+#include "model/network.h"
+#include "model/stages.h"
 
 namespace elan::tensorrt {
 namespace {
@@ -14,9 +16,65 @@ std::string text_of(const PictureSize& size) {
   return std::to_string(size.width) + "x" + std::to_string(size.height);
 }
 
+std::string digits_of(std::uint64_t hash) {
+  std::string digits(16, '0');
+  for (int i = 0; i < 16; ++i) {
+    digits[static_cast<std::size_t>(i)] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
+  }
+  return digits;
+}
+
 bool within(const PictureSize& least, const PictureSize& size, const PictureSize& most) {
   return least.width <= size.width && size.width <= most.width && least.height <= size.height &&
          size.height <= most.height;
+}
+
+std::string text_of(const PrecisionPlan& plan) {
+  return plan.uniform() ? std::string(to_string(plan.default_precision())) : plan.to_json();
+}
+
+// Hash of the pictures' values.
+std::string text_of(const Calibration& calibration) {
+  std::uint64_t hash = calibration.copied ? 1 : 0;
+  for (const auto& picture : calibration.pictures) {
+    hash = xxh64(std::as_bytes(std::span(picture)), hash);
+  }
+  return std::to_string(calibration.pictures.size()) + " pictures " + digits_of(hash) +
+         (calibration.copied ? "" : ", not copied");
+}
+
+void check_precision(const BuildOptions& options) {
+  const PrecisionPlan& plan = options.precision;
+  const Precision first = plan.default_precision();
+  const std::string found =
+      "found " + (plan.uniform() ? std::string(to_string(first)) : "a plan of several");
+  if (first == Precision::bf16 || first == Precision::fp64) {
+    throw Error(ErrorKind::usage,
+                "tensorrt: expected precision fp32, tf32, fp16, fp8 or int8, " + found);
+  }
+  const bool mostly_half = first == Precision::fp16 || first == Precision::int8;
+  if (options.loose && (!plan.uniform() || !mostly_half || options.plugins)) {
+    throw Error(ErrorKind::usage, "--loose: expected precision fp16 or int8 without plugins, " +
+                                      found + (options.plugins ? " with plugins" : ""));
+  }
+  if (options.plugins && (!plan.uniform() || first == Precision::int8 || first == Precision::fp8)) {
+    throw Error(ErrorKind::usage, "--plugins: expected precision fp32, tf32 or fp16, " + found);
+  }
+  if (!options.calibration) return;
+  if (!plan.uniform() || first != Precision::int8) {
+    throw Error(ErrorKind::usage, "--calibrate: expected precision int8, " + found);
+  }
+  const PictureSize& size = options.profile.best;
+  const std::size_t wanted = std::size_t{3} * size.width * size.height;
+  if (options.calibration->pictures.empty()) {
+    throw Error(ErrorKind::usage, "--calibrate: expected pictures, found none");
+  }
+  for (const auto& picture : options.calibration->pictures) {
+    if (picture.size() == wanted) continue;
+    throw Error(ErrorKind::usage, "--calibrate: expected pictures of " + text_of(size) +
+                                      " pixels, found " + std::to_string(picture.size()) +
+                                      " values");
+  }
 }
 
 }  // namespace
@@ -47,15 +105,24 @@ void check(const BuildOptions& options) {
     throw Error(ErrorKind::usage, "batch: expected 1.." + std::to_string(kMostBatch) + ", found " +
                                       std::to_string(p.batch));
   }
-  if (options.precision != Precision::fp32 && options.precision != Precision::tf32 &&
-      options.precision != Precision::fp16) {
-    throw Error(ErrorKind::usage, "tensorrt: expected precision fp32, tf32 or fp16, found " +
-                                      std::string(to_string(options.precision)));
-  }
-  if (options.loose && (options.precision != Precision::fp16 || options.plugins)) {
-    throw Error(ErrorKind::usage, "--loose: expected precision fp16 without plugins, found " +
-                                      std::string(to_string(options.precision)) +
-                                      (options.plugins ? " with plugins" : ""));
+  check_precision(options);
+}
+
+void check(const BuildOptions& options, const Model& model) {
+  check(options);
+  const Architecture& arch = model.architecture();
+  options.precision.check(arch);
+  check_able(options.precision, arch, "tensorrt", [](std::string_view) {
+    return std::vector{Precision::fp32, Precision::tf32, Precision::fp16, Precision::fp8,
+                       Precision::int8};
+  });
+  if (options.calibration || model.network().quantized()) return;
+  for (const std::string& operation : operation_names(arch)) {
+    const Precision asked = options.precision.at(operation);
+    if (asked != Precision::int8 && asked != Precision::fp8) continue;
+    throw Error(ErrorKind::usage,
+                "tensorrt: expected a model in 8 bits (elan-sr quantize) or --calibrate for " +
+                    std::string(to_string(asked)) + ", found neither");
   }
 }
 
@@ -67,7 +134,9 @@ std::string describe(const std::string& fingerprint, const BuildOptions& options
   };
   line("recipe", std::to_string(kRecipeVersion));
   line("weights", fingerprint);
-  line("precision", std::string(to_string(options.precision)) + (options.loose ? ", loose" : ""));
+  line("precision", text_of(options.precision));
+  line("scales", options.calibration ? text_of(*options.calibration) : "the model's");
+  line("loose", options.loose ? "yes" : "no");
   line("sizes", to_string(options.profile));
   line("batch", std::to_string(options.profile.batch));
   line("plugins", options.plugins ? kPluginVersion : "none");
@@ -77,12 +146,7 @@ std::string describe(const std::string& fingerprint, const BuildOptions& options
 }
 
 std::string key_of(const std::string& description) {
-  const std::uint64_t hash = xxh64(std::as_bytes(std::span(description)), 0);
-  std::string digits(16, '0');
-  for (int i = 0; i < 16; ++i) {
-    digits[static_cast<std::size_t>(i)] = "0123456789abcdef"[hash >> (60 - 4 * i) & 15];
-  }
-  return digits;
+  return digits_of(xxh64(std::as_bytes(std::span(description)), 0));
 }
 
 }  // namespace elan::tensorrt

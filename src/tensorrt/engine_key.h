@@ -3,16 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "elan/model.h"
-#include "elan/precision.h"
+#include "model/plan.h"
 #include "onnx/export.h"
 
 namespace elan::tensorrt {
 
 // Bumped when what the builder is told changes without any option having changed.
-constexpr int kRecipeVersion = 1;
+constexpr int kRecipeVersion = 2;
 
 // Sizes of the input that one engine takes; all equal: one size, for which it is built best.
 struct Profile {
@@ -22,15 +24,31 @@ struct Profile {
   [[nodiscard]] bool holds(int width, int height, int pictures) const;
 };
 
+// Pictures from which TensorRT 8.6 finds scales of its own.
+struct Calibration {
+  std::vector<std::vector<float>> pictures;  // planar RGB, 0..255, of the profile's best size
+  // False: they stay on the host, and the calibrator sees whatever the device's memory holds. That
+  // is a mistake, made on purpose to see what comes of it.
+  bool copied = true;
+};
+
 struct BuildOptions {
-  Precision precision = Precision::fp16;  // fp32 (TF32 cleared), tf32 or fp16 (branches only)
+  // As in an export (onnx/export.h). fp32 clears TF32, and so does a plan of several; tf32, fp16,
+  // int8 and fp8 leave it to what is FP32 beside them.
+  PrecisionPlan precision = Precision::fp16;
   Profile profile;
   bool plugins = false;
   bool loose = false;  // TensorRT 8.6: it may compute anything in FP16, not the branches alone
+  // TensorRT 8.6, int8: scales by its calibrator, for all layers, instead of the model's.
+  std::shared_ptr<const Calibration> calibration = nullptr;
 };
 
 // Throws Error (usage) for a profile that is none and for options that contradict each other.
 void check(const BuildOptions& options);
+
+// Also for what the model cannot be built as: 8 bits without any; a plan for another network (Error
+// model).
+void check(const BuildOptions& options, const Model& model);
 
 // Where an engine runs: it runs nowhere else.
 struct Runtime {

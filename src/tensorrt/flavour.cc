@@ -10,6 +10,17 @@
 
 #include "elan/error.h"
 
+#if NV_TENSORRT_MAJOR == 8
+#include <dlfcn.h>
+
+#include <cstring>
+#include <initializer_list>
+#include <optional>
+
+#include "cuda/device.h"
+#include "tensorrt/layer_precision.h"
+#endif
+
 // NOLINTBEGIN(cppcoreguidelines-macro-usage): pastes the flavour into a name
 #define ELAN_PASTE2(a, b) a##b
 #define ELAN_PASTE(a, b) ELAN_PASTE2(a, b)
@@ -20,9 +31,9 @@ namespace elan::tensorrt {
 namespace {
 
 #if defined(TRT_MAJOR_RTX)
-constexpr bool kRtx = true, kEight = false;
+constexpr bool kRtx = true;
 #else
-constexpr bool kRtx = false, kEight = NV_TENSORRT_MAJOR == 8;
+constexpr bool kRtx = false;
 #endif
 
 // Keeps what TensorRT complains of, for the error that follows.
@@ -94,6 +105,36 @@ class Monitor : public nvinfer1::IProgressMonitor {
 };
 #endif
 
+#if NV_TENSORRT_MAJOR == 8
+// Feeds TensorRT's own calibration one picture after another.
+class Calibrator : public nvinfer1::IInt8EntropyCalibrator2 {
+ public:
+  explicit Calibrator(const Calibration& data) : data_(data) {
+    buffer_.reserve(data.pictures.at(0).size() * sizeof(float));
+  }
+  [[nodiscard]] int32_t getBatchSize() const noexcept override { return 1; }
+  bool getBatch(void* bindings[], const char* names[], int32_t count) noexcept override {
+    if (next_ == data_.pictures.size() || count != 1 || std::strcmp(names[0], "input") != 0) {
+      return false;
+    }
+    const std::vector<float>& picture = data_.pictures[next_++];
+    if (data_.copied && cudaMemcpy(buffer_.data(), picture.data(), picture.size() * sizeof(float),
+                                   cudaMemcpyHostToDevice) != cudaSuccess) {
+      return false;
+    }
+    bindings[0] = buffer_.data();
+    return true;
+  }
+  const void* readCalibrationCache(std::size_t&) noexcept override { return nullptr; }
+  void writeCalibrationCache(const void*, std::size_t) noexcept override {}
+
+ private:
+  const Calibration& data_;
+  cuda::DeviceBuffer buffer_;
+  std::size_t next_ = 0;
+};
+#endif
+
 template <typename T>
 std::unique_ptr<T> take(void* object) {
   return std::unique_ptr<T>(static_cast<T*>(object));
@@ -162,9 +203,24 @@ class Implementation : public Flavour {
       logger_->fail(ErrorKind::model, "the graph was refused (" + text + ")");
     }
     auto config = std::unique_ptr<IBuilderConfig>(builder->createBuilderConfig());
-    if (input.options.precision == Precision::fp32) config->clearFlag(BuilderFlag::kTF32);
+    const PrecisionPlan& plan_of_precisions = input.options.precision;
+    if (!plan_of_precisions.uniform() ||
+        plan_of_precisions.default_precision() == Precision::fp32) {
+      config->clearFlag(BuilderFlag::kTF32);
+    }
+    [[maybe_unused]] const IOptimizationProfile* profile =
+        add_profile(input.options.profile, *builder, *config);
+#if NV_TENSORRT_MAJOR == 8
     set_precisions(input.options, *network, *config);
-    add_profile(input.options.profile, *builder, *config);
+    config->setTacticSources(usable_sources(config->getTacticSources()));
+    std::optional<Calibrator> calibrator;
+    if (input.options.calibration) {
+      calibrator.emplace(*input.options.calibration);
+      config->setFlag(BuilderFlag::kINT8);
+      config->setInt8Calibrator(&*calibrator);
+      if (profile != nullptr) config->setCalibrationProfile(profile);
+    }
+#endif
 #if !defined(TRT_MAJOR_RTX)
     std::unique_ptr<ITimingCache> cache;
     if (input.timing_cache != nullptr) {
@@ -217,37 +273,60 @@ class Implementation : public Flavour {
 #endif
   }
 
+#if NV_TENSORRT_MAJOR == 8
   // Strongly typed networks have their precisions already. 8.6 has flags, and wishes for each
   // layer.
-  static void set_precisions([[maybe_unused]] const BuildOptions& options,
-                             [[maybe_unused]] nvinfer1::INetworkDefinition& network,
-                             [[maybe_unused]] nvinfer1::IBuilderConfig& config) {
-    if (options.loose && !kEight) {
-      throw Error(ErrorKind::usage, "--loose: expected TensorRT 8.6, found a strongly typed one");
-    }
-#if NV_TENSORRT_MAJOR == 8
+  static void set_precisions(const BuildOptions& options, nvinfer1::INetworkDefinition& network,
+                             nvinfer1::IBuilderConfig& config) {
     using namespace nvinfer1;
-    if (options.precision != Precision::fp16 || options.plugins) return;
-    config.setFlag(BuilderFlag::kFP16);
-    if (options.loose) return;
-    config.setFlag(BuilderFlag::kPREFER_PRECISION_CONSTRAINTS);
+    if (options.plugins) return;
+    bool half = options.loose;
     for (int i = 0; i < network.getNbLayers(); ++i) {
       ILayer& layer = *network.getLayer(i);
       const LayerType type = layer.getType();
-      if (type != LayerType::kCONVOLUTION && type != LayerType::kMATRIX_MULTIPLY &&
-          type != LayerType::kSOFTMAX && type != LayerType::kELEMENTWISE) {
-        continue;
-      }
-      const DataType out = layer.getOutput(0)->getType();
-      if (out == DataType::kFLOAT || out == DataType::kHALF) layer.setPrecision(out);
+      if (type == LayerType::kQUANTIZE) config.setFlag(BuilderFlag::kINT8);
+      if (options.loose || options.calibration || !computes(type)) continue;
+      const std::optional<Precision> wish = layer_precision(layer.getName(), options.precision);
+      if (!wish) continue;
+      half = half || *wish == Precision::fp16;
+      layer.setPrecision(*wish == Precision::fp16 ? DataType::kHALF : DataType::kFLOAT);
     }
-#endif
+    if (half) config.setFlag(BuilderFlag::kFP16);
+    if (!options.loose) config.setFlag(BuilderFlag::kPREFER_PRECISION_CONSTRAINTS);
   }
 
-  void add_profile(const Profile& profile, nvinfer1::IBuilder& builder,
-                   nvinfer1::IBuilderConfig& config) {
+  static bool computes(nvinfer1::LayerType type) {
+    using nvinfer1::LayerType;
+    return type == LayerType::kCONVOLUTION || type == LayerType::kMATRIX_MULTIPLY ||
+           type == LayerType::kSOFTMAX || type == LayerType::kELEMENTWISE;
+  }
+
+  // 8.6 is linked with cuBLAS and cuDNN, but runs without them if it is told not to use them.
+  // Libraries of these names that lack the functions only satisfied the loader.
+  static nvinfer1::TacticSources usable_sources(nvinfer1::TacticSources sources) {
+    using nvinfer1::TacticSource;
+    const auto without = [&sources](std::initializer_list<TacticSource> which) {
+      for (const TacticSource source : which) sources &= ~(1U << static_cast<unsigned>(source));
+    };
+    if (!has_function("libcublas.so.12", "cublasCreate_v2")) {
+      without({TacticSource::kCUBLAS, TacticSource::kCUBLAS_LT});
+    }
+    if (!has_function("libcudnn.so.8", "cudnnCreate")) without({TacticSource::kCUDNN});
+    return sources;
+  }
+
+  static bool has_function(const char* library, const char* name) {
+    void* handle = dlopen(library, RTLD_NOW);
+    return handle != nullptr && dlsym(handle, name) != nullptr;
+  }
+#endif
+
+  // Null where the graph has the size.
+  const nvinfer1::IOptimizationProfile* add_profile(const Profile& profile,
+                                                    nvinfer1::IBuilder& builder,
+                                                    nvinfer1::IBuilderConfig& config) {
     using namespace nvinfer1;
-    if (profile.fixed() && profile.batch == 1) return;  // the graph has the size
+    if (profile.fixed() && profile.batch == 1) return nullptr;
     IOptimizationProfile& p = *builder.createOptimizationProfile();
     const auto set = [&](OptProfileSelector which, const PictureSize& size, int batch) {
       Dims dims{};
@@ -266,6 +345,7 @@ class Implementation : public Flavour {
     if (config.addOptimizationProfile(&p) < 0) {
       logger_->fail(ErrorKind::device, "the sizes were refused");
     }
+    return &p;
   }
 
   void load_plugins(nvinfer1::IPluginRegistry& registry, const std::filesystem::path& path) {

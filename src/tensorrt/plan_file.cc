@@ -104,6 +104,18 @@ void check_plan(const fs::path& path, const PlanFile& file, const std::string& f
   }
 }
 
+Precision precision_of(const fs::path& path, const PlanFile& file) {
+  const std::string text = file.value("precision");
+  try {
+    if (text.starts_with('{')) {
+      return PrecisionPlan::parse(text, "precision", Precision::fp32).default_precision();
+    }
+    return parse_precision(text);
+  } catch (const Error&) {
+    refuse(path, "expected a precision in its description, found '" + text + "'");
+  }
+}
+
 Profile profile_of(const fs::path& path, const PlanFile& file) {
   Profile p;
   const std::string sizes = file.value("sizes");

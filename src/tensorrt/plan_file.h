@@ -40,6 +40,9 @@ PlanFile read_plan(const std::filesystem::path& path);
 void check_plan(const std::filesystem::path& path, const PlanFile& file,
                 const std::string& fingerprint, const Runtime& runtime);
 
+// What most of it computes in. Throws Error (model) for a description without it.
+Precision precision_of(const std::filesystem::path& path, const PlanFile& file);
+
 // The sizes it was built for. Throws Error (model) for a description without them.
 Profile profile_of(const std::filesystem::path& path, const PlanFile& file);
 

@@ -83,13 +83,35 @@ std::vector<std::byte> read_timing(const Runtime& runtime, const Warning& warnin
   }
 }
 
+// 8.6 finds out for itself what a loose or calibrated engine computes in. TF32 is a flag, not a
+// type.
+PrecisionPlan graph_precision(const BuildOptions& options) {
+  const Precision first = options.precision.default_precision();
+  const bool free = options.calibration || (options.loose && first == Precision::fp16);
+  if (free || (options.precision.uniform() && first == Precision::tf32)) return Precision::fp32;
+  return options.precision;
+}
+
+void check(const BuildOptions& options, const Model& model, const Opened& opened) {
+  if (opened.runtime.flavour != "8") {
+    if (options.calibration == nullptr && !options.loose) return;
+    throw Error(ErrorKind::usage, std::string(options.loose ? "--loose" : "--calibrate") +
+                                      ": expected TensorRT 8.6, found " + opened.runtime.version +
+                                      ", which takes precisions and scales from the graph");
+  }
+  for (const std::string& operation : operation_names(model.architecture())) {
+    if (options.precision.at(operation) != Precision::fp8) continue;
+    throw Error(ErrorKind::usage, "precision fp8: expected TensorRT 10 or later, found 8.6");
+  }
+}
+
 Built build(Opened& opened, const Model& model, const BuildOptions& options, const fs::path& path,
             const BuildContext& context) {
   const auto begin = std::chrono::steady_clock::now();
+  check(options, model, opened);
   OnnxOptions onnx;
   if (options.profile.fixed() && options.profile.batch == 1) onnx.size = options.profile.best;
-  const bool half = options.precision == Precision::fp16 && !options.loose;
-  onnx.precision = half ? Precision::fp16 : Precision::fp32;
+  onnx.precision = graph_precision(options);
   onnx.plugins = options.plugins;
   BuildInput input;
   input.onnx = onnx_model(model, onnx);
@@ -131,13 +153,13 @@ std::optional<PlanFile> from_cache(const fs::path& path, const std::string& desc
 
 class Implementation : public Backend {
  public:
-  Implementation(const Model& model, Opened opened, const PlanFile& file, Profile profile,
+  Implementation(const Model& model, Opened opened, const fs::path& path, const PlanFile& file,
                  int device)
       : model_(model),
         opened_(std::move(opened)),
-        profile_(profile),
+        profile_(profile_of(path, file)),
         device_(device),
-        precision_(parse_precision(file.value("precision").substr(0, 4))),
+        precision_(precision_of(path, file)),
         plugins_(file.value("plugins") != "none") {
     const UseDevice use(device_);
     engine_ =
@@ -286,7 +308,7 @@ class Implementation : public Backend {
 
 Built build_engine(const Model& model, const BuildOptions& options, const fs::path& path,
                    int device_index, const BuildContext& context) {
-  check(options);
+  check(options, model);
   Opened opened = open(device_index);
   const UseDevice use(device_index);
   const fs::path target = path.empty() ? cached_path(opened, model, options) : path;
@@ -301,7 +323,7 @@ Built build_engine(const Model& model, const BuildOptions& options, const fs::pa
 
 std::unique_ptr<Backend> make_tensorrt_backend(const Model& model, const BackendOptions& options,
                                                const BuildContext& context) {
-  check(options.options);
+  check(options.options, model);
   Opened opened = open(options.device_index);
   fs::path path = options.plan;
   PlanFile file;
@@ -319,8 +341,7 @@ std::unique_ptr<Backend> make_tensorrt_backend(const Model& model, const Backend
     file = read_plan(path);
     check_plan(path, file, model.fingerprint(), opened.runtime);
   }
-  const Profile profile = profile_of(path, file);
-  return std::make_unique<Implementation>(model, std::move(opened), file, profile,
+  return std::make_unique<Implementation>(model, std::move(opened), path, file,
                                           options.device_index);
 }
 

@@ -13,15 +13,15 @@ namespace {
 
 }  // namespace
 
-Built build_engine(const Model&, const BuildOptions& options, const std::filesystem::path&, int,
-                   const BuildContext&) {
-  check(options);
+Built build_engine(const Model& model, const BuildOptions& options, const std::filesystem::path&,
+                   int, const BuildContext&) {
+  check(options, model);
   missing();
 }
 
-std::unique_ptr<Backend> make_tensorrt_backend(const Model&, const BackendOptions& options,
+std::unique_ptr<Backend> make_tensorrt_backend(const Model& model, const BackendOptions& options,
                                                const BuildContext&) {
-  check(options.options);
+  check(options.options, model);
   missing();
 }
 

@@ -20,13 +20,19 @@ TEST(Build, RefusesInOneLine) {
       {{"build", "light", "--size", "30x20", "--max", "40x40"}, 2, "contradict"},
       {{"build", "light", "--min", "50x50", "--opt", "40x40"}, 2, "found 50x50/40x40/1024x1024"},
       {{"build", "light", "--max", "99999x20"}, 2, "<= 16384x16384"},
-      {{"build", "light", "-p", "int8"}, 2, "found int8"},
-      {{"build", "light", "-p", "fp32", "--loose"}, 2, "--loose: expected precision fp16"},
+      {{"build", "light", "-p", "int8"}, 2, "for int8, found neither"},
+      {{"build", "light", "-p", "bf16"}, 2, "found bf16"},
+      {{"build", "light", "-p", "fp16", "--plan", "p.json"}, 2, "contradict"},
+      {{"build", "light", "--plan", "p.json"}, 3, "p.json"},
+      {{"build", "light", "--calibrate", "nowhere"}, 1, "nowhere"},
+      {{"build", "light", "-p", "fp16", "--calibrate", "nowhere"}, 2, "--calibrate: expected"},
+      {{"build", "light", "-p", "fp32", "--loose"}, 2, "--loose: expected precision fp16 or int8"},
+      {{"bench", "-d", "tensorrt:some.plan", "--plan", "p.json"}, 2, "has its own"},
       {{"build", "nix"}, 3, "nix"},
       {{"bench", "-d", "tensorrt:some.plan", "-p", "fp16"}, 2, "has its own"},
       {{"bench", "-d", "tensorrt:0,1"}, 2, "one GPU"},
       {{"bench", "-d", "tensorrt:some"}, 2, "tensorrt:FILE.plan, found tensorrt:some"},
-      {{"bench", "-d", "tensorrt", "-p", "int8"}, 2, "found int8"},
+      {{"bench", "-d", "tensorrt", "-p", "int8"}, 2, "found neither"},
   };
   for (const auto& c : cases) {
     const Outcome o = run_command(c.arguments, {.folder = folder.str()});

@@ -6,6 +6,7 @@
 #include <onnx/checker.h>
 #include <onnx/shape_inference/implementation.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -39,6 +40,8 @@ class OnnxExport : public testing::TestWithParam<Variant> {
   const OnnxOptions& options_ = GetParam().options;
   const onnx::ModelProto proto_ = exported(model_, options_);
 
+  [[nodiscard]] Precision branch() const { return options_.precision.default_precision(); }
+
   // What `get` finds in the type of each tensor, by name, after shape inference.
   template <typename Get>
   [[nodiscard]] std::map<std::string, int> inferred(Get get) const {
@@ -66,7 +69,8 @@ TEST_P(OnnxExport, UsesOnlyOperationsThatEnginesHave) {
   if (options_.padding) allowed.insert("Gather");
   if (!options_.size) allowed.insert({"Div", "Gather", "Mul", "Shape"});
   if (!options_.size && options_.padding) allowed.insert({"Max", "Min", "Range", "Squeeze"});
-  if (options_.precision == Precision::fp16) allowed.insert("Cast");
+  if (branch() == Precision::fp16) allowed.insert("Cast");
+  if (branch() == Precision::int8) allowed.insert({"QuantizeLinear", "DequantizeLinear"});
   if (options_.plugins) allowed.insert({"ElanLFE", "ElanGMSA"});
   for (const auto& node : proto_.graph().node()) {
     EXPECT_TRUE(allowed.contains(node.op_type())) << node.op_type() << " " << node.name();
@@ -181,7 +185,7 @@ TEST_P(OnnxExport, MetadataSaysWhatItIs) {
   EXPECT_EQ(metadata["scale"], std::to_string(arch.scale));
   EXPECT_EQ(metadata["windows"], "4,8,16");
   EXPECT_EQ(metadata["range"], "0..255");
-  EXPECT_EQ(metadata["precision"], to_string(options_.precision));
+  EXPECT_EQ(metadata["precision"], to_string(branch()));
   EXPECT_EQ(metadata["padding"], options_.padding ? "inside" : "outside");
   EXPECT_EQ(proto_.producer_name(), "elan-sr");
   EXPECT_EQ(proto_.producer_version(), version());
@@ -191,8 +195,8 @@ TEST_P(OnnxExport, MetadataSaysWhatItIs) {
 TEST_P(OnnxExport, PrecisionIsWhereItIsPromised) {
   const std::map<std::string, int> types =
       inferred([](const auto& tensor) { return tensor.elem_type(); });
-  const int branch =
-      options_.precision == Precision::fp16 ? onnx::TensorProto::FLOAT16 : onnx::TensorProto::FLOAT;
+  const int type =
+      branch() == Precision::fp16 ? onnx::TensorProto::FLOAT16 : onnx::TensorProto::FLOAT;
   for (const char* stage : {"head", "body.0.lfe.0", "body.1.gmsa.0", "body", "tail"}) {
     EXPECT_EQ(types.at(stage), onnx::TensorProto::FLOAT) << stage;
   }
@@ -201,11 +205,11 @@ TEST_P(OnnxExport, PrecisionIsWhereItIsPromised) {
     const std::string gmsa = "body.1.gmsa.0";
     EXPECT_EQ(types.at(gmsa + ".qk" + window), onnx::TensorProto::FLOAT);
     EXPECT_EQ(types.at(gmsa + ".softmax" + window), onnx::TensorProto::FLOAT);
-    EXPECT_EQ(types.at(gmsa + ".av" + window), branch);
+    EXPECT_EQ(types.at(gmsa + ".av" + window), type);
   }
   for (const char* conv :
        {".lfe.0.conv0", ".lfe.0.conv1", ".gmsa.0.project_inp", ".gmsa.0.project_out"}) {
-    EXPECT_EQ(types.at("body.0" + std::string(conv)), branch) << conv;
+    EXPECT_EQ(types.at("body.0" + std::string(conv)), type) << conv;
   }
 }
 
@@ -225,6 +229,10 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"HalfFullOneSize",
                 "elan_x4",
                 {.size = PictureSize{20, 9}, .precision = Precision::fp16}},
+        Variant{"Int8", "elan_light_int8_x4", {.precision = Precision::int8}},
+        Variant{"Int8OneSize",
+                "elan_light_int8_x2",
+                {.size = PictureSize{20, 9}, .precision = Precision::int8}},
         Variant{"Plugins", "elan_light_x4", {.plugins = true}},
         Variant{"HalfPluginsOneSize",
                 "elan_x4",
@@ -237,8 +245,14 @@ TEST(OnnxOptions, MeaninglessOnesAreRefused) {
     OnnxOptions options;
     const char* says;
   } cases[] = {
-      {{.precision = Precision::bf16}, "not bf16"},
-      {{.precision = Precision::int8}, "not int8"},
+      {{.precision = Precision::bf16}, "head: expected fp32, tf32, fp16, fp8 or int8, found bf16"},
+      {{.precision = Precision::int8}, "expected a model in 8 bits (elan-sr quantize) for int8"},
+      {{.precision = Precision::fp8}, "for fp8"},
+      {{.precision = Precision::tf32, .plugins = true},
+       "fp32 or fp16 for all operations, found tf32"},
+      {{.precision = PrecisionPlan::parse(R"({"tail": "fp16"})", "p", Precision::fp32),
+        .plugins = true},
+       "found a plan"},
       {{.size = PictureSize{0, 4}}, "size 0x4"},
       {{.size = PictureSize{4, -1}}, "size 4x-1"},
       {{.size = PictureSize{32, 17}, .padding = false}, "multiples of 16"},
@@ -281,6 +295,134 @@ TEST(OnnxWeights, MasksThatAreNotOneHotAreKept) {
   const std::string& input = nodes.at("body.1.lfe.0.conv0.shift")->input(1);
   EXPECT_EQ(values_of<float>(*initializers_of(proto).at(input)), mask);
   EXPECT_NE(input, nodes.at("body.1.lfe.1.conv0.shift")->input(1));
+}
+
+// A network with an 8-bit form everywhere, and how it is exported.
+class OnnxEightBits : public testing::Test {
+ protected:
+  [[nodiscard]] onnx::ModelProto graph(const char* plan) const {
+    return exported(model_, {.precision = PrecisionPlan::parse(plan, "plan", Precision::fp32)});
+  }
+  const Model model_ = Model::load(model_path("elan_light_int8_x4"));
+  const Network& net_ = model_.network();
+};
+
+// The values of a tensor that QuantizeLinear makes integers of, and those integers.
+std::vector<int> integers(const onnx::ModelProto& proto, const std::string& tensor) {
+  const auto nodes = nodes_of(proto);
+  const auto constants = initializers_of(proto);
+  const onnx::NodeProto& node = *nodes.at(tensor + ".quantized");
+  const auto values = values_of<float>(*constants.at(node.input(0)));
+  const auto scales = values_of<float>(*constants.at(node.input(1)));
+  std::vector<int> result;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    result.push_back(
+        static_cast<int>(std::lrint(values[i] / scales[i / (values.size() / scales.size())])));
+  }
+  return result;
+}
+
+TEST_F(OnnxEightBits, WeightsAreTheModelsIntegers) {
+  const onnx::ModelProto proto = graph(R"({"default": "int8"})");
+  const auto same = [](const std::vector<int>& a, const std::vector<std::int8_t>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  };
+  const Elab& elab = net_.body[2];
+  EXPECT_TRUE(same(integers(proto, "body.2.lfe.1.conv1.weight"), elab.lfe[1].conv1.int8->weight));
+  EXPECT_TRUE(
+      same(integers(proto, "body.2.gmsa.1.project_inp.weight"), elab.gmsa[1].int8_v->weight));
+  EXPECT_TRUE(
+      same(integers(proto, "body.2.gmsa.0.project_out.weight"), elab.gmsa[0].int8_out->weight));
+  // q and v in one matrix: 20 rows of q, 20 of v, and so on for three groups.
+  const std::vector<int> both = integers(proto, "body.2.gmsa.0.project_inp.weight");
+  const std::vector<std::int8_t>& q = elab.gmsa[0].int8_q->weight;
+  const std::vector<std::int8_t>& v = elab.gmsa[0].int8_v->weight;
+  ASSERT_EQ(both.size(), q.size() + v.size());
+  for (std::size_t row = 0; row < 120; ++row) {
+    const std::size_t group = row / 40, within = row % 40;
+    const auto& from = within < 20 ? q : v;
+    const std::size_t source = (group * 20 + within % 20) * 60;
+    for (std::size_t i = 0; i < 60; ++i) ASSERT_EQ(both[row * 60 + i], from[source + i]) << row;
+  }
+}
+
+// Every matrix reads a rounded input and a rounded weight, each with the model's scale and a zero
+// point of the same shape.
+TEST_F(OnnxEightBits, EveryMatrixReadsDequantisedTensors) {
+  const onnx::ModelProto proto = graph(R"({"default": "int8"})");
+  const auto nodes = nodes_of(proto);
+  const auto constants = initializers_of(proto);
+  int matrices = 0;
+  for (const auto& node : proto.graph().node()) {
+    const auto* kernel = attribute_of(node, "kernel_shape");
+    if (node.op_type() != "Conv" || kernel->ints(0) != 1) continue;
+    ++matrices;
+    for (const int input : {0, 1}) {
+      const onnx::NodeProto& wide = *nodes.at(node.input(input));
+      ASSERT_EQ(wide.op_type(), "DequantizeLinear") << node.name();
+      const onnx::NodeProto& narrow = *nodes.at(wide.input(0));
+      ASSERT_EQ(narrow.op_type(), "QuantizeLinear");
+      EXPECT_EQ(wide.input(1), narrow.input(1));
+      const onnx::TensorProto& scale = *constants.at(wide.input(1));
+      const onnx::TensorProto& zero = *constants.at(wide.input(2));
+      EXPECT_EQ(zero.data_type(), onnx::TensorProto::INT8);
+      EXPECT_EQ(scale.dims_size(), input) << node.name();
+      EXPECT_EQ(std::vector(scale.dims().begin(), scale.dims().end()),
+                std::vector(zero.dims().begin(), zero.dims().end()));
+      EXPECT_EQ(attribute_of(wide, "axis") != nullptr, input == 1);
+    }
+  }
+  EXPECT_EQ(matrices, 24 * 4);
+  const auto scale = [&](const std::string& node) {
+    return values_of<float>(*constants.at(nodes.at(node)->input(1)));
+  };
+  const Gmsa& gmsa = net_.body[1].gmsa[0];
+  EXPECT_EQ(scale("body.1.gmsa.0.project_out.input.quantized").at(0), gmsa.int8_out->input_scale);
+  EXPECT_EQ(scale("body.1.gmsa.0.project_inp.input.quantized").at(0), gmsa.int8_v->input_scale);
+  EXPECT_EQ(scale("body.1.lfe.0.conv0.weight.dequantized"),
+            net_.body[1].lfe[0].conv0.int8->weight_scale);
+}
+
+// E4M3 takes the largest value to 448 where 8-bit integers take it to 127.
+TEST_F(OnnxEightBits, Fp8SaysItsVersionsAndScales) {
+  const onnx::ModelProto proto = graph(R"({"default": "fp8"})");
+  EXPECT_EQ(proto.ir_version(), 9);
+  EXPECT_EQ(proto.opset_import(0).version(), 19);
+  const auto nodes = nodes_of(proto);
+  const auto constants = initializers_of(proto);
+  const onnx::NodeProto& node = *nodes.at("body.0.lfe.0.conv0.input.quantized");
+  EXPECT_EQ(constants.at(node.input(2))->data_type(), 17);
+  EXPECT_EQ(constants.at(node.input(2))->raw_data(), std::string(1, '\0'));
+  EXPECT_FLOAT_EQ(values_of<float>(*constants.at(node.input(1))).at(0),
+                  net_.body[0].lfe[0].conv0.int8->input_scale * 127 / 448);
+}
+
+TEST_F(OnnxEightBits, PlansChooseForEachOperation) {
+  const onnx::ModelProto proto = graph(
+      R"({"default": "int8", "body.1.*": "fp16", "body.2.gmsa.0.project_inp.q": "fp32",
+          "body.3.lfe.*": "fp32"})");
+  const auto nodes = nodes_of(proto);
+  EXPECT_EQ(proto.opset_import(0).version(), 17);
+  EXPECT_TRUE(nodes.contains("body.0.lfe.0.conv0.weight.quantized"));
+  EXPECT_FALSE(nodes.contains("body.1.lfe.0.conv0.weight.quantized"));
+  EXPECT_TRUE(nodes.contains("body.1.gmsa.0.project_out.to_fp32"));
+  EXPECT_FALSE(nodes.contains("body.2.gmsa.0.project_inp.q.weight.quantized"));
+  EXPECT_TRUE(nodes.contains("body.2.gmsa.0.project_inp.v.weight.quantized"));
+  EXPECT_TRUE(nodes.contains("body.2.gmsa.0.project_inp"));  // both, joined again
+  EXPECT_FALSE(nodes.contains("body.3.lfe.1.conv1.to_fp32"));
+  EXPECT_TRUE(nodes.contains("body.3.gmsa.1.project_out.input.dequantized"));
+  EXPECT_NO_THROW(onnx::checker::check_model(proto));
+  for (const auto& entry : proto.metadata_props()) {
+    if (entry.key() == "precision") {
+      EXPECT_TRUE(entry.value().starts_with("{\"default\":\"int8\",\"body.1.*\":\"fp16\""));
+    }
+  }
+  EXPECT_THROW((void)graph(R"({"body.99.*": "fp16"})"), Error);
+}
+
+TEST_F(OnnxEightBits, ModelsInEightBitsAreExportedSoByThemselves) {
+  EXPECT_EQ(natural_precision(model_), Precision::int8);
+  EXPECT_EQ(natural_precision(Model::load(model_path("elan_light_x4"))), Precision::fp32);
 }
 
 class OnnxFile : public testing::Test {

@@ -6,10 +6,14 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <set>
 
 #include "elan/error.h"
+#include "support/golden.h"
 #include "tensorrt/engine_key.h"
+#include "tensorrt/layer_precision.h"
 #include "tensorrt/library.h"
 #include "tensorrt/plan_file.h"
 
@@ -29,6 +33,17 @@ std::string error_of(ErrorKind kind, const std::function<void()>& call) {
     return error.what();
   }
   return "no error";
+}
+
+PrecisionPlan plan(const char* json) {
+  return PrecisionPlan::parse(json, "plan", Precision::fp16);
+}
+
+std::shared_ptr<const Calibration> calibration(std::size_t pictures, bool copied = true) {
+  auto data = std::make_shared<Calibration>();
+  data->pictures.assign(pictures, std::vector<float>(std::size_t{3} * 304 * 208, 7.F));
+  data->copied = copied;
+  return data;
 }
 
 BuildOptions one_size(int width, int height) {
@@ -54,6 +69,12 @@ TEST(EngineKey, CoversEverythingThatDecidesWhatAnEngineIs) {
   const std::function<void(BuildOptions&)> changes[] = {
       [](BuildOptions& o) { o.precision = Precision::fp32; },
       [](BuildOptions& o) { o.precision = Precision::tf32; },
+      [](BuildOptions& o) { o.precision = Precision::int8; },
+      [](BuildOptions& o) { o.precision = plan(R"({"tail": "fp32"})"); },
+      [](BuildOptions& o) { o.precision = plan(R"({"tail": "tf32"})"); },
+      [](BuildOptions& o) { o.calibration = calibration(1); },
+      [](BuildOptions& o) { o.calibration = calibration(2); },
+      [](BuildOptions& o) { o.calibration = calibration(1, false); },
       [](BuildOptions& o) { o.plugins = true; },
       [](BuildOptions& o) { o.loose = true; },
       [](BuildOptions& o) { o.profile.batch = 2; },
@@ -67,15 +88,16 @@ TEST(EngineKey, CoversEverythingThatDecidesWhatAnEngineIs) {
     change(changed);
     add(changed, kRuntime, kWeights);
   }
-  EXPECT_EQ(keys.size(), 15U);
+  EXPECT_EQ(keys.size(), 21U);
 }
 
 TEST(EngineKey, StaysTheSameFromRunToRun) {
   const std::string description = describe(kWeights, {}, kRuntime);
-  EXPECT_EQ(description,
-            "recipe: 1\nweights: 0123456789abcdef\nprecision: fp16\n"
-            "sizes: 1x1/304x208/1024x1024\nbatch: 1\nplugins: none\ntensorrt: 10 10.16.0\n"
-            "gpu: NVIDIA H200, sm_90\n");
+  EXPECT_EQ(
+      description,
+      "recipe: 2\nweights: 0123456789abcdef\nprecision: fp16\nscales: the model's\n"
+      "loose: no\nsizes: 1x1/304x208/1024x1024\nbatch: 1\nplugins: none\ntensorrt: 10 10.16.0\n"
+      "gpu: NVIDIA H200, sm_90\n");
   EXPECT_EQ(key_of(description), key_of(describe(kWeights, {}, kRuntime)));
   EXPECT_EQ(key_of("").size(), 16U);
   EXPECT_EQ(key_of(""), "ef46db3751d8e999");  // XXH64 of nothing
@@ -86,7 +108,25 @@ TEST(EngineOptions, MeaninglessOnesAreRefused) {
     std::function<void(BuildOptions&)> change;
     const char* says;
   } cases[] = {
-      {[](BuildOptions& o) { o.precision = Precision::int8; }, "found int8"},
+      {[](BuildOptions& o) { o.precision = plan(R"({"default": "fp64"})"); }, "found fp64"},
+      {[](BuildOptions& o) { o.precision = Precision::int8, o.plugins = true; }, "found int8"},
+      {[](BuildOptions& o) { o.precision = plan(R"({"tail": "fp32"})"), o.plugins = true; },
+       "found a plan of several"},
+      {[](BuildOptions& o) { o.precision = plan(R"({"tail": "fp32"})"), o.loose = true; },
+       "--loose: expected precision fp16 or int8"},
+      {[](BuildOptions& o) { o.calibration = calibration(1); },
+       "expected precision int8, found fp16"},
+      {[](BuildOptions& o) {
+         o.precision = Precision::int8;
+         o.calibration = std::make_shared<Calibration>();
+       },
+       "expected pictures, found none"},
+      {[](BuildOptions& o) {
+         o.precision = Precision::int8;
+         o.calibration = calibration(1);
+         o.profile.best.width = 303;
+       },
+       "expected pictures of 303x208 pixels, found 189696 values"},
       {[](BuildOptions& o) { o.precision = Precision::bf16; }, "found bf16"},
       {[](BuildOptions& o) { o.profile.least = {0, 1}; }, "found 0x1/304x208/1024x1024"},
       {[](BuildOptions& o) { o.profile.least = {400, 1}; }, "found 400x1/"},
@@ -103,6 +143,63 @@ TEST(EngineOptions, MeaninglessOnesAreRefused) {
   }
   EXPECT_NO_THROW(check(BuildOptions{}));
   EXPECT_NO_THROW(check(one_size(1, 1)));
+}
+
+TEST(EngineOptions, AreCheckedAgainstTheModel) {
+  const Model light = Model::load(test::model_path("elan_light_x4"));
+  const Model narrow = Model::load(test::model_path("elan_light_int8_x4"));
+  BuildOptions options;
+  options.precision = Precision::int8;
+  EXPECT_NO_THROW(check(options, narrow));
+  EXPECT_NE(error_of(ErrorKind::usage, [&] { check(options, light); }).find("--calibrate for int8"),
+            std::string::npos);
+  options.calibration = calibration(1);
+  EXPECT_NO_THROW(check(options, light));
+  BuildOptions mixed;
+  mixed.precision = plan(R"({"body.1.lfe.*": "fp8"})");
+  EXPECT_NO_THROW(check(mixed, narrow));
+  EXPECT_NE(error_of(ErrorKind::usage, [&] { check(mixed, light); }).find("for fp8, found neither"),
+            std::string::npos);
+  mixed.precision = plan(R"({"body.1.lfe.*": "bf16"})");
+  EXPECT_NE(error_of(ErrorKind::usage, [&] { check(mixed, light); }).find("body.1.lfe.0.conv0"),
+            std::string::npos);
+  mixed.precision = plan(R"({"body.77.*": "fp32"})");
+  EXPECT_NE(error_of(ErrorKind::model, [&] { check(mixed, light); }).find("body.77.*"),
+            std::string::npos);
+}
+
+// The names are those of the nodes of an exported graph (docs/onnx.md).
+TEST(LayerPrecision, FollowsThePlan) {
+  const PrecisionPlan tuned = plan(
+      R"({"default": "fp16", "body.1.lfe.0.conv0": "fp32", "body.2.*.project_inp.q": "fp32",
+          "body.4.*": "int8"})");
+  const struct {
+    const char* layer;
+    std::optional<Precision> expected;
+  } cases[] = {
+      {"head", Precision::fp32},
+      {"tail.conv", Precision::fp32},
+      {"output", Precision::fp32},
+      {"body", Precision::fp32},
+      {"body.0.gmsa.0", Precision::fp32},  // the residual stream's addition
+      {"body.0.lfe.0.conv0", Precision::fp16},
+      {"body.0.lfe.0.conv0.shift", Precision::fp16},
+      {"body.1.lfe.0.conv0", Precision::fp32},
+      {"body.1.lfe.0.conv0.shift", Precision::fp32},
+      {"body.1.lfe.0.conv1", Precision::fp16},
+      {"body.11.lfe.0.conv0", Precision::fp16},
+      {"body.0.gmsa.0.project_inp", Precision::fp16},
+      {"body.2.gmsa.0.project_inp.q", Precision::fp32},
+      {"body.2.gmsa.0.project_inp.v", Precision::fp16},
+      {"body.0.gmsa.0.qk.window8", Precision::fp32},
+      {"body.0.gmsa.0.softmax.window8", Precision::fp32},
+      {"body.0.gmsa.0.av.window16", Precision::fp16},
+      {"body.0.gmsa.0.project_out", Precision::fp16},
+      {"body.4.gmsa.0.project_out", std::nullopt},
+      {"body.4.lfe.1.conv1", std::nullopt},
+      {"body.4.lfe.1.conv1x", Precision::fp32},
+  };
+  for (const auto& c : cases) EXPECT_EQ(layer_precision(c.layer, tuned), c.expected) << c.layer;
 }
 
 TEST(EngineProfile, HoldsWhatItWasBuiltFor) {
@@ -194,7 +291,7 @@ TEST_F(PlanFiles, OfAnotherMachineVersionOrModelAreRefused) {
             std::string::npos);
   EXPECT_NE(refusal("other", kRuntime).find("another weights: expected other"), std::string::npos);
   PlanFile old = file;
-  old.description.replace(0, std::string("recipe: 1").size(), "recipe: 0");
+  old.description.replace(0, std::string("recipe: 2").size(), "recipe: 1");
   EXPECT_NE(error_of(ErrorKind::model, [&] { check_plan(path_, old, kWeights, kRuntime); })
                 .find("another recipe"),
             std::string::npos);
@@ -217,6 +314,19 @@ TEST_F(PlanFiles, TellTheirSizes) {
   EXPECT_EQ(range.batch, 4);
   EXPECT_NE(error_of(ErrorKind::model, [&] { (void)profile_of(path_, {"", {}}); }).find("sizes"),
             std::string::npos);
+}
+
+TEST_F(PlanFiles, TellTheirPrecision) {
+  EXPECT_EQ(precision_of(path_, sample()), Precision::fp16);
+  BuildOptions options;
+  options.precision = plan(R"({"default": "int8", "body.*.av": "fp16"})");
+  EXPECT_EQ(precision_of(path_, {describe(kWeights, options, kRuntime), {}}), Precision::int8);
+  for (const char* text : {"", "precision: half\n", "precision: {\"default\": 1}\n"}) {
+    EXPECT_NE(error_of(ErrorKind::model, [&] { (void)precision_of(path_, {text, {}}); })
+                  .find("expected a precision"),
+              std::string::npos)
+        << text;
+  }
 }
 
 TEST_F(PlanFiles, ThatCannotBeWrittenAreErrors) {

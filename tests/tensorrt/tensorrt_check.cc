@@ -1,14 +1,19 @@
 // Builds and runs engines on the TensorRT of this machine and compares them with the CPU engine's
 // FP32 and with our own CUDA backend: one line a variant. Needs a GPU, no picture files.
 //
-//   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR]
+//   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR] [--plan FILE]
+//                  [--pictures A.ppm,B.ppm...]
 //
-// A variant is PRECISION[+plugins][+loose][+dynamic], for example fp16+plugins+dynamic.
+// A variant is PRECISION[+plugins][+loose][+dynamic], for example fp16+plugins+dynamic, or
+// plan[+...] for the precisions of --plan. int8+calibrated lets TensorRT 8.6 find scales on the
+// pictures (made-up ones without --pictures), int8+uninitialised on whatever is in the device's
+// memory instead. A model in 8 bits is compared with the CPU engine's FP32 of its own values.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,19 +46,68 @@ struct Sample {
 };
 
 // Smooth shapes and a little noise: nearer to a picture than noise alone.
-void fill(Sample& s) {
-  std::uint32_t state = 1;
+void fill(Sample& s, std::uint32_t seed = 1) {
+  std::uint32_t state = seed;
   for (int y = 0; y < s.height; ++y) {
     for (int x = 0; x < s.width; ++x) {
       for (int c = 0; c < 3; ++c) {
         state = state * 1664525U + 1013904223U;
-        const double wave = std::sin(x * 0.11 + c) * std::cos(y * 0.07 - c);
+        const double wave = std::sin(x * 0.11 * seed + c) * std::cos(y * 0.07 * seed - c);
         const double edge = (x / 24 + y / 24) % 2 == 0 ? 30 : -30;
         s.rgb.push_back(static_cast<float>(
             std::rint(std::clamp(128 + 70 * wave + edge + (state >> 24) * 0.05, 0.0, 255.0))));
       }
     }
   }
+}
+
+// A P6 file of 8 bits as `s` has it, from its top left corner, repeated where it is smaller.
+void read_ppm(const std::string& path, Sample& s) {
+  std::ifstream file(path, std::ios::binary);
+  std::string magic;
+  int width = 0, height = 0, most = 0;
+  file >> magic >> width >> height >> most;
+  file.get();
+  std::vector<char> data(std::size_t{3} * std::max(width, 0) * std::max(height, 0));
+  file.read(data.data(), static_cast<std::streamsize>(data.size()));
+  if (!file || magic != "P6" || most != 255 || data.empty()) {
+    throw Error(ErrorKind::input, path + ": expected a PPM file of 8 bits");
+  }
+  for (int y = 0; y < s.height; ++y) {
+    for (int x = 0; x < s.width; ++x) {
+      const std::size_t at = (static_cast<std::size_t>(y % height) * width + x % width) * 3;
+      for (std::size_t c = 0; c < 3; ++c) {
+        s.rgb.push_back(static_cast<float>(static_cast<unsigned char>(data[at + c])));
+      }
+    }
+  }
+}
+
+// What the command line says beside the models.
+struct Job {
+  std::string folder = ".", plan;
+  std::vector<std::string> variants, pictures;
+  Sample sample;
+};
+
+std::shared_ptr<const tensorrt::Calibration> calibration(const Job& job, bool copied) {
+  constexpr int kMadeUp = 8;
+  auto data = std::make_shared<tensorrt::Calibration>();
+  data->copied = copied;
+  const int count = job.pictures.empty() ? kMadeUp : static_cast<int>(job.pictures.size());
+  for (int i = 0; i < count; ++i) {
+    Sample s{job.sample.width, job.sample.height, {}};
+    if (job.pictures.empty()) {
+      fill(s, static_cast<std::uint32_t>(i) + 2);
+    } else {
+      read_ppm(job.pictures[static_cast<std::size_t>(i)], s);
+    }
+    std::vector<float>& planar = data->pictures.emplace_back();
+    for (std::size_t c = 0; c < 3; ++c) {
+      for (std::size_t at = c; at < s.rgb.size(); at += 3) planar.push_back(s.rgb[at]);
+    }
+  }
+  return data;
 }
 
 struct Result {
@@ -106,10 +160,15 @@ void print(const std::string& name, const Result& r, const std::vector<float>& r
   std::fflush(stdout);
 }
 
-tensorrt::BuildOptions options_of(const std::string& variant, const Sample& s) {
+tensorrt::BuildOptions options_of(const std::string& variant, const Job& job) {
+  const Sample& s = job.sample;
   tensorrt::BuildOptions options;
   const std::vector<std::string> words = split(variant, '+');
-  options.precision = parse_precision(words[0]);
+  if (words[0] == "plan") {
+    options.precision = PrecisionPlan::read(job.plan, Precision::fp16);
+  } else {
+    options.precision = parse_precision(words[0]);
+  }
   const PictureSize size{s.width, s.height};
   options.profile = {size, size, size, 1};
   for (std::size_t i = 1; i < words.size(); ++i) {
@@ -119,24 +178,27 @@ tensorrt::BuildOptions options_of(const std::string& variant, const Sample& s) {
       options.loose = true;
     } else if (words[i] == "dynamic") {
       options.profile = {{1, 1}, size, {512, 512}, 1};
+    } else if (words[i] == "calibrated" || words[i] == "uninitialised") {
+      options.calibration = calibration(job, words[i] == "calibrated");
     } else {
       throw Error(ErrorKind::usage,
-                  "variant: expected plugins, loose or dynamic, found " + words[i]);
+                  "variant: expected plugins, loose, dynamic, calibrated or uninitialised, found " +
+                      words[i]);
     }
   }
   return options;
 }
 
 // Returns how many variants failed.
-int check_model(const std::string& path, const std::vector<std::string>& variants, Sample& s,
-                const std::string& folder) {
+int check_model(const std::string& path, const Job& job) {
+  const Sample& s = job.sample;
   const Model model = Model::load(path);
   const std::string name = model.architecture().variant() + " x" + std::to_string(model.scale());
   const auto cpu =
       make_cpu_backend(model.shared_network(), Precision::fp32, std::make_shared<ThreadPool>(0));
   const std::vector<float> reference = run(*cpu, s, model.scale(), 1).rgb;
   int failed = 0;
-  for (const std::string& variant : variants) {
+  for (const std::string& variant : job.variants) {
     const std::string title = name + " " + variant;
     try {
       if (variant.starts_with("cuda-")) {
@@ -145,9 +207,9 @@ int check_model(const std::string& path, const std::vector<std::string>& variant
         print(title, run(*own, s, model.scale(), kRuns), reference, 0, 0);
         continue;
       }
-      const tensorrt::BuildOptions options = options_of(variant, s);
+      const tensorrt::BuildOptions options = options_of(variant, job);
       tensorrt::BackendOptions backend;
-      backend.plan = folder + "/" + model.fingerprint() + "-" + variant + ".plan";
+      backend.plan = job.folder + "/" + model.fingerprint() + "-" + variant + ".plan";
       tensorrt::BuildContext context;
       context.warning = [](const std::string& text) { std::printf("warning: %s\n", text.c_str()); };
       const tensorrt::Built built =
@@ -165,34 +227,39 @@ int check_model(const std::string& path, const std::vector<std::string>& variant
 }
 
 int check(const std::vector<std::string>& arguments) {
-  std::string folder = ".";
+  Job job;
   std::string list =
       "cuda-fp16,cuda-fp32,fp16,fp16+plugins,tf32,fp32,fp32+plugins,fp16+loose,"
       "fp16+dynamic,fp16+plugins+dynamic";
   std::vector<std::string> models;
-  Sample sample;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const bool valued = arguments[i].starts_with("--") && i + 1 < arguments.size();
     if (valued && arguments[i] == "--folder") {
-      folder = arguments[++i];
+      job.folder = arguments[++i];
     } else if (valued && arguments[i] == "--variants") {
       list = arguments[++i];
+    } else if (valued && arguments[i] == "--plan") {
+      job.plan = arguments[++i];
+    } else if (valued && arguments[i] == "--pictures") {
+      job.pictures = split(arguments[++i], ',');
     } else if (valued && arguments[i] == "--size" &&
-               std::sscanf(arguments[i + 1].c_str(), "%dx%d", &sample.width, &sample.height) == 2) {
+               std::sscanf(arguments[i + 1].c_str(), "%dx%d", &job.sample.width,
+                           &job.sample.height) == 2) {
       ++i;
     } else if (!arguments[i].starts_with("--")) {
       models = split(arguments[i], ',');
     } else {
-      throw Error(ErrorKind::usage,
-                  "expected --folder, --variants or --size, found " + arguments[i]);
+      throw Error(
+          ErrorKind::usage,
+          "expected --folder, --variants, --plan, --pictures or --size, found " + arguments[i]);
     }
   }
-  fill(sample);
+  job.variants = split(list, ',');
+  fill(job.sample);
   std::printf("%-40s %11s %12s %9s %8s %11s %9s %10s\n", "variant", "engine", "whole", "mean rel.",
               "max", "PSNR", "build", "plan");
   int failed = 0;
-  for (const std::string& path : models)
-    failed += check_model(path, split(list, ','), sample, folder);
+  for (const std::string& path : models) failed += check_model(path, job);
   return failed == 0 ? 0 : 1;
 }
 
