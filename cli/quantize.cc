@@ -15,6 +15,7 @@
 #include "arguments.h"
 #include "command.h"
 #include "elan/version.h"
+#include "guard.h"
 #include "model/checkpoint.h"
 #include "model/safetensors_writer.h"
 #include "model/write_network.h"
@@ -32,7 +33,7 @@ using Json = nlohmann::ordered_json;
 struct QuantizeArguments {
   std::string model, output, report;
   std::vector<std::string> data;
-  int scale = 0, crops = 64, size = 64, search = 10, seed = 1, threads = 0;
+  int scale = 0, crops = 64, size = 64, search = 10, keep = 4, seed = 1, threads = 0;
   bool shrink = false;
 };
 
@@ -171,8 +172,10 @@ Json report_of(const QuantizeArguments& arguments, const Network& before,
           {"seconds", seconds},
           {"psnr_against_fp32", after.report.psnr},
           {"mean_error", after.report.mean_error},
+          {"worst_mean_abs_error", after.report.worst_mean_error},
           {"largest_error", after.report.largest_error},
           {"biases_corrected", after.report.biases_corrected},
+          {"kept", after.report.kept},
           {"operands", std::move(operands)}};
 }
 
@@ -232,6 +235,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.threads = arguments.threads;
   options.search = arguments.search;
+  options.keep = arguments.keep;
   options.stop = signals.token();
   Progress progress;
   options.progress = [&progress](const std::string& phase, double share) {
@@ -250,6 +254,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   metadata["quantization_error"] = number_text("%.3f dB against fp32, ", result.report.psnr) +
                                    number_text("mean %.4f levels, ", result.report.mean_error) +
                                    number_text("largest %.2f", result.report.largest_error);
+  metadata[kExpectedError] = number_text("%.4g", result.report.worst_mean_error);
   write_whole_file(arguments.output,
                    serialise(tensors_of(result.network), metadata_of(result.network)));
   const double seconds =
@@ -287,6 +292,8 @@ Action setup_quantize(CommandLine& line) {
   add_number(line.app, "--size", arguments->size, {16, 512}, "their side in pixels (default: 64)");
   add_number(line.app, "--search", arguments->search, {0, 1024},
              "activations for which every observer is tried on the whole network (default: 10)");
+  add_number(line.app, "--keep", arguments->keep, {0, 1024},
+             "matrices to leave in floating point: the most sensitive ones (default: 4)");
   add_number(line.app, "--seed", arguments->seed, {0, 1 << 20},
              "another selection of pieces (default: 1)");
   add_number(line.app, "--threads", arguments->threads, {0, 4096},
