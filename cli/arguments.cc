@@ -15,6 +15,8 @@
 namespace elan::cli {
 namespace {
 
+constexpr Range kScales{1, 64};
+
 [[noreturn]] void usage(const std::string& message) {
   throw Error(ErrorKind::usage, message);
 }
@@ -210,12 +212,49 @@ std::size_t parse_memory(std::string_view option, std::string_view text) {
   return static_cast<std::size_t>(value) << shift;
 }
 
+PictureSize parse_picture_size(const std::string& option, std::string_view text, int longest) {
+  const auto side = [&](std::string_view digits) {
+    const auto value = whole_number(digits);
+    return value && *value >= 1 && *value <= longest ? static_cast<int>(*value) : 0;
+  };
+  const auto cross = text.find('x');
+  if (cross != std::string_view::npos) {
+    const PictureSize size{side(text.substr(0, cross)), side(text.substr(cross + 1))};
+    if (size.width != 0 && size.height != 0) return size;
+  }
+  usage(option + ": expected WIDTHxHEIGHT in pixels, for example 320x180, found " +
+        std::string(text));
+}
+
+void add_model_to_file(CommandLine& line, ModelToFile& value, const std::string& type,
+                       const std::string& help) {
+  line.takes_operands = true;
+  add_text(line.app, "-m,--model", value.model, "MODEL",
+           "a .safetensors file or the name of a shipped model; or the first argument");
+  add_text(line.app, "-o,--output", value.output, type, help);
+  add_number(line.app, "-s,--scale", value.scale, kScales,
+             "which of a shipped model's scales (default: 4)");
+}
+
+void take_operands(ModelToFile& value, const std::vector<std::string>& operands,
+                   const std::string& expected) {
+  for (const std::string& operand : operands) {
+    if (value.model.empty()) {
+      value.model = operand;
+    } else if (value.output.empty()) {
+      value.output = operand;
+    } else {
+      usage(expected + ", found " + operand);
+    }
+  }
+}
+
 void add_engine_options(CLI::App& app, EngineArguments& a) {
   constexpr int kAny = std::numeric_limits<int>::max();
   add_text(app, "-m,--model", a.model, "MODEL",
            "light, full, another shipped model's name, or a .safetensors file; "
            "elan-sr info lists them (default: light)");
-  add_number(app, "-s,--scale", a.scale, {1, 64}, "how many times larger (default: 4)");
+  add_number(app, "-s,--scale", a.scale, kScales, "how many times larger (default: 4)");
   add_text(
       app, "-d,--device", a.device, "DEVICE",
       "auto, cpu, reference, cuda, cuda:N,N, tensorrt or tensorrt:FILE.plan (default: auto); one "

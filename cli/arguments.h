@@ -4,12 +4,14 @@
 
 #include <CLI/App.hpp>
 #include <cstddef>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "command.h"
+#include "core/picture_size.h"
 #include "elan/engine.h"
 
 namespace elan::cli {
@@ -43,6 +45,26 @@ CLI::Option* add_names(CLI::App& app, const std::string& names, std::vector<std:
 
 // "512M", "2G", "1500000" to bytes; throws Error (usage).
 std::size_t parse_memory(std::string_view option, std::string_view text);
+
+// "320x180", sides from 1 to `longest`; throws Error (usage) that names the option.
+PictureSize parse_picture_size(const std::string& option, std::string_view text,
+                               int longest = std::numeric_limits<int>::max());
+
+// What a command that makes a file of a model is told.
+struct ModelToFile {
+  std::string model;   // name or path; empty: the default
+  std::string output;  // empty: not given
+  int scale = 0;       // 0: not given
+};
+
+// Adds -m, -o and -s, and lets the command take operands; `type` and `help` are of the output.
+void add_model_to_file(CommandLine& line, ModelToFile& value, const std::string& type,
+                       const std::string& help);
+
+// The operands, to what no option named: the model, then the output. Throws Error (usage) for one
+// too many: "export: expected a model and an output", then what was found.
+void take_operands(ModelToFile& value, const std::vector<std::string>& operands,
+                   const std::string& expected);
 
 // Model, device and how to use it.
 struct EngineArguments {

@@ -18,6 +18,7 @@
 #include "picture/picture.h"
 #include "run_engine.h"
 #include "terminal.h"
+#include "test_pictures.h"
 #include "timing.h"
 
 namespace elan::cli {
@@ -39,17 +40,6 @@ struct Sample {
   std::vector<std::uint8_t> rgb;
 };
 
-// "320x180"; throws Error (usage).
-Sample parse_size(const std::string& text) {
-  Sample sample;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &sample.width, &sample.height, &rest) != 2 ||
-      sample.width < 1 || sample.height < 1 || sample.width > 65536 || sample.height > 65536) {
-    throw Error(ErrorKind::usage, "--size: expected WIDTHxHEIGHT in pixels, found " + text);
-  }
-  return sample;
-}
-
 // The picture to time: the one given, else noise (zeros would run faster than real data does).
 Sample sample_picture(const BenchArguments& arguments) {
   if (!arguments.input.empty()) {
@@ -67,7 +57,8 @@ Sample sample_picture(const BenchArguments& arguments) {
     }
     return sample;
   }
-  Sample sample = parse_size(arguments.size);
+  const PictureSize size = parse_picture_size("--size", arguments.size, kLongestSide);
+  Sample sample{size.width, size.height, {}};
   sample.rgb.resize(static_cast<std::size_t>(sample.width) * sample.height * 3);
   std::uint32_t state = 1;
   for (auto& value : sample.rgb) {
@@ -229,7 +220,7 @@ void print(const LoadedEngine& loaded, const nlohmann::json& report) {
 
 int bench(const CLI::App& app, const BenchArguments& arguments) {
   if (arguments.input.empty()) {
-    parse_size(arguments.size);
+    parse_picture_size("--size", arguments.size, kLongestSide);
   } else if (app.count("--size") > 0) {
     throw Error(ErrorKind::usage, "--size and --input contradict each other: give one");
   }

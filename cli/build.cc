@@ -1,7 +1,6 @@
 // elan-sr build: a TensorRT engine for a model, into a file or the cache.
 #include <cmath>
 #include <cstdio>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,23 +19,11 @@ namespace elan::cli {
 namespace {
 
 struct BuildArguments {
-  std::string model, output, precision = "fp16", size, least, best, most;
-  int scale = 0, batch = 1, gpu = 0;
+  ModelToFile files;
+  std::string precision = "fp16", size, least, best, most;
+  int batch = 1, gpu = 0;
   bool plugins = false, loose = false, again = false;
 };
-
-PictureSize parse_size(const char* option, const std::string& text) {
-  PictureSize size;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
-      size.width < 1 || size.height < 1) {
-    throw Error(ErrorKind::usage, std::string(option) +
-                                      ": expected WIDTHxHEIGHT in pixels, for example 320x180, "
-                                      "found " +
-                                      text);
-  }
-  return size;
-}
 
 tensorrt::BuildOptions build_options(const BuildArguments& a) {
   tensorrt::BuildOptions options;
@@ -49,38 +36,24 @@ tensorrt::BuildOptions build_options(const BuildArguments& a) {
     throw Error(ErrorKind::usage, "--size and --min, --opt, --max contradict each other");
   }
   if (!a.size.empty()) {
-    const PictureSize size = parse_size("--size", a.size);
+    const PictureSize size = parse_picture_size("--size", a.size);
     options.profile = {size, size, size, a.batch};
   }
-  if (!a.least.empty()) options.profile.least = parse_size("--min", a.least);
-  if (!a.best.empty()) options.profile.best = parse_size("--opt", a.best);
-  if (!a.most.empty()) options.profile.most = parse_size("--max", a.most);
+  if (!a.least.empty()) options.profile.least = parse_picture_size("--min", a.least);
+  if (!a.best.empty()) options.profile.best = parse_picture_size("--opt", a.best);
+  if (!a.most.empty()) options.profile.most = parse_picture_size("--max", a.most);
   tensorrt::check(options);
   return options;
 }
 
 int build(BuildArguments a, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (a.model.empty()) {
-      a.model = operand;
-    } else if (a.output.empty()) {
-      a.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "build: expected a model and an engine file, found " + operand);
-    }
-  }
-  if (!a.output.empty() && !a.output.ends_with(".plan")) {
-    throw Error(ErrorKind::usage,
-                "--output: expected a name that ends in .plan, found " + a.output);
+  take_operands(a.files, operands, "build: expected a model and an engine file");
+  const std::string& output = a.files.output;
+  if (!output.empty() && !output.ends_with(".plan")) {
+    throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
   const tensorrt::BuildOptions options = build_options(a);
-  const ModelChoice choice = choose_model(a.model, a.scale);
-  const Model model = Model::load(
-      choice.file.empty() ? choice.by_scale.at(choice.scale != 0 ? choice.scale : 4) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
+  const Model model = choose_model(a.files.model, a.files.scale).load();
   const SignalGuard signals;
   tensorrt::Built built;
   try {
@@ -88,7 +61,7 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
     tensorrt::BuildContext context = display.context();
     context.stop = signals.token();
     context.again = a.again;
-    built = tensorrt::build_engine(model, options, a.output, a.gpu, context);
+    built = tensorrt::build_engine(model, options, output, a.gpu, context);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled || signals.received() == 0) throw;
     return kSignal + signals.received();
@@ -105,19 +78,15 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
 
 Action setup_build(CommandLine& line) {
   auto a = std::make_shared<BuildArguments>();
-  line.takes_operands = true;
   line.app.footer(
       "elan-sr build light                                   any size up to 1024x1024, for -d "
       "tensorrt\n"
       "elan-sr build full hd.plan --size 1280x720 --plugins  one size, with this project's "
       "kernels\n"
       "elan-sr upscale -d tensorrt:hd.plan -i in.png -o out.png");
-  add_text(line.app, "-m,--model", a->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", a->output, "FILE.plan",
-           "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
-  add_number(line.app, "-s,--scale", a->scale, {2, 4},
-             "which of a shipped model's scales; default 4");
+  add_model_to_file(
+      line, a->files, "FILE.plan",
+      "the engine to write; or the last argument; default: the cache that -d tensorrt reads");
   add_text(line.app, "-p,--precision", a->precision, "NAME",
            "fp32, tf32, or fp16: half-precision branches on an FP32 residual stream; default fp16");
   add_text(line.app, "--size", a->size, "WxH", "build for one size in pixels");

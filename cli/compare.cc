@@ -13,6 +13,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "core/printable.h"
 #include "model/network.h"
 #include "model/safetensors.h"
 #include "picture/picture.h"
@@ -206,7 +207,7 @@ class Comparison {
     if (stored_) {
       for (const TestPicture& picture : stored_->pictures()) compare(picture);
     } else if (a_.random) {
-      const PictureSize size = parse_picture_size("--size", a_.size);
+      const PictureSize size = parse_picture_size("--size", a_.size, kLongestSide);
       compare(normal_picture(size.width, size.height, static_cast<std::uint32_t>(a_.seed)));
     } else {
       for (const auto& path : find_test_pictures(a_.inputs, scale())) {
@@ -224,9 +225,9 @@ class Comparison {
   }
 
   void compare(const TestPicture& picture) {
-    const std::vector<float> values = enlarge(run_.engine, picture);
-    const std::vector<float> expected =
-        stored_ ? stored_->output(picture, values.size()) : enlarge(reference_->engine, picture);
+    const std::vector<float> values = enlarge(run_.engine, picture.view());
+    const std::vector<float> expected = stored_ ? stored_->output(picture, values.size())
+                                                : enlarge(reference_->engine, picture.view());
     const int width = picture.width * scale(), height = picture.height * scale();
     const PictureErrors errors =
         compare_pictures(view_of(values.data(), width, height),

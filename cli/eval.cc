@@ -47,11 +47,7 @@ struct Pair {
 std::vector<Pair> find_pairs(const fs::path& folder) {
   std::vector<Pair> pairs;
   bool any_low = false;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const fs::path& path = entry.path();
-    if (!entry.is_regular_file() || !picture::format_of_extension(path.extension().string())) {
-      continue;
-    }
+  for (const fs::path& path : pictures_in(folder)) {
     const std::string stem = path.stem().native(), extension = path.extension().native();
     if (stem.ends_with("_HR")) {
       const fs::path low =

@@ -1,11 +1,8 @@
 // elan-sr export: a model as an ONNX graph, for other runtimes.
 #include "onnx/export.h"
 
-#include <charconv>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 
 #include "arguments.h"
 #include "command.h"
@@ -17,32 +14,14 @@ namespace elan::cli {
 namespace {
 
 struct ExportOptions {
-  std::string model, output, size, padding = "inside", precision = "fp32";
-  int scale = 0;
+  ModelToFile files;
+  std::string size, padding = "inside", precision = "fp32";
   bool plugins = false;
 };
 
-std::optional<int> side(std::string_view text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
-  return value;
-}
-
-PictureSize parse_size(const std::string& text) {
-  const auto cross = text.find('x');
-  if (cross != std::string::npos) {
-    const auto width = side(std::string_view(text).substr(0, cross));
-    const auto height = side(std::string_view(text).substr(cross + 1));
-    if (width && height) return {*width, *height};
-  }
-  throw Error(ErrorKind::usage,
-              "--size: expected WIDTHxHEIGHT in pixels, for example 320x180, found " + text);
-}
-
 OnnxOptions onnx_options(const ExportOptions& options) {
   OnnxOptions result;
-  if (!options.size.empty()) result.size = parse_size(options.size);
+  if (!options.size.empty()) result.size = parse_picture_size("--size", options.size);
   if (options.padding != "inside" && options.padding != "outside") {
     throw Error(ErrorKind::usage,
                 "--padding: expected inside or outside, found " + options.padding);
@@ -66,28 +45,14 @@ void write(const Model&, const OnnxOptions&, const std::string&) {
 #endif
 
 int export_model(ExportOptions options, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (options.model.empty()) {
-      options.model = operand;
-    } else if (options.output.empty()) {
-      options.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "export: expected a model and an output, found " + operand);
-    }
-  }
-  if (options.output.empty()) {
-    throw Error(ErrorKind::usage, "export: expected a model and an output, such as " +
-                                      std::string("elan-sr export light light.onnx"));
+  constexpr const char* kExpected = "export: expected a model and an output";
+  take_operands(options.files, operands, kExpected);
+  if (options.files.output.empty()) {
+    throw Error(ErrorKind::usage,
+                std::string(kExpected) + ", such as elan-sr export light light.onnx");
   }
   [[maybe_unused]] const OnnxOptions onnx = onnx_options(options);  // checked in every build
-  const ModelChoice choice = choose_model(options.model, options.scale);
-  const Model model =
-      Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
-  write(model, onnx, options.output);
+  write(choose_model(options.files.model, options.files.scale).load(), onnx, options.files.output);
   return kDone;
 }
 
@@ -95,16 +60,10 @@ int export_model(ExportOptions options, const std::vector<std::string>& operands
 
 Action setup_export(CommandLine& line) {
   auto options = std::make_shared<ExportOptions>();
-  line.takes_operands = true;
   line.app.footer(
       "elan-sr export light light.onnx                     any size\n"
       "elan-sr export light hd.onnx --size 1280x720 -p fp16    one size, half precision");
-  add_text(line.app, "-m,--model", options->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", options->output, "FILE",
-           "the ONNX file to write; or the last argument");
-  add_number(line.app, "-s,--scale", options->scale, {2, 4},
-             "which of a shipped model's scales; default 4");
+  add_model_to_file(line, options->files, "FILE", "the ONNX file to write; or the last argument");
   add_text(line.app, "--size", options->size, "WxH",
            "fix the input's size in pixels; default: dynamic batch, height and width");
   add_text(line.app, "--padding", options->padding, "WHERE",

@@ -1,6 +1,5 @@
 #include "guard.h"
 
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
@@ -11,6 +10,7 @@
 #include "elan/error.h"
 #include "model/plan.h"
 #include "quality/compare.h"
+#include "test_pictures.h"
 
 namespace elan::cli {
 namespace {
@@ -31,13 +31,6 @@ std::optional<double> expected_in(const std::map<std::string, std::string>& meta
     return std::nullopt;
   }
   return value;
-}
-
-std::vector<float> computed(Engine& engine, const ConstImageView& tile) {
-  const int scale = engine.model().scale();
-  std::vector<float> out(static_cast<std::size_t>(tile.width * scale) * (tile.height * scale) * 3);
-  engine.upscale(tile, view_of(out.data(), tile.width * scale, tile.height * scale));
-  return out;
 }
 
 }  // namespace
@@ -78,17 +71,15 @@ std::optional<std::string> Guard::check(Engine& engine, const picture::Picture& 
   const int side = claim(engine, picture.width(), picture.height());
   if (side == 0) return std::nullopt;
 
-  const ConstImageView rgb = picture.rgb();
-  const int width = std::min(side, rgb.width), height = std::min(side, rgb.height);
-  const ConstImageView tile =
-      rgb.crop((rgb.width - width) / 2, (rgb.height - height) / 2, width, height);
+  const ConstImageView tile = middle_of(picture.rgb(), side);
   Engine reference(engine.model(), exact_);
-  const std::vector<float> is = computed(engine, tile), should = computed(reference, tile);
-  const int scale = engine.model().scale();
-  const double error = compare_pictures(view_of(is.data(), width * scale, height * scale),
-                                        view_of(should.data(), width * scale, height * scale))
-                           .values.summary()
-                           .mean_abs;
+  const std::vector<float> is = enlarge(engine, tile), should = enlarge(reference, tile);
+  const int width = tile.width * engine.model().scale();
+  const int height = tile.height * engine.model().scale();
+  const double error =
+      compare_pictures(view_of(is.data(), width, height), view_of(should.data(), width, height))
+          .values.summary()
+          .mean_abs;
   if (error <= kTolerance * *expected) return std::nullopt;
   std::array<char, 200> text{};
   std::snprintf(text.data(), text.size(),

@@ -128,9 +128,7 @@ Action setup_info(CommandLine& line) {
       throw Error(ErrorKind::usage,
                   "info: expected one model, found " + std::to_string(models.size()));
     }
-    const ModelChoice choice = choose_model(models.front(), 0);
-    const ModelDescription description =
-        describe_model(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
+    const ModelDescription description = describe_model(choose_model(models.front(), 0).one());
     if (options->json) {
       std::cout << to_json(description).dump(2) << "\n";
     } else {

@@ -155,4 +155,22 @@ ModelChoice choose_model(const std::string& model, int scale) {
   return choice;
 }
 
+const fs::path& ModelChoice::one() const {
+  return file.empty() ? by_scale.at(scale) : file;
+}
+
+Model ModelChoice::load() const {
+  return load_model(one(), scale);
+}
+
+Model load_model(const fs::path& file, int scale) {
+  Model model = Model::load(file);
+  if (scale != 0 && model.scale() != scale) {
+    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
+                                      ", the scale of " + file.string() + ", found " +
+                                      std::to_string(scale));
+  }
+  return model;
+}
+
 }  // namespace elan::cli

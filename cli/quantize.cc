@@ -1,8 +1,6 @@
 // elan-sr quantize: an 8-bit model from one in floating point and a folder of pictures.
 #include "quality/quantize.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -14,6 +12,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "core/whole_file.h"
 #include "elan/version.h"
 #include "guard.h"
 #include "model/checkpoint.h"
@@ -23,6 +22,7 @@
 #include "picture/picture.h"
 #include "signals.h"
 #include "terminal.h"
+#include "test_pictures.h"
 
 namespace elan::cli {
 namespace {
@@ -31,29 +31,21 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 struct QuantizeArguments {
-  std::string model, output, report;
+  ModelToFile files;
+  std::string report;
   std::vector<std::string> data;
-  int scale = 0, crops = 64, size = 64, search = 10, keep = 4, seed = 1, threads = 0;
+  int crops = 64, size = 64, search = 10, keep = 4, seed = 1, threads = 0;
   bool shrink = false;
 };
 
 constexpr int kLeastSide = 16;  // of a crop; the largest window
 
-// Files in the folders, by name.
+// Pictures in the folders, by name.
 std::vector<fs::path> files_in(const std::vector<std::string>& folders) {
   std::vector<fs::path> files;
   for (const std::string& folder : folders) {
-    std::error_code error;
-    fs::directory_iterator it(folder, error);
-    if (error) {
-      throw Error(ErrorKind::input, "--data: expected a readable folder of pictures, found " +
-                                        printable(folder, false) + ": " + error.message());
-    }
-    for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
-      if (picture::format_of_extension(it->path().extension().string()) && it->is_regular_file()) {
-        files.push_back(it->path());
-      }
-    }
+    const std::vector<fs::path> found = pictures_in(folder);
+    files.insert(files.end(), found.begin(), found.end());
   }
   std::sort(files.begin(), files.end());
   if (files.empty()) {
@@ -70,17 +62,15 @@ Planar<float> crop_of(const ConstImageView& rgb, int x, int y, int side_x, int s
                       const Architecture& arch) {
   const int width = side_x / factor, height = side_y / factor;
   Planar<float> small(3, height, width);
+  std::vector<float> line(static_cast<std::size_t>(width) * factor * 3);
   for (int row = 0; row < height * factor; ++row) {
-    const std::byte* const line = rgb.data + static_cast<std::size_t>(y + row) * rgb.row_bytes +
-                                  static_cast<std::size_t>(x) * 3 * size_of(rgb.type);
+    read_samples(rgb.data + static_cast<std::size_t>(y + row) * rgb.row_bytes +
+                     static_cast<std::size_t>(x) * 3 * size_of(rgb.type),
+                 rgb.type, line.size(), line.data());
     for (int column = 0; column < width * factor; ++column) {
       for (int c = 0; c < 3; ++c) {
-        const std::size_t at = 3 * static_cast<std::size_t>(column) + c;
-        const float value =
-            rgb.type == SampleType::u8
-                ? static_cast<float>(std::to_integer<int>(line[at]))
-                : static_cast<float>(reinterpret_cast<const std::uint16_t*>(line)[at]) / 257;
-        small.row(c, row / factor)[column / factor] += value / static_cast<float>(factor * factor);
+        small.row(c, row / factor)[column / factor] +=
+            line[3 * static_cast<std::size_t>(column) + c] / static_cast<float>(factor * factor);
       }
     }
   }
@@ -179,56 +169,17 @@ Json report_of(const QuantizeArguments& arguments, const Network& before,
           {"operands", std::move(operands)}};
 }
 
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text));
-}
-
-class Progress {
- public:
-  void operator()(const std::string& phase, double share) {
-    const int percent = static_cast<int>(share * 100);
-    if (!terminal_ || (phase == phase_ && percent == percent_)) return;
-    phase_ = phase;
-    percent_ = percent;
-    write_stderr("\r\033[K" + phase + " " + std::to_string(percent) + " %");
-    shown_ = true;
-  }
-  void clear() {
-    if (shown_) write_stderr("\r\033[K");
-    shown_ = false;
-  }
-
- private:
-  const bool terminal_ = isatty(STDERR_FILENO) != 0;
-  bool shown_ = false;
-  std::string phase_;
-  int percent_ = -1;
-};
-
 int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& operands) {
-  for (const std::string& operand : operands) {
-    if (arguments.model.empty()) {
-      arguments.model = operand;
-    } else if (arguments.output.empty()) {
-      arguments.output = operand;
-    } else {
-      throw Error(ErrorKind::usage, "quantize: expected a model and an output, found " + operand);
-    }
-  }
-  if (arguments.output.empty()) {
+  constexpr const char* kExpected = "quantize: expected a model and an output";
+  take_operands(arguments.files, operands, kExpected);
+  if (arguments.files.output.empty()) {
     throw Error(ErrorKind::usage,
-                "quantize: expected a model and an output, such as elan-sr quantize --data FOLDER "
-                "light light_int8.safetensors");
+                std::string(kExpected) +
+                    ", such as elan-sr quantize --data FOLDER light light_int8.safetensors");
   }
   const auto began = std::chrono::steady_clock::now();
   picture::initialise(1);
-  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
-  const Model model =
-      Model::load(choice.file.empty() ? choice.by_scale.at(choice.scale) : choice.file);
-  if (choice.scale != 0 && model.scale() != choice.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the model's, found " + std::to_string(choice.scale));
-  }
+  const Model model = choose_model(arguments.files.model, arguments.files.scale).load();
   const SignalGuard signals;
   const std::vector<Planar<float>> crops = load_crops(arguments, model.architecture());
   QuantizeOptions options;
@@ -237,9 +188,9 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   options.search = arguments.search;
   options.keep = arguments.keep;
   options.stop = signals.token();
-  Progress progress;
+  StatusLine progress;
   options.progress = [&progress](const std::string& phase, double share) {
-    progress(phase, share);
+    progress.show(phase + " " + std::to_string(static_cast<int>(share * 100)) + " %");
   };
   QuantizedNetwork result = quantize(model.network(), crops, options);
   progress.clear();
@@ -255,15 +206,16 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
                                    number_text("mean %.4f levels, ", result.report.mean_error) +
                                    number_text("largest %.2f", result.report.largest_error);
   metadata[kExpectedError] = number_text("%.4g", result.report.worst_mean_error);
-  write_whole_file(arguments.output,
-                   serialise(tensors_of(result.network), metadata_of(result.network)));
+  write_whole_file(arguments.files.output,
+                   {serialise(tensors_of(result.network), metadata_of(result.network))});
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   if (!arguments.report.empty()) {
     const Json report = report_of(arguments, model.network(), result, crops.size(), seconds);
-    write_whole_file(arguments.report, bytes_of(report.dump(2) + "\n"));
+    const std::string text = report.dump(2) + "\n";
+    write_whole_file(arguments.report, {std::as_bytes(std::span(text))});
   }
-  std::printf("%s: %s, %.0f s\n", printable(arguments.output, false).c_str(),
+  std::printf("%s: %s, %.0f s\n", printable(arguments.files.output, false).c_str(),
               metadata["quantization_error"].c_str(), seconds);
   return kDone;
 }
@@ -272,19 +224,14 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
 
 Action setup_quantize(CommandLine& line) {
   auto arguments = std::make_shared<QuantizeArguments>();
-  line.takes_operands = true;
   line.app.footer("elan-sr quantize --data photos light light_int8.safetensors");
   add_names(line.app, "--data", arguments->data,
             "folders of pictures like those that will be enlarged")
       ->required();
   line.app.add_flag("--shrink", arguments->shrink,
                     "the pictures are large ones: make them smaller by the model's scale first");
-  add_text(line.app, "-m,--model", arguments->model, "MODEL",
-           "a .safetensors file or the name of a shipped model; or the first argument");
-  add_text(line.app, "-o,--output", arguments->output, "FILE",
-           "the .safetensors file to write; or the last argument");
-  add_number(line.app, "-s,--scale", arguments->scale, {1, 64},
-             "which of a shipped model's scales (default: 4)");
+  add_model_to_file(line, arguments->files, "FILE",
+                    "the .safetensors file to write; or the last argument");
   add_text(line.app, "--report", arguments->report, "FILE",
            "write scales, observers and errors as JSON");
   add_number(line.app, "--crops", arguments->crops, {1, 1024},

@@ -1,13 +1,9 @@
 #include "reporter.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "elan/version.h"
@@ -44,12 +40,6 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::round(passed.count() * 1000) / 1000;
 }
 
-std::size_t terminal_columns() {
-  winsize size{};
-  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
-
 std::string clock_text(double seconds) {
   const auto s = static_cast<long long>(std::min(std::ceil(seconds), 359999.0));
   std::array<char, 32> text{};
@@ -73,13 +63,14 @@ ProgressMode parse_progress(const std::string& text) {
   if (text != "auto") {
     throw Error(ErrorKind::usage, "--progress: expected auto, json or none, found " + text);
   }
-  const char* term = std::getenv("TERM");
-  const bool dumb = term == nullptr || std::string_view(term) == "dumb";
-  return stderr_is_terminal() && !dumb ? ProgressMode::line : ProgressMode::none;
+  return stderr_rewrites_lines() ? ProgressMode::line : ProgressMode::none;
 }
 
 Reporter::Reporter(ProgressMode mode, bool verbose)
-    : mode_(mode), verbose_(verbose), terminal_(stderr_is_terminal()) {}
+    : mode_(mode),
+      verbose_(verbose),
+      terminal_(stderr_is_terminal()),
+      line_(mode == ProgressMode::line) {}
 
 void Reporter::start(const StartInfo& info) {
   const std::lock_guard lock(mutex_);
@@ -190,7 +181,7 @@ void Reporter::remark(std::string_view text) {
 
 void Reporter::end(int status) {
   const std::lock_guard lock(mutex_);
-  clear();
+  line_.clear();
   const double seconds = seconds_since(began_);
   if (mode_ == ProgressMode::json) {
     write_json({{"event", "end"},
@@ -234,23 +225,16 @@ void Reporter::message(std::string_view kind, std::string_view name, std::string
     write_json({{"event", "warning"}, {"name", valid_utf8(name)}, {"message", valid_utf8(text)}});
     return;
   }
-  clear();
+  line_.clear();
   const std::string_view label = kind.empty() ? "" : "warning: ";
   write_stderr(message_line(label, name, text, terminal_) + "\n");
 }
 
-void Reporter::clear() {
-  if (line_shown_) write_stderr("\r\x1b[K");
-  line_shown_ = false;
-}
-
 void Reporter::draw(bool now) {
   if (mode_ != ProgressMode::line) return;
-  if (!now && line_shown_ && Clock::now() - drawn_ < kInterval) return;
+  if (!now && line_.shown() && Clock::now() - drawn_ < kInterval) return;
   drawn_ = Clock::now();
-  const std::string text = line_text();
-  write_stderr("\r" + text.substr(0, terminal_columns() - 1) + "\x1b[K");
-  line_shown_ = true;
+  line_.show(line_text());
 }
 
 // "  3/12  2.41 MP/s  ETA 0:42"; one picture: "  37%  ETA 0:02".

@@ -23,6 +23,7 @@
 #include <string_view>
 
 #include "files.h"
+#include "terminal.h"
 #include "upscale_picture.h"
 
 namespace elan::cli {
@@ -75,7 +76,6 @@ class Reporter {
   void count_failure(std::string_view name, std::string_view text, int status);
   void message(std::string_view kind, std::string_view name, std::string_view text);
   void draw(bool now);
-  void clear();
   [[nodiscard]] std::string line_text() const;
 
   const ProgressMode mode_;
@@ -86,7 +86,7 @@ class Reporter {
   std::size_t total_ = 0, done_ = 0, skipped_ = 0, failed_ = 0;
   double megapixels_ = 0;  // written so far
   int worst_ = 0;
-  bool line_shown_ = false;
+  StatusLine line_;
   Clock::time_point began_ = Clock::now(), drawn_;
 };
 

@@ -11,23 +11,10 @@
 
 namespace elan::cli {
 
-std::filesystem::path choose_file(const EngineArguments& arguments) {
-  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
-  if (!choice.file.empty()) return choice.file;
-  const auto preferred = choice.by_scale.find(choice.scale != 0 ? choice.scale : 4);
-  return preferred != choice.by_scale.end() ? preferred->second : choice.by_scale.rbegin()->second;
-}
-
 LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments) {
   const EngineOptions options = engine_options(app, arguments);
-  std::filesystem::path path = choose_file(arguments);
-  Model model = Model::load(path);
-  if (arguments.scale != 0 && model.scale() != arguments.scale) {
-    throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                      ", the scale of " + path.string() + "; found " +
-                                      std::to_string(arguments.scale));
-  }
-  LoadedEngine loaded{std::move(path), make_engine(std::move(model), options)};
+  const ModelChoice choice = choose_model(arguments.model, arguments.scale);
+  LoadedEngine loaded{choice.one(), make_engine(choice.load(), options)};
   for (const std::string& warning : loaded.engine.warnings()) print_warning("", warning);
   return loaded;
 }

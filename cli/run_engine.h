@@ -11,16 +11,13 @@
 
 namespace elan::cli {
 
-// The weights file of the one model that they mean.
-std::filesystem::path choose_file(const EngineArguments& arguments);
-
 struct LoadedEngine {
   std::filesystem::path path;  // of the weights
   Engine engine;
 };
 
 // The one model that -m and -s mean (the default scale is 4) on the device asked for; prints the
-// engine's warnings. Throws as choose_model, Model::load and Engine do.
+// engine's warnings. Throws as choose_model, load_model and Engine do.
 LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments);
 
 // "fp32" and so on; "mixed" for a plan.

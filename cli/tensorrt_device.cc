@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "elan/error.h"
-#include "terminal.h"
 
 namespace elan::cli {
 namespace {
@@ -48,26 +47,21 @@ Engine make_engine(Model model, const EngineOptions& options) {
   return Engine(std::move(model), options, std::move(backend));
 }
 
-BuildDisplay::BuildDisplay() : terminal_(stderr_is_terminal()) {}
-
-BuildDisplay::~BuildDisplay() {
-  if (shown_) write_stderr("\r\033[K");
-}
-
 tensorrt::BuildContext BuildDisplay::context() {
   tensorrt::BuildContext context;
   context.progress = [this](const std::string& phase, int done, int of) { show(phase, done, of); };
-  context.warning = [](const std::string& text) { print_warning("", text); };
+  context.warning = [this](const std::string& text) {
+    line_.clear();
+    print_warning("", text);
+  };
   return context;
 }
 
 void BuildDisplay::show(const std::string& phase, int done, int of) {
-  if (!terminal_) return;
   if (of > 0) of_ = of;
-  std::string text = "\r\033[Kbuilding the engine: " + printable(phase, true);
+  std::string text = "building the engine: " + printable(phase, true);
   if (of_ > 0 && done <= of_) text += " " + std::to_string(done) + "/" + std::to_string(of_);
-  write_stderr(text);
-  shown_ = true;
+  line_.show(text);
 }
 
 }  // namespace elan::cli

@@ -6,6 +6,7 @@
 
 #include "elan/engine.h"
 #include "tensorrt/tensorrt_backend.h"
+#include "terminal.h"
 
 namespace elan::cli {
 
@@ -17,19 +18,13 @@ Engine make_engine(Model model, const EngineOptions& options);
 // object is.
 class BuildDisplay {
  public:
-  BuildDisplay();
-  ~BuildDisplay();
-  BuildDisplay(const BuildDisplay&) = delete;
-  BuildDisplay& operator=(const BuildDisplay&) = delete;
-
   // Progress and warnings to this display; it must outlive the context.
   [[nodiscard]] tensorrt::BuildContext context();
 
  private:
   void show(const std::string& phase, int done, int of);
 
-  bool terminal_;
-  bool shown_ = false;
+  StatusLine line_;
   int of_ = 0;
 };
 

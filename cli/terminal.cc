@@ -1,10 +1,12 @@
 #include "terminal.h"
 
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 
 namespace elan::cli {
 namespace {
@@ -52,10 +54,32 @@ bool is_control(std::string_view c) {
   return c.size() == 2 && first == 0xC2 && static_cast<unsigned char>(c[1]) < 0xA0;
 }
 
+std::size_t terminal_columns() {
+  winsize size{};
+  const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return known ? size.ws_col : 80;
+}
+
 }  // namespace
 
 bool stderr_is_terminal() {
   return isatty(STDERR_FILENO) == 1;
+}
+
+bool stderr_rewrites_lines() {
+  const char* term = std::getenv("TERM");
+  return stderr_is_terminal() && term != nullptr && std::string_view(term) != "dumb";
+}
+
+void StatusLine::show(std::string_view text) {
+  if (!enabled_ || text == text_) return;
+  text_ = text;
+  write_stderr("\r" + text_.substr(0, terminal_columns() - 1) + "\x1b[K");
+}
+
+void StatusLine::clear() {
+  if (shown()) write_stderr("\r\x1b[K");
+  text_.clear();
 }
 
 std::string valid_utf8(std::string_view text) {

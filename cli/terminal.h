@@ -8,6 +8,27 @@ namespace elan::cli {
 
 bool stderr_is_terminal();
 
+// Whether a line on it can be written over: a terminal, and none that TERM calls dumb.
+bool stderr_rewrites_lines();
+
+// A line on stderr that is written over and over, cut to the terminal's width; nothing where lines
+// cannot be written over. Gone when the object is. Not for several threads at once.
+class StatusLine {
+ public:
+  explicit StatusLine(bool enabled = stderr_rewrites_lines()) : enabled_(enabled) {}
+  ~StatusLine() { clear(); }
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+
+  void show(std::string_view text);
+  void clear();
+  [[nodiscard]] bool shown() const { return !text_.empty(); }
+
+ private:
+  const bool enabled_;
+  std::string text_;  // there now
+};
+
 // Bytes that are not valid UTF-8 as \xNN.
 std::string valid_utf8(std::string_view text);
 

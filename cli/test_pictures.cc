@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <numbers>
 #include <random>
+#include <system_error>
 
 #include "elan/error.h"
 #include "picture/picture.h"
@@ -16,35 +17,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> pictures_in(const fs::path& folder) {
-  std::vector<fs::path> all, low;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const fs::path& path = entry.path();
-    if (!entry.is_regular_file() || !picture::format_of_extension(path.extension().string())) {
-      continue;
-    }
-    all.push_back(path);
-    if (path.stem().native().ends_with("_LR")) low.push_back(path);
-  }
-  std::vector<fs::path>& chosen = low.empty() ? all : low;
-  std::sort(chosen.begin(), chosen.end());
-  return chosen;
-}
-
-// The samples of a row as floats, 0..255.
-void read_row(const std::byte* from, SampleType type, std::size_t count, float* to) {
-  for (std::size_t i = 0; i < count; ++i) {
-    if (type == SampleType::u8) {
-      to[i] = static_cast<float>(std::to_integer<int>(from[i]));
-    } else {
-      std::uint16_t value = 0;
-      std::memcpy(&value, from + i * sizeof value, sizeof value);
-      to[i] = static_cast<float>(value) / 257.0F;
-    }
-  }
+// Those called NAME_LR.* alone, where there are some.
+std::vector<fs::path> small_pictures_in(const fs::path& folder) {
+  std::vector<fs::path> all = pictures_in(folder), small;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(small),
+               [](const fs::path& path) { return path.stem().native().ends_with("_LR"); });
+  return small.empty() ? all : small;
 }
 
 }  // namespace
+
+std::vector<fs::path> pictures_in(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (picture::format_of_extension(it->path().extension().string()) && it->is_regular_file()) {
+      paths.push_back(it->path());
+    }
+  }
+  if (error) {
+    throw Error(ErrorKind::input,
+                printable(folder.native(), false) +
+                    ": expected a readable folder of pictures, found: " + error.message());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
 
 std::vector<fs::path> find_test_pictures(const std::vector<std::string>& names, int scale) {
   std::vector<fs::path> paths;
@@ -53,9 +51,9 @@ std::vector<fs::path> find_test_pictures(const std::vector<std::string>& names, 
       paths.emplace_back(name);
       continue;
     }
-    std::vector<fs::path> found = pictures_in(name);
+    std::vector<fs::path> found = small_pictures_in(name);
     const fs::path sub = fs::path(name) / ("x" + std::to_string(scale));
-    if (found.empty() && fs::is_directory(sub)) found = pictures_in(sub);
+    if (found.empty() && fs::is_directory(sub)) found = small_pictures_in(sub);
     if (found.empty()) {
       throw Error(ErrorKind::input,
                   printable(name, false) + ": expected pictures in the folder, found none");
@@ -67,17 +65,13 @@ std::vector<fs::path> find_test_pictures(const std::vector<std::string>& names, 
 
 TestPicture load_test_picture(const fs::path& path, int crop) {
   const picture::Picture picture = picture::load({path}, {});
-  ConstImageView view = picture.rgb();
-  if (crop > 0) {
-    const int width = std::min(crop, view.width), height = std::min(crop, view.height);
-    view = view.crop((view.width - width) / 2, (view.height - height) / 2, width, height);
-  }
+  const ConstImageView view = crop > 0 ? middle_of(picture.rgb(), crop) : picture.rgb();
   TestPicture result{valid_utf8(path.stem().native()), path, view.width, view.height, {}};
   const std::size_t row = static_cast<std::size_t>(view.width) * 3;
   result.rgb.resize(row * static_cast<std::size_t>(view.height));
   for (int y = 0; y < view.height; ++y) {
     const auto at = static_cast<std::size_t>(y);
-    read_row(view.data + at * view.row_bytes, view.type, row, result.rgb.data() + at * row);
+    read_samples(view.data + at * view.row_bytes, view.type, row, result.rgb.data() + at * row);
   }
   return result;
 }
@@ -99,21 +93,28 @@ TestPicture normal_picture(int width, int height, std::uint32_t seed) {
   return result;
 }
 
-PictureSize parse_picture_size(const std::string& option, const std::string& text) {
-  PictureSize size;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &size.width, &size.height, &rest) != 2 ||
-      size.width < 1 || size.height < 1 || size.width > 65536 || size.height > 65536) {
-    throw Error(ErrorKind::usage, option + ": expected WIDTHxHEIGHT in pixels, found " + text);
-  }
-  return size;
+ConstImageView middle_of(const ConstImageView& picture, int side) {
+  const int width = std::min(side, picture.width), height = std::min(side, picture.height);
+  return picture.crop((picture.width - width) / 2, (picture.height - height) / 2, width, height);
 }
 
-std::vector<float> enlarge(Engine& engine, const TestPicture& picture) {
-  const int scale = engine.model().scale();
-  std::vector<float> out(picture.rgb.size() * static_cast<std::size_t>(scale * scale));
-  engine.upscale(picture.view(),
-                 view_of(out.data(), picture.width * scale, picture.height * scale));
+void read_samples(const std::byte* from, SampleType type, std::size_t count, float* to) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (type == SampleType::u8) {
+      to[i] = static_cast<float>(std::to_integer<int>(from[i]));
+    } else {
+      std::uint16_t value = 0;
+      std::memcpy(&value, from + i * sizeof value, sizeof value);
+      to[i] = static_cast<float>(value) / 257.0F;
+    }
+  }
+}
+
+std::vector<float> enlarge(Engine& engine, const ConstImageView& picture) {
+  const int scale = engine.model().scale(), width = picture.width * scale,
+            height = picture.height * scale;
+  std::vector<float> out(static_cast<std::size_t>(width) * height * 3);
+  engine.upscale(picture, view_of(out.data(), width, height));
   return out;
 }
 

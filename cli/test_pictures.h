@@ -1,6 +1,7 @@
 // Pictures that a command measures something on, as floats.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -11,6 +12,8 @@
 
 namespace elan::cli {
 
+inline constexpr int kLongestSide = 65536;  // of a picture that is made up
+
 struct TestPicture {
   std::string name;
   std::filesystem::path path;  // empty: made up
@@ -19,6 +22,10 @@ struct TestPicture {
 
   [[nodiscard]] ConstImageView view() const { return view_of(rgb.data(), width, height); }
 };
+
+// The pictures in a folder, by their extensions, sorted. Throws Error (input) for a folder that
+// cannot be read.
+std::vector<std::filesystem::path> pictures_in(const std::filesystem::path& folder);
 
 // Files as named, and the pictures in folders, sorted by name: those called NAME_LR.* alone where
 // there are some, and of a folder without pictures those in its subfolder xSCALE. Throws Error
@@ -32,13 +39,13 @@ TestPicture load_test_picture(const std::filesystem::path& path, int crop = 0);
 // Independent samples of the standard normal distribution; equal on all machines for one seed.
 TestPicture normal_picture(int width, int height, std::uint32_t seed);
 
-// "320x180"; throws Error (usage) that names the option.
-struct PictureSize {
-  int width = 0, height = 0;
-};
-PictureSize parse_picture_size(const std::string& option, const std::string& text);
+// At most `side` pixels each way, from the middle.
+ConstImageView middle_of(const ConstImageView& picture, int side);
+
+// `count` samples as floats, 0..255.
+void read_samples(const std::byte* from, SampleType type, std::size_t count, float* to);
 
 // The engine's result, not rounded: [height][width][3].
-std::vector<float> enlarge(Engine& engine, const TestPicture& picture);
+std::vector<float> enlarge(Engine& engine, const ConstImageView& picture);
 
 }  // namespace elan::cli

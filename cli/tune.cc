@@ -3,10 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +15,7 @@
 #include "command.h"
 #include "core/hardware.h"
 #include "core/thread_pool.h"
+#include "core/whole_file.h"
 #include "model/plan.h"
 #include "model/stages.h"
 #include "model/work.h"
@@ -86,19 +87,10 @@ std::vector<Precision> parse_precisions(const std::string& text) {
   return list;
 }
 
-// A line on a terminal that is written over and over.
-class Progress {
- public:
-  void show(const std::string& text) {
-    if (stderr_is_terminal()) write_stderr("\r\x1b[K" + text);
-  }
-  ~Progress() { show(""); }
-};
-
 class Tuner {
  public:
   Tuner(const CLI::App& app, const TuneArguments& a)
-      : a_(a), options_(engine_options(app, a.engine)), path_(choose_file(a.engine)) {
+      : a_(a), options_(engine_options(app, a.engine)) {
     LoadedEngine first = load_engine(app, a.engine);
     model_.emplace(first.engine.model());
     about_ = describe_run(first);
@@ -112,7 +104,8 @@ class Tuner {
     state_.emplace(a.state, about_text());
     const PrecisionPlan exact(precisions_.front());
     Engine engine = engine_of(exact);
-    for (const TestPicture& picture : pictures_) expected_.push_back(enlarge(engine, picture));
+    for (const TestPicture& picture : pictures_)
+      expected_.push_back(enlarge(engine, picture.view()));
   }
 
   int tune() {
@@ -223,7 +216,7 @@ class Tuner {
     PictureErrors all;
     PlanError error;
     for (std::size_t i = 0; i < pictures_.size(); ++i) {
-      const std::vector<float> values = enlarge(engine, pictures_[i]);
+      const std::vector<float> values = enlarge(engine, pictures_[i].view());
       const int width = pictures_[i].width * model_->scale();
       const int height = pictures_[i].height * model_->scale();
       const PictureErrors one =
@@ -250,11 +243,12 @@ class Tuner {
     const std::string key = plan.to_json();
     if (const auto known = state_->milliseconds(key)) return *known;
     Engine engine = engine_of(plan);
-    const PictureSize size = parse_picture_size("--size", a_.size);
+    const PictureSize size = parse_picture_size("--size", a_.size, kLongestSide);
     TestPicture picture = normal_picture(size.width, size.height, 1);
     for (float& value : picture.rgb) value = std::clamp(128 + 40 * value, 0.0F, 255.0F);
-    const std::vector<double> samples = time_runs(
-        {.warm_up_ms = 50, .iterations = 5, .duration_ms = 200}, [&] { enlarge(engine, picture); });
+    const std::vector<double> samples =
+        time_runs({.warm_up_ms = 50, .iterations = 5, .duration_ms = 200},
+                  [&] { enlarge(engine, picture.view()); });
     state_->set_milliseconds(key, percentile(samples, 50));
     return percentile(samples, 50);
   }
@@ -336,9 +330,12 @@ class Tuner {
     plan.set_metadata("model", model_->fingerprint());
     plan.set_metadata("device", device_);
     const Json report = report_of(result, plan, error, ms);
-    progress_.show("");
-    if (!a_.output.empty()) save(a_.output, plan.to_file());
-    if (!a_.report.empty()) save(a_.report, report.dump(2) + "\n");
+    progress_.clear();
+    const auto save = [](const std::string& path, const std::string& text) {
+      if (!path.empty()) write_whole_file(path, {std::as_bytes(std::span(text))});
+    };
+    save(a_.output, plan.to_file());
+    save(a_.report, report.dump(2) + "\n");
     if (a_.json) {
       std::puts(report.dump(2).c_str());
     } else if (a_.output.empty()) {
@@ -351,12 +348,6 @@ class Tuner {
     char text[32];
     std::snprintf(text, sizeof text, "%.4g", value);
     return text;
-  }
-
-  void save(const std::string& path, const std::string& text) const {
-    std::ofstream out(path, std::ios::binary | std::ios::trunc);
-    out << text << std::flush;
-    if (!out) throw Error(ErrorKind::input, printable(path, false) + ": cannot be written");
   }
 
   [[nodiscard]] std::string unit() const {
@@ -429,7 +420,6 @@ class Tuner {
 
   const TuneArguments& a_;
   EngineOptions options_;
-  std::filesystem::path path_;
   std::optional<Model> model_;
   Json about_;
   std::string device_, description_;
@@ -439,7 +429,7 @@ class Tuner {
   std::optional<TuneState> state_;
   std::vector<SearchPart> parts_;
   double exact_ms_ = 0;
-  Progress progress_;
+  StatusLine progress_;
 };
 
 }  // namespace
@@ -476,7 +466,7 @@ Action setup_tune(CommandLine& line) {
     if (!a->engine.precision.empty() || !a->engine.plan.empty()) {
       refuse("tune finds the precisions: expected --precisions, found --precision or --plan");
     }
-    parse_picture_size("--size", a->size);
+    parse_picture_size("--size", a->size, kLongestSide);
     picture::initialise(1);
     return Tuner(line.app, *a).tune();
   };

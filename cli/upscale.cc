@@ -49,7 +49,7 @@ class Engines {
   Engine& chosen() { return choice_.file.empty() ? of_scale(choice_.scale) : of_file(); }
 
   // The engine that makes a picture of `in` at least as large as wanted.
-  Engine& at_least(Size in, int width, int height) {
+  Engine& at_least(PictureSize in, int width, int height) {
     if (!choice_.file.empty()) return of_file();
     std::vector<int> scales;
     for (const auto& [scale, path] : choice_.by_scale) scales.push_back(scale);
@@ -65,13 +65,7 @@ class Engines {
     const std::lock_guard lock(mutex_);
     std::unique_ptr<Engine>& engine = engines_[key];
     if (!engine) {
-      Model model = Model::load(path);
-      if (scale != 0 && model.scale() != scale) {
-        throw Error(ErrorKind::usage, "--scale: expected " + std::to_string(model.scale()) +
-                                          " for model " + path.string() + ", found " +
-                                          std::to_string(scale));
-      }
-      engine = std::make_unique<Engine>(make_engine(std::move(model), options_));
+      engine = std::make_unique<Engine>(make_engine(load_model(path, scale), options_));
       for (const std::string& text : engine->warnings()) reporter_.warning("", text);
     }
     return *engine;
@@ -147,9 +141,8 @@ StartInfo start_info(const FilePlan& plan) {
 void run_jobs(const Options& o, const FilePlan& plan, ModelChoice choice,
               const EngineOptions& engine_options, const std::stop_token& stop,
               Reporter& reporter) {
-  const std::string model = choice.file.empty()
-                                ? choice.by_scale.at(choice.scale).filename().string()
-                                : choice.file.string();
+  const std::string model =
+      choice.file.empty() ? choice.one().filename().string() : choice.file.string();
   Engines engines(std::move(choice), engine_options, reporter);
   StartInfo info = start_info(plan);
   const bool sized = o.width != 0 || o.height != 0;

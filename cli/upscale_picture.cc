@@ -12,14 +12,14 @@
 namespace elan::cli {
 namespace {
 
-std::string size_text(Size size) {
+std::string size_text(PictureSize size) {
   return std::to_string(size.width) + "x" + std::to_string(size.height);
 }
 
 // What is held beside the engine while the picture is computed and encoded, and what of it the
 // engine cannot know.
 struct Reserve {
-  Size computed;
+  PictureSize computed;
   picture::SaveOptions save;
   std::size_t bytes = 0;
   std::size_t engine = 0;  // by plan, for one of the streams
@@ -41,7 +41,7 @@ Reserve reserve(const Engine& engine, const picture::Picture& picture,
   Reserve r;
   r.computed = {picture.width() * scale, picture.height() * scale};
   r.save = options.save;
-  const Size wanted =
+  const PictureSize wanted =
       wanted_size({picture.width(), picture.height()}, scale, options.width, options.height);
   if (wanted.width != r.computed.width || wanted.height != r.computed.height) {
     if (wanted.width > r.computed.width || wanted.height > r.computed.height) {
@@ -115,7 +115,7 @@ picture::RowReader rows_of(RowSource& source) {
 
 }  // namespace
 
-Size wanted_size(Size in, int scale, int width, int height) {
+PictureSize wanted_size(PictureSize in, int scale, int width, int height) {
   const auto follow = [](int given, int of, int other) {
     const double side = static_cast<double>(given) * other / of;
     return std::max(1, static_cast<int>(std::lround(side)));
@@ -126,7 +126,7 @@ Size wanted_size(Size in, int scale, int width, int height) {
   return {width, height};
 }
 
-int scale_for(Size in, Size wanted, const std::vector<int>& scales) {
+int scale_for(PictureSize in, PictureSize wanted, const std::vector<int>& scales) {
   for (const int scale : scales) {
     if (in.width * scale >= wanted.width && in.height * scale >= wanted.height) return scale;
   }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/picture_size.h"
 #include "elan/engine.h"
 #include "picture/picture.h"
 
@@ -30,17 +31,13 @@ struct UpscaleResult {
   std::vector<std::string> warnings;
 };
 
-struct Size {
-  int width = 0, height = 0;
-};
-
 // The size to write for a picture of `in` when `width` and `height` (0: follows from the other)
 // are wanted; both 0: `scale` times the picture.
-Size wanted_size(Size in, int scale, int width, int height);
+PictureSize wanted_size(PictureSize in, int scale, int width, int height);
 
 // The smallest of `scales` (sorted) that makes the picture at least as large as wanted each way;
 // what is too much is taken off after. Throws Error (input) when even the largest is too small.
-int scale_for(Size in, Size wanted, const std::vector<int>& scales);
+int scale_for(PictureSize in, PictureSize wanted, const std::vector<int>& scales);
 
 // Bytes held at most from after decoding to the end, the picture included. Throws Error (memory)
 // when the engine's limit cannot be kept.

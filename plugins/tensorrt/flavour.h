@@ -4,11 +4,14 @@
 
 #include <NvInfer.h>
 
+#include <array>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "elan/error.h"
 #include "module.h"
 #include "runner.h"
 
@@ -73,6 +76,14 @@ inline std::vector<Field> fields_from(const nvinfer1::PluginFieldCollection& col
   return fields;
 }
 
+// What an ONNX node's fields describe; a host may give none.
+inline Module module_from(Kind kind, const nvinfer1::PluginFieldCollection* given) {
+  if (given == nullptr) {
+    throw Error(ErrorKind::model, std::string(name_of(kind)) + ": expected fields, found none");
+  }
+  return module_from_fields(kind, fields_from(*given));
+}
+
 // The names that an ONNX parser looks for in a node, with a type each but no values.
 class FieldNames {
  public:
@@ -107,6 +118,14 @@ inline TensorKind kind_at(const Module& m, int position) {
 inline bool counts_fit(const Module& m, int inputs, int outputs) {
   return inputs == static_cast<int>(inputs_of(m).size()) &&
          outputs == static_cast<int>(outputs_of(m).size());
+}
+
+inline void check_counts(const Module& m, int inputs, int outputs) {
+  if (counts_fit(m, inputs, outputs)) return;
+  throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage + ": expected " +
+                                    std::to_string(inputs_of(m).size()) + " inputs and " +
+                                    std::to_string(outputs_of(m).size()) + " outputs, found " +
+                                    std::to_string(inputs) + " and " + std::to_string(outputs));
 }
 
 inline bool format_fits(const Module& m, int position, const nvinfer1::PluginTensorDesc& tensor) {
@@ -144,4 +163,20 @@ inline StreamSize size_of(const nvinfer1::PluginTensorDesc& stream) {
           static_cast<int>(stream.dims.d[2])};
 }
 
+// One creator for each kind of node.
+template <typename Creator, typename Interface>
+Interface* const* creators(std::int32_t& count) {
+  static Creator lfe{Kind::lfe};
+  static Creator gmsa{Kind::gmsa};
+  static std::array<Interface*, 2> all{&lfe, &gmsa};
+  count = static_cast<std::int32_t>(all.size());
+  return all.data();
+}
+
 }  // namespace elan::plugins
+
+// What trtexec and IPluginRegistry::loadLibrary look for, beside the flavour's creators.
+extern "C" __attribute__((visibility("default"), used)) inline void setLoggerFinder(
+    nvinfer1::ILoggerFinder* finder) {
+  elan::plugins::Log::instance().set(finder);
+}

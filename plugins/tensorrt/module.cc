@@ -46,19 +46,6 @@ const char* name_of(FieldType type) {
   return "another type";
 }
 
-cuda::Operand operand_of(Precision precision) {
-  switch (precision) {
-    case Precision::fp16:
-      return cuda::Operand::fp16;
-    case Precision::bf16:
-      return cuda::Operand::bf16;
-    case Precision::tf32:
-      return cuda::Operand::tf32;
-    default:
-      return cuda::Operand::fp32;
-  }
-}
-
 // Finds fields by name and says what is wrong with them.
 class Fields {
  public:
@@ -279,7 +266,7 @@ int places(const Module& m) {
 }
 
 int packed_words(const Module& m) {
-  const int bytes = cuda::operand_bytes(operand_of(m.precision));
+  const int bytes = cuda::operand_bytes(cuda::operand_of(m.precision));
   return static_cast<int>(cuda::block_bytes(cuda::layout_of(m.channels), bytes) / 4);
 }
 

@@ -1,8 +1,6 @@
 // ElanLFE and ElanGMSA for TensorRT 8.6: IPluginV2DynamicExt.
-#include <array>
 #include <cstring>
 
-#include "elan/error.h"
 #include "flavour.h"
 
 namespace elan::plugins {
@@ -90,12 +88,8 @@ class Plugin : public IPluginV2DynamicExt {
 
  private:
   [[nodiscard]] const Module& module() const { return shared_->module(); }
-  void check_counts(int inputs) const {
-    if (counts_fit(module(), inputs, getNbOutputs())) return;
-    throw Error(ErrorKind::model, std::string(name_of(module().kind)) + " " + module().stage +
-                                      ": expected " + std::to_string(inputs_of(module()).size()) +
-                                      " inputs, found " + std::to_string(inputs));
-  }
+  // The interface does not always say how many outputs the host has, but cannot have others.
+  void check_counts(int inputs) const { plugins::check_counts(module(), inputs, getNbOutputs()); }
 
   std::shared_ptr<SharedModule> shared_;
   std::shared_ptr<DeviceModule> device_;
@@ -117,13 +111,7 @@ class Creator : public IPluginCreator {
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
 
   IPluginV2* createPlugin(const char*, const PluginFieldCollection* given) noexcept override {
-    return guarded<IPluginV2*>(nullptr, [&] {
-      if (given == nullptr) {
-        throw Error(ErrorKind::model,
-                    std::string(name_of(kind_)) + ": expected fields, found none");
-      }
-      return make(module_from_fields(kind_, fields_from(*given)));
-    });
+    return guarded<IPluginV2*>(nullptr, [&] { return make(module_from(kind_, given)); });
   }
   IPluginV2* deserializePlugin(const char*, const void* data, size_t size) noexcept override {
     return guarded<IPluginV2*>(nullptr, [&] {
@@ -143,18 +131,7 @@ class Creator : public IPluginCreator {
 }  // namespace
 }  // namespace elan::plugins
 
-// What IPluginRegistry::loadLibrary looks for, and trtexec --dynamicPlugins with it.
-extern "C" __attribute__((visibility("default"))) void setLoggerFinder(
-    nvinfer1::ILoggerFinder* finder) {
-  elan::plugins::Log::instance().set(finder);
-}
-
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreator* const*
 getPluginCreators(int32_t& count) {
-  using namespace elan::plugins;
-  static Creator lfe{Kind::lfe};
-  static Creator gmsa{Kind::gmsa};
-  static std::array<nvinfer1::IPluginCreator*, 2> creators{&lfe, &gmsa};
-  count = static_cast<int32_t>(creators.size());
-  return creators.data();
+  return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreator>(count);
 }

@@ -1,6 +1,4 @@
 // ElanLFE and ElanGMSA for TensorRT 10 and 11: IPluginV3.
-#include <array>
-
 #include "elan/error.h"
 #include "flavour.h"
 
@@ -106,12 +104,7 @@ class Plugin : public IPluginV3,
  private:
   [[nodiscard]] const Module& module() const { return shared_->module(); }
   void check_counts(int inputs, int outputs) const {
-    if (counts_fit(module(), inputs, outputs)) return;
-    throw Error(ErrorKind::model, std::string(name_of(module().kind)) + " " + module().stage +
-                                      ": expected " + std::to_string(inputs_of(module()).size()) +
-                                      " inputs and " + std::to_string(outputs_of(module()).size()) +
-                                      " outputs, found " + std::to_string(inputs) + " and " +
-                                      std::to_string(outputs));
+    plugins::check_counts(module(), inputs, outputs);
   }
 
   std::shared_ptr<SharedModule> shared_;
@@ -137,21 +130,16 @@ class Creator : public IPluginCreatorV3One {
   IPluginV3* createPlugin(const char*, const PluginFieldCollection* given,
                           TensorRTPhase phase) noexcept override {
     return guarded<IPluginV3*>(nullptr, [&] {
-      if (given == nullptr) {
-        throw Error(ErrorKind::model,
-                    std::string(name_of(kind_)) + ": expected fields, found none");
-      }
-      Module module = phase == TensorRTPhase::kRUNTIME
-                          ? from_plan(*given)
-                          : module_from_fields(kind_, fields_from(*given));
+      Module module =
+          phase == TensorRTPhase::kRUNTIME ? from_plan(given) : module_from(kind_, given);
       return new Plugin(std::make_shared<SharedModule>(std::move(module)));
     });
   }
 
  private:
-  [[nodiscard]] Module from_plan(const PluginFieldCollection& given) const {
-    for (int i = 0; i < given.nbFields; ++i) {
-      const PluginField& f = given.fields[i];
+  [[nodiscard]] Module from_plan(const PluginFieldCollection* given) const {
+    for (int i = 0; given != nullptr && i < given->nbFields; ++i) {
+      const PluginField& f = given->fields[i];
       if (std::string_view(f.name) != kSerialField || f.length < 0) continue;
       return deserialise(
           kind_, {static_cast<const std::byte*>(f.data), static_cast<std::size_t>(f.length)});
@@ -167,18 +155,7 @@ class Creator : public IPluginCreatorV3One {
 }  // namespace
 }  // namespace elan::plugins
 
-// What trtexec and IPluginRegistry::loadLibrary look for.
-extern "C" __attribute__((visibility("default"))) void setLoggerFinder(
-    nvinfer1::ILoggerFinder* finder) {
-  elan::plugins::Log::instance().set(finder);
-}
-
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const*
 getCreators(int32_t& count) {
-  using namespace elan::plugins;
-  static Creator lfe{Kind::lfe};
-  static Creator gmsa{Kind::gmsa};
-  static std::array<nvinfer1::IPluginCreatorInterface*, 2> creators{&lfe, &gmsa};
-  count = static_cast<int32_t>(creators.size());
-  return creators.data();
+  return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreatorInterface>(count);
 }

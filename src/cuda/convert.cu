@@ -2,6 +2,7 @@
 #include <cuda_fp16.h>
 
 #include "cuda/convert.h"
+#include "cuda/kernels/samples.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -33,10 +34,10 @@ __global__ void to_rgb(const __grid_constant__ Args<const void*> a, float* rgb) 
     float v = 0;
     switch (a.pictures.type) {
       case CudaType::u8:
-        v = static_cast<float>(static_cast<const unsigned char*>(data)[at]);
+        v = load_u8(data, at);
         break;
       case CudaType::u16:
-        v = static_cast<float>(static_cast<const unsigned short*>(data)[at]) * (1.F / 257.F);
+        v = load_u16(data, at);
         break;
       case CudaType::f16:
         v = __half2float(static_cast<const __half*>(data)[at]) * a.gain;
@@ -60,12 +61,10 @@ __global__ void from_rgb(const float* rgb, const __grid_constant__ Args<void*> a
     const float v = rgb[(image * a.pixels + i) * 3 + c];
     switch (a.pictures.type) {
       case CudaType::u8:
-        static_cast<unsigned char*>(data)[at] =
-            static_cast<unsigned char>(min(max(__float2int_rn(v), 0), 255));
+        store_u8(data, at, v);
         break;
       case CudaType::u16:
-        static_cast<unsigned short*>(data)[at] =
-            static_cast<unsigned short>(min(max(__float2int_rn(v * 257.F), 0), 65535));
+        store_u16(data, at, v);
         break;
       case CudaType::f16:
         static_cast<__half*>(data)[at] = __float2half_rn(v * a.gain);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/body.h"
 #include "cuda/costs.h"
 #include "cuda/device.h"
 #include "cuda/forward.h"
@@ -30,25 +31,6 @@ constexpr std::size_t kMostGraphs = 16;
 constexpr std::size_t kSlots = 2;
 // Of the device's memory: the rest is the driver's, the weights' and other programs'.
 constexpr double kShareOfMemory = 0.75;
-
-Operand operand_of(Precision precision) {
-  switch (precision) {
-    case Precision::fp16:
-      return Operand::fp16;
-    case Precision::bf16:
-      return Operand::bf16;
-    case Precision::tf32:
-      return Operand::tf32;
-    case Precision::fp32:
-      return Operand::fp32;
-    case Precision::fp64:
-    case Precision::fp8:
-    case Precision::int8:
-      break;
-  }
-  throw Error(ErrorKind::usage, "device cuda: expected precision fp32, tf32, bf16 or fp16, found " +
-                                    std::string(to_string(precision)));
-}
 
 // What a result that left the range of its precision is computed in again, the best first.
 std::vector<Precision> safer_than(Precision precision) {
@@ -78,11 +60,7 @@ class Implementation : public CudaBackend {
     shape_.hopper = use_hopper();
     shape_.half_stream = use_half_stream();
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
-    prepare_kernels();
-    if (shape_.hopper) {
-      prepare_lfe_hopper();
-      prepare_gmsa_hopper();
-    }
+    prepare_body(shape_);
     check_kernels_exist();
     streams_.emplace();
     packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
@@ -222,14 +200,12 @@ class Implementation : public CudaBackend {
 
   // ELANSR_CUDA_PATH=portable or hopper overrides the choice.
   [[nodiscard]] bool use_hopper() const {
-    const bool able = shape_.channels == 180 && operand_bytes(shape_.body) == 2 &&
-                      info_.major == 9 && info_.minor == 0 && hopper_compiled();
     const char* path = std::getenv("ELANSR_CUDA_PATH");
     const std::string wish = path != nullptr ? path : "";
     if (!wish.empty() && wish != "portable" && wish != "hopper") {
       throw Error(ErrorKind::usage, "ELANSR_CUDA_PATH: expected portable or hopper, found " + wish);
     }
-    return able && wish != "portable";
+    return hopper_able(shape_, info_) && wish != "portable";
   }
 
   // fp16 keeps the residual stream in FP16, too, unless ELANSR_CUDA_STREAM=fp32.

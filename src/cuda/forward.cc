@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/body.h"
 #include "cuda/device.h"
 #include "model/stages.h"
 
@@ -31,48 +32,6 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   return h;
 }
 
-LfeArgs lfe_args(const ForwardArgs& a, const PackedLfe& p) {
-  LfeArgs l;
-  l.x = a.arena + a.plan.arena.x;
-  l.y = a.arena + a.plan.arena.y;
-  l.half = a.shape.half_stream;
-  l.q = reinterpret_cast<char*>(a.arena + a.plan.arena.q);
-  l.v = reinterpret_cast<char*>(a.arena + a.plan.arena.v);
-  l.weights = bytes(a, p.weights);
-  l.bias0 = floats(a, p.bias0);
-  l.bias1 = floats(a, p.bias1);
-  l.bias_project = floats(a, p.bias_project);
-  l.unscale0 = p.unscale0;
-  l.unscale1 = p.unscale1;
-  l.scale1 = 1 / p.unscale1;
-  l.unscale_project = p.unscale_project;
-  l.groups = p.groups;
-  std::copy(p.hidden_y.begin(), p.hidden_y.end(), l.hidden_y);
-  std::copy(p.hidden_x.begin(), p.hidden_x.end(), l.hidden_x);
-  std::copy(p.chunk_y.begin(), p.chunk_y.end(), l.chunk_y);
-  std::copy(p.chunk_x.begin(), p.chunk_x.end(), l.chunk_x);
-  l.has_q = p.has_q;
-  l.grid = a.plan.grid;
-  l.shape = p.has_q ? a.plan.lfe : a.plan.lfe_later;
-  return l;
-}
-
-GmsaArgs gmsa_args(const ForwardArgs& a, const PackedOut& p, bool shifted) {
-  GmsaArgs g;
-  g.y = a.arena + a.plan.arena.y;
-  g.x = a.arena + a.plan.arena.x;
-  g.half = a.shape.half_stream;
-  g.q = reinterpret_cast<const char*>(a.arena + a.plan.arena.q);
-  g.v = reinterpret_cast<const char*>(a.arena + a.plan.arena.v);
-  g.weights = bytes(a, p.weights);
-  g.bias = floats(a, p.bias);
-  g.unscale = p.unscale;
-  g.shifted = shifted;
-  g.grid = a.plan.grid;
-  g.shape = a.plan.gmsa;
-  return g;
-}
-
 TailArgs tail_args(const ForwardArgs& a) {
   TailArgs t;
   t.x = a.arena + a.plan.arena.x;
@@ -95,23 +54,18 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
   launch_head(head, stream);
   if (hook) hook("head", head.x);
 
+  const BodyArgs body{a.shape, a.plan, a.weights};
+  std::byte* const x = a.arena + a.plan.arena.x;
+  std::byte* const y = a.arena + a.plan.arena.y;
+  std::byte* const q = a.arena + a.plan.arena.q;
+  std::byte* const v = a.arena + a.plan.arena.v;
   for (std::size_t i = 0; i < a.packed.body.size(); ++i) {
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
-      const LfeArgs lfe = lfe_args(a, pair.lfe);
-      if (a.shape.hopper) {
-        launch_lfe_hopper(a.shape.body, lfe, stream);
-      } else {
-        launch_lfe(a.shape.channels, a.shape.body, lfe, stream);
-      }
-      if (hook) hook(lfe_stage(static_cast<int>(i), static_cast<int>(j)), lfe.y);
-      const GmsaArgs gmsa = gmsa_args(a, pair.out, a.net.body[i].shifted);
-      if (a.shape.hopper) {
-        launch_gmsa_hopper(a.shape.body, gmsa, stream);
-      } else {
-        launch_gmsa(a.shape.channels, a.shape.body, gmsa, stream);
-      }
-      if (hook) hook(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), gmsa.x);
+      enqueue_lfe(body, pair.lfe, {.x = x, .y = y, .q = q, .v = v}, stream);
+      if (hook) hook(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
+      enqueue_gmsa(body, pair.out, a.net.body[i].shifted, {.y = y, .q = q, .v = v, .x = x}, stream);
+      if (hook) hook(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
     }
   }
 

@@ -223,6 +223,25 @@ PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int s
 
 }  // namespace
 
+Operand operand_of(Precision precision) {
+  switch (precision) {
+    case Precision::fp16:
+      return Operand::fp16;
+    case Precision::bf16:
+      return Operand::bf16;
+    case Precision::tf32:
+      return Operand::tf32;
+    case Precision::fp32:
+      return Operand::fp32;
+    case Precision::fp64:
+    case Precision::fp8:
+    case Precision::int8:
+      break;
+  }
+  throw Error(ErrorKind::usage, "device cuda: expected precision fp32, tf32, bf16 or fp16, found " +
+                                    std::string(to_string(precision)));
+}
+
 std::uint16_t to_half(float v) {
   const auto bits = std::bit_cast<std::uint32_t>(v);
   const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000U);

@@ -9,9 +9,13 @@
 #include <vector>
 
 #include "cuda/layout.h"
+#include "elan/precision.h"
 #include "model/network.h"
 
 namespace elan::cuda {
+
+// Throws Error (usage) for a precision that these kernels do not compute in.
+Operand operand_of(Precision precision);
 
 // Numbers in the formats of the tensor cores, rounded to nearest (even; away for tf32, as the
 // hardware's own conversion does).

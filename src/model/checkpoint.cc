@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "core/printable.h"
 #include "elan/error.h"
 #include "model/fingerprint.h"
 

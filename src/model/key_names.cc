@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/printable.h"
 #include "elan/error.h"
 
 namespace elan {

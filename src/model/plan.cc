@@ -10,8 +10,8 @@
 #include <optional>
 #include <utility>
 
+#include "core/printable.h"
 #include "elan/error.h"
-#include "model/safetensors.h"
 #include "model/stages.h"
 
 namespace elan {

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/printable.h"
 #include "elan/error.h"
 #include "model/safetensors_header.h"
 
@@ -239,14 +240,6 @@ std::size_t element_count(const TensorShape& shape) {
   std::size_t count = 1;
   for (const std::size_t side : shape) count *= side;
   return count;
-}
-
-std::string printable(std::string_view text, std::size_t longest) {
-  std::string clean(text.substr(0, longest));
-  for (char& c : clean) {
-    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
-  }
-  return text.size() > longest ? clean + "..." : clean;
 }
 
 }  // namespace elan

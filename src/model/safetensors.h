@@ -73,7 +73,4 @@ std::string to_string(const TensorShape& shape);
 // The number of values; the caller made sure that it does not overflow.
 std::size_t element_count(const TensorShape& shape);
 
-// A key or path as it may stand in a one-line message: control characters replaced, cut when long.
-std::string printable(std::string_view text, std::size_t longest = 200);
-
 }  // namespace elan

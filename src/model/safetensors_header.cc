@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/printable.h"
 #include "elan/error.h"
 
 namespace elan {

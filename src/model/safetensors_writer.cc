@@ -3,16 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <tuple>
 #include <utility>
-
-#include "elan/error.h"
 
 namespace elan {
 namespace {
@@ -21,10 +16,6 @@ constexpr std::size_t kAlignment = 8;  // of the values in the file
 
 std::size_t width_of(const TensorValues& tensor) {
   return tensor.bytes.size() / std::max<std::size_t>(1, element_count(tensor.shape));
-}
-
-[[noreturn]] void cannot_write(const std::filesystem::path& path, const std::string& why) {
-  throw Error(ErrorKind::input, printable(path.native()) + ": cannot be written: " + why);
 }
 
 }  // namespace
@@ -79,30 +70,6 @@ std::vector<std::byte> serialise(const std::map<std::string, TensorValues>& tens
   append(std::as_bytes(std::span(json)));
   for (const auto& [key, tensor] : order) append(tensor->bytes);
   return file;
-}
-
-void write_whole_file(const std::filesystem::path& path, std::span<const std::byte> bytes) {
-  std::filesystem::path temporary = path;
-  temporary += ".part";
-  std::error_code error;
-  {
-    errno = 0;
-    std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    out.write(reinterpret_cast<const char*>(bytes.data()),
-              static_cast<std::streamsize>(bytes.size()));
-    out.close();
-    if (!out) {
-      const int reason = errno;
-      std::filesystem::remove(temporary, error);
-      cannot_write(path, reason != 0 ? std::strerror(reason) : "the write failed");
-    }
-  }
-  std::filesystem::rename(temporary, path, error);
-  if (error) {
-    const std::string reason = error.message();
-    std::filesystem::remove(temporary, error);
-    cannot_write(path, reason);
-  }
 }
 
 }  // namespace elan

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <span>
 #include <string>
@@ -27,8 +26,5 @@ TensorValues int8_tensor(TensorShape shape, std::span<const std::int8_t> values)
 // gives the same bytes.
 std::vector<std::byte> serialise(const std::map<std::string, TensorValues>& tensors,
                                  const std::map<std::string, std::string>& metadata);
-
-// Puts `bytes` at `path` in one step: never a part of a file. Throws Error (input).
-void write_whole_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 
 }  // namespace elan

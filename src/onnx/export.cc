@@ -1,10 +1,10 @@
 #include "onnx/export.h"
 
-#include <fstream>
 #include <numeric>
 #include <optional>
-#include <system_error>
+#include <span>
 
+#include "core/whole_file.h"
 #include "elan/error.h"
 #include "elan/version.h"
 #include "model/network.h"
@@ -334,17 +334,7 @@ std::string onnx_model(const Model& model, const OnnxOptions& options) {
 void export_onnx(const Model& model, const OnnxOptions& options,
                  const std::filesystem::path& path) {
   const std::string bytes = onnx_model(model, options);
-  std::filesystem::path partial = path;
-  partial += ".part";
-  std::ofstream file(partial, std::ios::binary);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(partial, path, error);
-  if (!file || error) {
-    std::filesystem::remove(partial, error);
-    throw Error(ErrorKind::input, path.string() + ": cannot be written");
-  }
+  write_whole_file(path, {std::as_bytes(std::span(bytes))});
 }
 
 }  // namespace elan

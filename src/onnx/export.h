@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "core/picture_size.h"
 #include "elan/model.h"
 #include "elan/precision.h"
 
@@ -13,10 +14,6 @@ namespace elan {
 
 constexpr const char* kPluginDomain = "elan_sr";  // of plugin nodes
 constexpr const char* kPluginVersion = "1";       // of their fields and tensors
-
-struct PictureSize {
-  int width = 0, height = 0;  // pixels
-};
 
 struct OnnxOptions {
   std::optional<PictureSize> size = std::nullopt;  // none: batch, height and width are dynamic

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <vector>
 
+#include "core/whole_file.h"
 #include "elan/error.h"
 #include "picture/vips_tools.h"
 
@@ -52,14 +53,6 @@ std::string temporary_name() {
   ::clock_gettime(CLOCK_REALTIME, &now);
   return ".elan-sr-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + "-" +
          std::to_string(now.tv_nsec) + ".tmp";
-}
-
-// A link is written through, as every other program does.
-std::filesystem::path without_links(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_symlink(path, error)) return path;
-  const auto target = std::filesystem::canonical(path, error);
-  return error ? path : target;
 }
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {

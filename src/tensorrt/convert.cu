@@ -1,3 +1,4 @@
+#include "cuda/kernels/samples.cuh"
 #include "tensorrt/convert.h"
 
 namespace elan::tensorrt {
@@ -20,16 +21,7 @@ __global__ void to_planar(const void* pictures, SampleType type, float* planar, 
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= samples) return;
   const Place at = place_of(i, pixels);
-  float v = 0;
-  if (type == SampleType::u8) {
-    v = static_cast<const unsigned char*>(pictures)[at.picture];
-  } else if (type == SampleType::u16) {
-    v = static_cast<float>(static_cast<const unsigned short*>(pictures)[at.picture]) *
-        (1.F / 257.F);
-  } else {
-    v = static_cast<const float*>(pictures)[at.picture];
-  }
-  planar[at.planar] = v;
+  planar[at.planar] = cuda::load_sample(pictures, static_cast<int>(type), at.picture);
 }
 
 __global__ void from_planar(const float* planar, void* pictures, SampleType type,
@@ -37,16 +29,7 @@ __global__ void from_planar(const float* planar, void* pictures, SampleType type
   const std::size_t i = static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= samples) return;
   const Place at = place_of(i, pixels);
-  const float v = planar[at.planar];
-  if (type == SampleType::u8) {
-    static_cast<unsigned char*>(pictures)[at.picture] =
-        static_cast<unsigned char>(min(max(__float2int_rn(v), 0), 255));
-  } else if (type == SampleType::u16) {
-    static_cast<unsigned short*>(pictures)[at.picture] =
-        static_cast<unsigned short>(min(max(__float2int_rn(v * 257.F), 0), 65535));
-  } else {
-    static_cast<float*>(pictures)[at.picture] = v;
-  }
+  cuda::store_sample(pictures, static_cast<int>(type), at.picture, planar[at.planar]);
 }
 
 unsigned blocks_for(std::size_t samples) {

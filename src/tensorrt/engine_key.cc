@@ -14,10 +14,6 @@ std::string text_of(const PictureSize& size) {
   return std::to_string(size.width) + "x" + std::to_string(size.height);
 }
 
-bool same(const PictureSize& a, const PictureSize& b) {
-  return a.width == b.width && a.height == b.height;
-}
-
 bool within(const PictureSize& least, const PictureSize& size, const PictureSize& most) {
   return least.width <= size.width && size.width <= most.width && least.height <= size.height &&
          size.height <= most.height;
@@ -26,7 +22,7 @@ bool within(const PictureSize& least, const PictureSize& size, const PictureSize
 }  // namespace
 
 bool Profile::fixed() const {
-  return same(least, best) && same(best, most);
+  return least == best && best == most;
 }
 
 bool Profile::holds(int width, int height, int pictures) const {

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "core/whole_file.h"
 #include "elan/error.h"
 #include "model/fingerprint.h"
 #include "onnx/export.h"
@@ -54,19 +55,8 @@ void write_plan(const fs::path& path, const PlanFile& file) {
   header.hash = hash_of(file);
   std::error_code error;
   if (path.has_parent_path()) fs::create_directories(path.parent_path(), error);
-  fs::path partial = path;
-  partial += ".part";
-  std::ofstream out(partial, std::ios::binary);
-  out.write(reinterpret_cast<const char*>(&header), sizeof header);
-  out.write(file.description.data(), static_cast<std::streamsize>(file.description.size()));
-  out.write(reinterpret_cast<const char*>(file.plan.data()),
-            static_cast<std::streamsize>(file.plan.size()));
-  out.close();
-  if (out) fs::rename(partial, path, error);
-  if (!out || error) {
-    fs::remove(partial, error);
-    throw Error(ErrorKind::input, path.string() + ": cannot be written");
-  }
+  write_whole_file(path, {std::as_bytes(std::span(&header, 1)),
+                          std::as_bytes(std::span(file.description)), file.plan});
 }
 
 PlanFile read_plan(const fs::path& path) {

@@ -7,16 +7,12 @@
 namespace elan::cli {
 namespace {
 
-bool operator==(const Size& a, const Size& b) {
-  return a.width == b.width && a.height == b.height;
-}
-
 TEST(Sizes, OneSideKeepsTheAspect) {
-  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 0) == Size{400, 200}));
-  EXPECT_TRUE((wanted_size({100, 50}, 4, 300, 0) == Size{300, 150}));
-  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 99) == Size{198, 99}));
-  EXPECT_TRUE((wanted_size({100, 50}, 4, 120, 121) == Size{120, 121}));
-  EXPECT_TRUE((wanted_size({1000, 1}, 4, 10, 0) == Size{10, 1}));  // never nothing
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 0) == PictureSize{400, 200}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 300, 0) == PictureSize{300, 150}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 0, 99) == PictureSize{198, 99}));
+  EXPECT_TRUE((wanted_size({100, 50}, 4, 120, 121) == PictureSize{120, 121}));
+  EXPECT_TRUE((wanted_size({1000, 1}, 4, 10, 0) == PictureSize{10, 1}));  // never nothing
 }
 
 TEST(Sizes, TheSmallestScaleThatReachesTheSize) {
@@ -26,6 +22,15 @@ TEST(Sizes, TheSmallestScaleThatReachesTheSize) {
   EXPECT_EQ(scale_for({100, 50}, {201, 100}, scales), 3);
   EXPECT_EQ(scale_for({100, 50}, {100, 151}, scales), 4);
   EXPECT_THROW(scale_for({100, 50}, {401, 100}, scales), Error);
+}
+
+TEST(Sizes, AreTwoWholeNumbersWithACrossBetween) {
+  EXPECT_EQ(parse_picture_size("--s", "320x180"), (PictureSize{320, 180}));
+  EXPECT_EQ(parse_picture_size("--s", "7x8", 8), (PictureSize{7, 8}));
+  for (const char* bad : {"", "x", "3", "3x", "x3", "3x0", "-3x3", "3x4x5", " 3x4", "3x 4", "3.5x4",
+                          "3X4", "3x9", "9x3", "3x99999999999"}) {
+    EXPECT_THROW(parse_picture_size("--s", bad, 8), Error) << bad;
+  }
 }
 
 TEST(Memory, Units) {

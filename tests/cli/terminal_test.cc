@@ -32,5 +32,39 @@ TEST(Terminal, NamesAreSaidOnce) {
   EXPECT_EQ(message_line("warning: ", "", "x", false), "elan-sr: warning: x");
 }
 
+TEST(StatusLine, IsWrittenOverAndGoneInTheEnd) {
+  testing::internal::CaptureStderr();
+  {
+    StatusLine line(true);
+    line.clear();  // nothing there yet
+    line.show("1 of 12");
+    line.show("1 of 12");
+    EXPECT_TRUE(line.shown());
+    line.show("2 of 12");
+    line.clear();
+    EXPECT_FALSE(line.shown());
+    line.show("2 of 12");
+  }
+  const std::string erased = "\r\x1b[K";
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "\r1 of 12\x1b[K\r2 of 12\x1b[K" + erased + "\r2 of 12\x1b[K" + erased);
+}
+
+TEST(StatusLine, IsNoLongerThanTheTerminalIsWide) {
+  testing::internal::CaptureStderr();
+  {
+    StatusLine(true).show(std::string(100, 'x'));
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "\r" + std::string(79, 'x') + "\x1b[K\r\x1b[K");
+}
+
+TEST(StatusLine, WritesNothingWhereLinesCannotBeWrittenOver) {
+  testing::internal::CaptureStderr();
+  {
+    StatusLine(false).show("1 of 12");
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 }  // namespace
 }  // namespace elan::cli

@@ -25,6 +25,16 @@ const Network& network(const char* name) {
   return at->second.network();
 }
 
+TEST(CudaPack, OperandsAreNamedByPrecision) {
+  EXPECT_EQ(operand_of(Precision::fp16), Operand::fp16);
+  EXPECT_EQ(operand_of(Precision::bf16), Operand::bf16);
+  EXPECT_EQ(operand_of(Precision::tf32), Operand::tf32);
+  EXPECT_EQ(operand_of(Precision::fp32), Operand::fp32);
+  for (const Precision other : {Precision::fp64, Precision::fp8, Precision::int8}) {
+    EXPECT_THROW(operand_of(other), Error) << to_string(other);
+  }
+}
+
 TEST(CudaPack, HalfRoundTrips) {
   for (unsigned bits = 0; bits < 65536; ++bits) {
     const auto h = static_cast<std::uint16_t>(bits);

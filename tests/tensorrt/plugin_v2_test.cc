@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "cuda/cuda_backend.h"
-#include "host.h"
+#include "plugin_runs.h"
 
 namespace elan::test {
 namespace {
@@ -24,63 +24,35 @@ std::string bytes_of(const IPluginV2DynamicExt& plugin) {
   return bytes;
 }
 
-class PluginV2 : public testing::Test {
+class PluginV2 : public PluginHost {
  protected:
-  static Library& library() {
-    static Library library(ELANSR_PLUGIN_LIBRARY);
-    return library;
-  }
-  void SetUp() override { library().errors().clear(); }
-
   static IPluginCreator& creator(const std::string& name) {
-    using Get = IPluginCreator* const* (*)(int32_t&);
-    int32_t count = 0;
-    auto* const* all = library().symbol<Get>("getPluginCreators")(count);
-    for (int i = 0; i < count; ++i) {
-      if (name == all[i]->getPluginName()) return *all[i];
-    }
-    throw std::out_of_range(name);
+    return creator_of<IPluginCreator, IPluginCreator>("getPluginCreators", name);
   }
   static Owned create(const NodeFields& fields) {
     const Collection collection(fields);
     return own(creator(plugins::name_of(fields.kind())).createPlugin("node", collection.get()));
   }
   static Owned create(const char* stage) { return create(light_graph().fields(stage)); }
-  static Strings& errors() { return library().errors(); }
 };
 
 TEST_F(PluginV2, CreatorsAreNamedAndListTheirFields) {
   for (const char* stage : {kLfeStage, kGmsaStage}) {
     const NodeFields fields = light_graph().fields(stage);
-    IPluginCreator& one = creator(plugins::name_of(fields.kind()));
-    EXPECT_STREQ(one.getPluginVersion(), "1");
-    EXPECT_STREQ(one.getPluginNamespace(), "elan_sr");
-    Strings found, expected;
-    for (int i = 0; i < one.getFieldNames()->nbFields; ++i) {
-      found.emplace_back(one.getFieldNames()->fields[i].name);
-    }
-    for (const auto& f : plugins::field_names(fields.kind())) expected.emplace_back(f.name);
-    EXPECT_EQ(found, expected);
+    expect_name_and_fields(creator(plugins::name_of(fields.kind())), fields.kind());
   }
 }
 
 TEST_F(PluginV2, InfersSymbolicShapes) {
-  ExprBuilder expr;
-  const DimsExprs stream =
-      exprs({expr.symbol("n"), expr.symbol("h"), expr.symbol("w"), expr.constant(64)});
-  const Owned lfe = create(kLfeStage);
-  ASSERT_EQ(lfe->getNbOutputs(), 3);
-  EXPECT_EQ(texts(lfe->getOutputDimensions(0, &stream, 1, expr)), texts(stream));
-  for (const int packed : {1, 2}) {
-    EXPECT_EQ(texts(lfe->getOutputDimensions(packed, &stream, 1, expr)),
-              (Strings{"n", "h/4", "w/4", "576"}));
-  }
-  const Owned gmsa = create(kGmsaStage);
-  const DimsExprs in[3]{stream, stream, stream};
-  ASSERT_EQ(gmsa->getNbOutputs(), 1);
-  EXPECT_EQ(texts(gmsa->getOutputDimensions(0, in, 3, expr)), texts(stream));
-  EXPECT_EQ(create("body.1.lfe.1")->getNbOutputs(), 2);
-  EXPECT_TRUE(errors().empty());
+  expect_symbolic_shapes([](const char* stage, const auto& in, ExprBuilder& expr) {
+    const Owned plugin = create(stage);
+    std::vector<DimsExprs> out;
+    for (int i = 0; i < plugin->getNbOutputs(); ++i) {
+      out.push_back(
+          plugin->getOutputDimensions(i, in.data(), static_cast<int32_t>(in.size()), expr));
+    }
+    return out;
+  });
 }
 
 TEST_F(PluginV2, RefusesOtherShapes) {
@@ -100,25 +72,16 @@ TEST_F(PluginV2, RefusesOtherShapes) {
   lfe->configurePlugin(&in, 1, nullptr, 3);
   ASSERT_EQ(errors().size(), 3U);
   EXPECT_NE(errors()[0].find("multiples of 16, found 2x206x304x64"), std::string::npos);
-  EXPECT_NE(errors()[1].find("expected 1 inputs, found 2"), std::string::npos);
+  EXPECT_NE(errors()[1].find("expected 1 inputs and 3 outputs, found 2 and 3"), std::string::npos);
   EXPECT_NE(errors()[2].find("found 4x512x500x64"), std::string::npos);
 }
 
 TEST_F(PluginV2, TakesOneCombinationOfFormats) {
   const Owned gmsa = create(kGmsaStage);
-  const DataType good[]{DataType::kFLOAT, DataType::kINT32, DataType::kINT32, DataType::kFLOAT};
-  for (const DataType type :
-       {DataType::kFLOAT, DataType::kHALF, DataType::kINT8, DataType::kINT32}) {
-    for (const TensorFormat format :
-         {TensorFormat::kLINEAR, TensorFormat::kCHW32, TensorFormat::kHWC8}) {
-      for (int position = 0; position < 4; ++position) {
-        const PluginTensorDesc tensors[4]{tensor(type, format), tensor(type, format),
-                                          tensor(type, format), tensor(type, format)};
-        EXPECT_EQ(gmsa->supportsFormatCombination(position, tensors, 3, 1),
-                  type == good[position] && format == TensorFormat::kLINEAR);
-      }
-    }
-  }
+  expect_one_combination_of_formats([&](int position, const PluginTensorDesc& desc) {
+    const PluginTensorDesc tensors[4]{desc, desc, desc, desc};
+    return gmsa->supportsFormatCombination(position, tensors, 3, 1);
+  });
   const Owned lfe = create(kLfeStage);
   EXPECT_EQ(lfe->getOutputDataType(0, nullptr, 1), DataType::kFLOAT);
   EXPECT_EQ(lfe->getOutputDataType(1, nullptr, 1), DataType::kINT32);
@@ -171,8 +134,7 @@ TEST_F(PluginV2, SaysWhenThereIsNoDevice) {
   if (cuda_device_count() > 0) GTEST_SKIP() << "there is a device";
   const Owned plugin = create(kLfeStage);
   EXPECT_NE(plugin->initialize(), 0);
-  ASSERT_EQ(errors().size(), 1U);
-  EXPECT_NE(errors()[0].find("cuda"), std::string::npos) << errors()[0];
+  expect_no_device_told();
 }
 
 }  // namespace

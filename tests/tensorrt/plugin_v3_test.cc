@@ -2,30 +2,17 @@
 #include <memory>
 
 #include "cuda/cuda_backend.h"
-#include "host.h"
+#include "plugin_runs.h"
 
 namespace elan::test {
 namespace {
 
 using namespace nvinfer1;
 
-class PluginV3 : public testing::Test {
+class PluginV3 : public PluginHost {
  protected:
-  static Library& library() {
-    static Library library(ELANSR_PLUGIN_LIBRARY);
-    return library;
-  }
-  void SetUp() override { library().errors().clear(); }
-
   static IPluginCreatorV3One& creator(const std::string& name) {
-    using Get = IPluginCreatorInterface* const* (*)(int32_t&);
-    int32_t count = 0;
-    auto* const* all = library().symbol<Get>("getCreators")(count);
-    for (int i = 0; i < count; ++i) {
-      auto* one = static_cast<IPluginCreatorV3One*>(all[i]);
-      if (name == one->getPluginName()) return *one;
-    }
-    throw std::out_of_range(name);
+    return creator_of<IPluginCreatorV3One, IPluginCreatorInterface>("getCreators", name);
   }
   static std::unique_ptr<IPluginV3> create(const NodeFields& fields) {
     const Collection collection(fields);
@@ -44,22 +31,14 @@ class PluginV3 : public testing::Test {
     return *static_cast<IPluginV3OneRuntime*>(
         plugin.getCapabilityInterface(PluginCapabilityType::kRUNTIME));
   }
-  static Strings& errors() { return library().errors(); }
 };
 
 TEST_F(PluginV3, CreatorsAreNamedAndListTheirFields) {
   for (const char* stage : {kLfeStage, kGmsaStage}) {
     const NodeFields fields = light_graph().fields(stage);
     IPluginCreatorV3One& one = creator(plugins::name_of(fields.kind()));
-    EXPECT_STREQ(one.getPluginVersion(), "1");
-    EXPECT_STREQ(one.getPluginNamespace(), "elan_sr");
     EXPECT_STREQ(one.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE");
-    Strings found, expected;
-    for (int i = 0; i < one.getFieldNames()->nbFields; ++i) {
-      found.emplace_back(one.getFieldNames()->fields[i].name);
-    }
-    for (const auto& f : plugins::field_names(fields.kind())) expected.emplace_back(f.name);
-    EXPECT_EQ(found, expected);
+    expect_name_and_fields(one, fields.kind());
   }
 }
 
@@ -76,25 +55,15 @@ TEST_F(PluginV3, HasAllThreeCapabilities) {
 }
 
 TEST_F(PluginV3, InfersSymbolicShapes) {
-  ExprBuilder expr;
-  const DimsExprs stream =
-      exprs({expr.symbol("n"), expr.symbol("h"), expr.symbol("w"), expr.constant(64)});
-  const auto lfe = create(kLfeStage);
-  ASSERT_EQ(build(*lfe).getNbOutputs(), 3);
-  DimsExprs out[3]{};
-  ASSERT_EQ(build(*lfe).getOutputShapes(&stream, 1, nullptr, 0, out, 3, expr), 0);
-  EXPECT_EQ(texts(out[0]), (Strings{"n", "h", "w", "64"}));
-  EXPECT_EQ(texts(out[1]), (Strings{"n", "h/4", "w/4", "576"}));
-  EXPECT_EQ(texts(out[2]), texts(out[1]));
-  const auto gmsa = create(kGmsaStage);
-  const DimsExprs in[3]{stream, out[1], out[2]};
-  DimsExprs y{};
-  ASSERT_EQ(build(*gmsa).getNbOutputs(), 1);
-  ASSERT_EQ(build(*gmsa).getOutputShapes(in, 3, nullptr, 0, &y, 1, expr), 0);
-  EXPECT_EQ(texts(y), texts(stream));
-  const auto later = create("body.1.lfe.1");
-  EXPECT_EQ(build(*later).getNbOutputs(), 2);
-  EXPECT_TRUE(errors().empty());
+  expect_symbolic_shapes([](const char* stage, const auto& in, ExprBuilder& expr) {
+    const auto plugin = create(stage);
+    const auto inputs = static_cast<int32_t>(in.size());
+    std::vector<DimsExprs> out(static_cast<std::size_t>(build(*plugin).getNbOutputs()));
+    EXPECT_EQ(build(*plugin).getOutputShapes(in.data(), inputs, nullptr, 0, out.data(),
+                                             static_cast<int32_t>(out.size()), expr),
+              0);
+    return out;
+  });
 }
 
 TEST_F(PluginV3, InfersFixedShapesAndRefusesOthers) {
@@ -120,19 +89,11 @@ TEST_F(PluginV3, InfersFixedShapesAndRefusesOthers) {
 
 TEST_F(PluginV3, TakesOneCombinationOfFormats) {
   const auto gmsa = create(kGmsaStage);
-  const DataType good[]{DataType::kFLOAT, DataType::kINT32, DataType::kINT32, DataType::kFLOAT};
-  for (const DataType type :
-       {DataType::kFLOAT, DataType::kHALF, DataType::kINT8, DataType::kINT32}) {
-    for (const TensorFormat format :
-         {TensorFormat::kLINEAR, TensorFormat::kCHW32, TensorFormat::kHWC8}) {
-      for (int position = 0; position < 4; ++position) {
-        DynamicPluginTensorDesc tensors[4]{};
-        for (auto& t : tensors) t.desc = tensor(type, format);
-        EXPECT_EQ(build(*gmsa).supportsFormatCombination(position, tensors, 3, 1),
-                  type == good[position] && format == TensorFormat::kLINEAR);
-      }
-    }
-  }
+  expect_one_combination_of_formats([&](int position, const PluginTensorDesc& desc) {
+    DynamicPluginTensorDesc tensors[4]{};
+    for (auto& t : tensors) t.desc = desc;
+    return build(*gmsa).supportsFormatCombination(position, tensors, 3, 1);
+  });
   DataType types[3]{};
   const DataType in = DataType::kFLOAT;
   const auto lfe = create(kLfeStage);
@@ -234,8 +195,7 @@ TEST_F(PluginV3, SaysWhenThereIsNoDevice) {
   if (cuda_device_count() > 0) GTEST_SKIP() << "there is a device";
   const auto plugin = create(kLfeStage);
   EXPECT_EQ(runtime(*plugin).attachToContext(nullptr), nullptr);
-  ASSERT_EQ(errors().size(), 1U);
-  EXPECT_NE(errors()[0].find("cuda"), std::string::npos) << errors()[0];
+  expect_no_device_told();
 }
 
 }  // namespace

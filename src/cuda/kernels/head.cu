@@ -2,20 +2,13 @@
 // and below, the mean and the conversion of samples in its prologue. Or x += the same, for the
 // skip around the body: computing it twice is cheaper than keeping it.
 
+#include "cuda/kernels/samples.cuh"
 #include "cuda/kernels/tile.cuh"
 
 namespace elan::cuda {
 namespace {
 
 constexpr int kPixels = 64;  // along a row, of one thread block
-
-__device__ float sample_at(const HeadArgs& p, std::size_t i) {
-  if (p.sample == 0) return static_cast<float>(static_cast<const unsigned char*>(p.input)[i]);
-  if (p.sample == 1) {
-    return static_cast<float>(static_cast<const unsigned short*>(p.input)[i]) * (1.F / 257.F);
-  }
-  return static_cast<const float*>(p.input)[i];
-}
 
 // Reflection about the edge pixels, repeated as often as needed; never negative indices.
 __device__ int reflect(int i, int size) {
@@ -49,7 +42,8 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
     if (px >= 0 && px < p.grid.width && py >= 0 && py < p.grid.height) {
       const auto row =
           static_cast<std::size_t>(image) * p.input_height + reflect(py, p.input_height);
-      v = sample_at(p, (row * p.input_width + reflect(px, p.input_width)) * 3 + c) - p.mean[c];
+      const auto at = (row * p.input_width + reflect(px, p.input_width)) * 3 + c;
+      v = load_sample(p.input, p.sample, at) - p.mean[c];
     }
     (&patch[0][0][0])[i] = v;
   }

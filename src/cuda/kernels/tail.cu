@@ -1,6 +1,7 @@
 // The picture from the stream: 3x3 convolution to 3 * scale^2 channels, pixel shuffle, mean, crop,
 // rounding and conversion to the caller's samples; notes any result that is not a finite number.
 
+#include "cuda/kernels/samples.cuh"
 #include "cuda/kernels/tile.cuh"
 
 namespace elan::cuda {
@@ -88,15 +89,7 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
     const auto at =
         ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 +
         colour;
-    if (p.sample == 0) {
-      static_cast<unsigned char*>(p.output)[at] =
-          static_cast<unsigned char>(min(max(__float2int_rn(v), 0), 255));
-    } else if (p.sample == 1) {
-      static_cast<unsigned short*>(p.output)[at] =
-          static_cast<unsigned short>(min(max(__float2int_rn(v * 257.F), 0), 65535));
-    } else {
-      static_cast<float*>(p.output)[at] = v;
-    }
+    store_sample(p.output, p.sample, at, v);
   }
 }
 

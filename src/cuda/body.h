@@ -1,0 +1,49 @@
+// The operations of the body, for whoever runs them: one place that fills the kernels' arguments
+// and chooses between the portable kernels and Hopper's.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "cuda/device.h"
+#include "cuda/kernels/kernels.h"
+#include "cuda/pack.h"
+#include "cuda/plan.h"
+
+namespace elan::cuda {
+
+// Whether Hopper's own kernels can run this network on this device, the current one; both LFE and
+// GMSA or neither, for what one leaves, the other reads.
+bool hopper_able(const NetworkShape& shape, const DeviceInfo& device);
+
+// Before the first launch on the current device; cudaGetLastError() tells.
+void prepare_body(const NetworkShape& shape);
+
+struct BodyArgs {
+  const NetworkShape& shape;
+  const Plan& plan;
+  const std::byte* weights;  // on the device; packed offsets are into them
+};
+
+// Device memory; streams are FP16 if shape.half_stream, else FP32.
+struct LfeTensors {
+  const void* x = nullptr;
+  void* y = nullptr;
+  void* q = nullptr;  // unused unless the LFE computes it
+  void* v = nullptr;
+};
+struct GmsaTensors {
+  const void* y = nullptr;
+  const void* q = nullptr;
+  const void* v = nullptr;
+  void* x = nullptr;
+};
+
+// Each enqueues one kernel; cudaGetLastError() tells.
+void enqueue_lfe(const BodyArgs& body, const PackedLfe& packed, const LfeTensors& tensors,
+                 cudaStream_t stream);
+void enqueue_gmsa(const BodyArgs& body, const PackedOut& packed, bool shifted,
+                  const GmsaTensors& tensors, cudaStream_t stream);
+
+}  // namespace elan::cuda
