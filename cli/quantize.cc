@@ -227,7 +227,8 @@ Action setup_quantize(CommandLine& line) {
   line.app.footer("elan-sr quantize --data photos light light_int8.safetensors");
   add_names(line.app, "--data", arguments->data,
             "a folder of pictures like those that will be enlarged; may be given again")
-      ->allow_extra_args(false)  // what follows is the model
+      ->expected(1)  // what follows is the model
+      ->take_all()
       ->required();
   line.app.add_flag("--shrink", arguments->shrink,
                     "the pictures are large ones: make them smaller by the model's scale first");

@@ -92,7 +92,10 @@ TEST_F(QuantizeCommand, RefusesWhatMeansNothing) {
   folder.write("empty/readme.txt", "");
   refused({"--data", "empty", "tiny.safetensors", "q.safetensors"}, 1,
           "--data: expected pictures, found none");
-  ASSERT_EQ(quantize({"--data", "pictures", "tiny.safetensors", "int8.safetensors"}).status, 0);
+  ASSERT_EQ(
+      quantize({"--data", "pictures", "--data", "small", "tiny.safetensors", "int8.safetensors"})
+          .status,
+      0);
   refused({"--data", "pictures", "int8.safetensors", "q.safetensors"}, 3,
           "expected a model in floating point, found 8 bits");
 }
