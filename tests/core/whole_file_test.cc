@@ -42,7 +42,9 @@ class WholeFile : public testing::Test {
     return std::distance(fs::directory_iterator(folder_), fs::directory_iterator());
   }
 
-  const fs::path folder_ = fs::path(testing::TempDir()) / "whole_file_test";
+  const fs::path folder_ =
+      fs::path(testing::TempDir()) /
+      ("whole_file_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
   const fs::path path_ = folder_ / "m.safetensors";
 };
 

@@ -14,10 +14,9 @@
 // harmless as long as both operands agree, and here they all do.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstdint>
+
+#include "cuda/kernels/ptx.cuh"
 
 namespace elan::cuda {
 
@@ -34,18 +33,6 @@ struct UnitA4 {
   std::uint32_t r[4];
 };
 
-__device__ __forceinline__ std::uint32_t pack_half(float a, float b) {
-  std::uint32_t r;
-  asm("cvt.rn.f16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
-  return r;
-}
-
-__device__ __forceinline__ std::uint32_t pack_bf16(float a, float b) {
-  std::uint32_t r;
-  asm("cvt.rn.bf16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
-  return r;
-}
-
 // The tensor cores take the upper 19 bits of what they are given. Exact rounding costs four
 // instructions; this adds 0.35 to 0.69 units of the last place that stays, half a unit on average
 // over mantissas, in one. Numbers that need no rounding, infinities and NaN stay what they are.
@@ -59,63 +46,6 @@ __device__ __forceinline__ void split_half(float a, float b, std::uint32_t& hi, 
   hi = pack_half(a, b);
   const float2 back = __half22float2(*reinterpret_cast<const __half2*>(&hi));
   lo = pack_half(a - back.x, b - back.y);
-}
-
-// NaN stays NaN: a plain maximum would hide an overflow.
-__device__ __forceinline__ float relu(float v) {
-  float r;
-  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(r) : "f"(v));
-  return r;
-}
-
-#define ELAN_MMA_16816(NAME, TYPE)                                                           \
-  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1,     \
-                                       std::uint32_t a2, std::uint32_t a3, std::uint32_t b0, \
-                                       std::uint32_t b1) {                                   \
-    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE                               \
-        ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                         \
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                     \
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                             \
-  }
-#define ELAN_MMA_1688(NAME, TYPE)                                                        \
-  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1, \
-                                       std::uint32_t b0) {                               \
-    asm("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE                            \
-        ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"                              \
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                 \
-        : "r"(a0), "r"(a1), "r"(b0));                                                    \
-  }
-ELAN_MMA_16816(mma16_f16, "f16")
-ELAN_MMA_1688(mma8_f16, "f16")
-ELAN_MMA_16816(mma16_bf16, "bf16")
-ELAN_MMA_1688(mma8_bf16, "bf16")
-#undef ELAN_MMA_16816
-#undef ELAN_MMA_1688
-
-__device__ __forceinline__ void mma8_tf32(float (&c)[4], const UnitA4& a, const UnitB2& b) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
-}
-
-__device__ __forceinline__ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address));
-}
-
-__device__ __forceinline__ void ldmatrix2(std::uint32_t (&r)[2], std::uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address));
-}
-
-// Transposes 8 x 8 16-bit numbers of a warp.
-__device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
-  std::uint32_t r;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
-  return r;
 }
 
 // A codec has:
@@ -144,13 +74,7 @@ struct Codec16 {
     return {{pack(c[0], c[1]), pack(c[2], c[3])}};
   }
   static __device__ __forceinline__ std::uint32_t pack_relu(float a, float b) {
-    std::uint32_t r;
-    if constexpr (F16) {
-      asm("cvt.rn.relu.f16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
-    } else {
-      asm("cvt.rn.relu.bf16x2.f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b));
-    }
-    return r;
+    return F16 ? pack_half_relu(a, b) : pack_bf16_relu(a, b);
   }
   static __device__ __forceinline__ UnitA encode_relu(const float (&c)[4]) {
     return {{pack_relu(c[0], c[1]), pack_relu(c[2], c[3])}};
@@ -177,12 +101,7 @@ struct Codec16 {
 
   // The larger of two numbers each; of weights, which are not negative.
   static __device__ __forceinline__ std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
-    if constexpr (F16) {
-      asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
-    } else {
-      asm("max.bf16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
-    }
-    return a;
+    return F16 ? max_half2(a, b) : max_bf162(a, b);
   }
   // Whether one of two such numbers is at least 2^15 (fp16) or 2^64, half of the way to infinity.
   static __device__ __forceinline__ bool is_large(std::uint32_t v) {
@@ -305,12 +224,12 @@ struct CodecTf32 {
     }
   }
   static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
-    mma8_tf32(c, a, b);
+    mma8_tf32(c, a.r, b.r);
   }
   static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
                                                const UnitB& b0, const UnitB& b1) {
-    mma8_tf32(c, a0, b0);
-    mma8_tf32(c, a1, b1);
+    mma8_tf32(c, a0.r, b0.r);
+    mma8_tf32(c, a1.r, b1.r);
   }
 
   static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
@@ -325,8 +244,8 @@ struct CodecTf32 {
   static __device__ __forceinline__ void load_one(UnitA& a, std::uint32_t tile, std::uint32_t base,
                                                   int far_row, int u) {
     const std::uint32_t p = tile + base + u * 32;
-    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a.r[0]), "=r"(a.r[2]) : "r"(p));
-    asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a.r[1]), "=r"(a.r[3]) : "r"(p + far_row));
+    load_shared2(a.r[0], a.r[2], p);
+    load_shared2(a.r[1], a.r[3], p + far_row);
   }
   static __device__ __forceinline__ void load_pair(UnitA& a0, UnitA& a1, std::uint32_t tile,
                                                    std::uint32_t base, int far_row, int u) {
@@ -454,23 +373,6 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
           make_uint2(u[Units - 1].r[0], u[Units - 1].r[1]);
     }
   }
-}
-
-__device__ __forceinline__ void cp_async16(void* shared, const void* global) {
-  const auto s = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
-}
-// 8 bytes, or zeros.
-__device__ __forceinline__ void cp_async8(std::uint32_t shared, const void* global, bool there) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared), "l"(global),
-               "r"(there ? 8 : 0));
-}
-__device__ __forceinline__ void cp_async_commit() {
-  asm volatile("cp.async.commit_group;");
-}
-template <int Left>
-__device__ __forceinline__ void cp_async_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
 // All threads of the block copy `Bytes`, a multiple of 16.

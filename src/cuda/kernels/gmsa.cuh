@@ -19,12 +19,6 @@
 
 namespace elan::cuda {
 
-__device__ __forceinline__ float exp2_fast(float v) {
-  float r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r;
-}
-
 // The running softmax of 16 queries: rows g (0) and g + 8 (1).
 template <int U>
 struct Attention {
@@ -387,7 +381,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
   constexpr std::size_t kBlock = block_bytes(L, 2 * kW);
   constexpr int kSlab = out_slab_bytes(L, kW);
 
-  extern __shared__ __align__(128) char shared[];
+  ELAN_DYNAMIC_SHARED(shared);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);

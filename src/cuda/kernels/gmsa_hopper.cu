@@ -71,13 +71,13 @@ __global__ __launch_bounds__(kThreads,
                              2) void gmsa_hopper_kernel(const __grid_constant__ GmsaArgs p) {
 #if ELAN_HOPPER
   using K = Codec16<F16>;
-  extern __shared__ __align__(128) char shared[];
+  ELAN_DYNAMIC_SHARED(shared);
   __shared__ __align__(8) std::uint64_t barriers[1 + kHopperOutSlabs];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);
-  const auto window = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
-  const auto window_full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
+  const std::uint32_t window = shared_address(shared);
+  const std::uint32_t window_full = shared_address(barriers);
   // The first slabs of weights have places of their own, the last comes where the window was.
   const auto slab_at = [&](int s) {
     return s < kHopperOutStages ? window + 2 * kWindow + s * kHopperOutBytes : window;
@@ -91,7 +91,7 @@ __global__ __launch_bounds__(kThreads,
   allow_next();
   if (thread == 0) {
     for (int i = 0; i < 1 + kHopperOutSlabs; ++i) barrier_init(window_full + 8 * i, 1);
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    barrier_init_fence();
   }
   __syncthreads();
   wait_for_previous();

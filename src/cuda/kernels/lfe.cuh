@@ -57,10 +57,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   constexpr bool kResident = C == 60 && K::kWords == 2;
   using Ring = SlabRing<conv_slab_bytes(L, kW), project_slab_bytes(L, kW), T::kThreads, kResident>;
 
-  extern __shared__ __align__(128) char shared[];
+  ELAN_DYNAMIC_SHARED(shared);
   __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   char* tile = shared;
-  const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
+  const std::uint32_t tile_address = shared_address(tile);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const int wx = warp % 4, wy = warp / 4 * M;

@@ -39,7 +39,7 @@ struct SlabQueue {
 
 // The 128 threads of a warpgroup.
 __device__ __forceinline__ void group_barrier(int group) {
-  asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(kGroupThreads) : "memory");
+  named_barrier<kGroupThreads>(1 + group);
 }
 
 __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::uint32_t slabs,
@@ -79,7 +79,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
   const int lane = thread & 31, wx = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(tile));
+  const std::uint32_t tile_address = shared_address(tile);
   const S* stream = static_cast<const S*>(p.x);
   S* result = static_cast<S*>(p.y);
   const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
@@ -260,12 +260,12 @@ __global__ __launch_bounds__(kThreads,
   using T = PictureTile<Codec16<F16>, 180, 4, 1, kGroupThreads>;
   static_assert(T::kBytes == kHopperTileBytes);
 
-  extern __shared__ __align__(128) char shared[];
+  ELAN_DYNAMIC_SHARED(shared);
   __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages];
   const int thread = static_cast<int>(threadIdx.x);
-  const auto slabs = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)) + 2 * T::kBytes;
-  const auto full = static_cast<std::uint32_t>(__cvta_generic_to_shared(barriers));
+  const std::uint32_t slabs = shared_address(shared) + 2 * T::kBytes;
+  const std::uint32_t full = shared_address(barriers);
   const std::uint32_t empty = full + 8 * kHopperStages;
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
 
@@ -292,14 +292,14 @@ __global__ __launch_bounds__(kThreads,
       barrier_init(full + i * 8, 1);
       barrier_init(empty + i * 8, kComputeThreads / 32);
     }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    barrier_init_fence();
   }
   __syncthreads();
   if (thread >= kComputeThreads) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    give_registers<24>();
     if (thread == kComputeThreads) bring_slabs(p, tiles, slabs, full, empty);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+    take_registers<240>();
     wait_for_previous();
     compute<F16, S>(p, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps, back,
                     biases, {slabs, full, empty});

@@ -14,11 +14,11 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   constexpr int kU = layout_of(C).units;
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, K::kWords / 2);
 
-  extern __shared__ __align__(128) char shared[];
+  ELAN_DYNAMIC_SHARED(shared);
   __shared__ int taps[kMaxChunks];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int wx = warp % 4, wy = warp / 4;
-  const auto tile_address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
+  const std::uint32_t tile_address = shared_address(shared);
   allow_next();
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
   SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages,

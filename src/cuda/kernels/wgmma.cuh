@@ -1,11 +1,8 @@
-// Hopper's asynchronous matrix products (wgmma) with A and D in registers and B in shared memory,
-// and the barriers and bulk copies that feed them. Compiled to nothing but a trap without sm_90a.
-//
-// B is kept as core matrices of 8 columns x 8 k of 16 bits, 128 bytes each, in the order
-// [k unit][column tile].
+// Hopper's asynchronous matrix products (wgmma) with D in registers and B in shared memory, and the
+// barriers and bulk copies that feed them. Nothing is compiled without sm_90a.
 #pragma once
 
-#include "cuda/kernels/codec.cuh"
+#include "cuda/kernels/cores.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define ELAN_HOPPER 1
@@ -16,17 +13,6 @@
 namespace elan::cuda {
 
 #if ELAN_HOPPER
-
-// From one core matrix to the one 8 k, or 8 columns, further: bytes.
-__device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int next_k,
-                                                         int next_columns) {
-  return static_cast<std::uint64_t>((address & 0x3ffffU) >> 4) |
-         static_cast<std::uint64_t>(next_k >> 4) << 16 |
-         static_cast<std::uint64_t>(next_columns >> 4) << 32;
-}
-__device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int tiles) {
-  return core_descriptor(address, tiles * 128, 128);
-}
 
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -178,17 +164,23 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
       : "memory");
 }
 
-// Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,
-// transposed): [half of the tokens][unit].
-template <int N>
-__device__ __forceinline__ void store_cores(const UnitA2 (&u)[N], char* p, int lane) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      reinterpret_cast<std::uint32_t*>(p + (h * N + n) * 128)[lane] = u[n].r[h];
-    }
-  }
+// All of `Threads` threads, whole warps, that name barrier `id` (1..15; 0 is the block's).
+template <int Threads>
+__device__ __forceinline__ void named_barrier(int id) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(Threads) : "memory");
+}
+// Makes barriers that this thread has initialized known to bulk copies.
+__device__ __forceinline__ void barrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+// From now on each thread of the warpgroup has this many registers: fewer, or more.
+template <int Registers>
+__device__ __forceinline__ void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
+}
+template <int Registers>
+__device__ __forceinline__ void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers));
 }
 
 #endif

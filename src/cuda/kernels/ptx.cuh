@@ -1,0 +1,143 @@
+// The instructions that the kernels name themselves, one function each; those of Hopper alone are
+// in wgmma.cuh. Nothing else in this folder is written in PTX: tests/cuda/emulator puts plain C++
+// in the place of these two files.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace elan::cuda {
+
+// char NAME[]: what the launch asked for as shared memory.
+#define ELAN_DYNAMIC_SHARED(NAME) extern __shared__ __align__(128) char NAME[]
+
+__device__ __forceinline__ std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// Two numbers in a word, `a` in the lower half; _relu: of max(., 0), NaN as NaN.
+#define ELAN_PACK(NAME, CONVERSION)                                          \
+  __device__ __forceinline__ std::uint32_t NAME(float a, float b) {          \
+    std::uint32_t r;                                                         \
+    asm("cvt.rn." CONVERSION ".f32 %0, %2, %1;" : "=r"(r) : "f"(a), "f"(b)); \
+    return r;                                                                \
+  }
+ELAN_PACK(pack_half, "f16x2")
+ELAN_PACK(pack_bf16, "bf16x2")
+ELAN_PACK(pack_half_relu, "relu.f16x2")
+ELAN_PACK(pack_bf16_relu, "relu.bf16x2")
+#undef ELAN_PACK
+
+// NaN stays NaN: a plain maximum would hide an overflow.
+__device__ __forceinline__ float relu(float v) {
+  float r;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+// The larger of two numbers each.
+__device__ __forceinline__ std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
+  asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+  return a;
+}
+__device__ __forceinline__ std::uint32_t max_bf162(std::uint32_t a, std::uint32_t b) {
+  asm("max.bf16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
+  return a;
+}
+
+__device__ __forceinline__ float exp2_fast(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+// c += A (16 x 16 or 16 x 8) * B, accumulated in FP32.
+#define ELAN_MMA_16816(NAME, TYPE)                                                           \
+  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1,     \
+                                       std::uint32_t a2, std::uint32_t a3, std::uint32_t b0, \
+                                       std::uint32_t b1) {                                   \
+    asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE                               \
+        ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                         \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                     \
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));                             \
+  }
+#define ELAN_MMA_1688(NAME, TYPE)                                                        \
+  __device__ __forceinline__ void NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1, \
+                                       std::uint32_t b0) {                               \
+    asm("mma.sync.aligned.m16n8k8.row.col.f32." TYPE "." TYPE                            \
+        ".f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"                              \
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                                 \
+        : "r"(a0), "r"(a1), "r"(b0));                                                    \
+  }
+ELAN_MMA_16816(mma16_f16, "f16")
+ELAN_MMA_1688(mma8_f16, "f16")
+ELAN_MMA_16816(mma16_bf16, "bf16")
+ELAN_MMA_1688(mma8_bf16, "bf16")
+#undef ELAN_MMA_16816
+#undef ELAN_MMA_1688
+
+__device__ __forceinline__ void mma8_tf32(float (&c)[4], const std::uint32_t (&a)[4],
+                                          const std::uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ __forceinline__ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+__device__ __forceinline__ void ldmatrix2(std::uint32_t (&r)[2], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(address));
+}
+
+// Transposes 8 x 8 16-bit numbers of a warp.
+__device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
+  std::uint32_t r;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+  return r;
+}
+
+// Two words at a multiple of 8 bytes in shared memory.
+__device__ __forceinline__ void load_shared2(std::uint32_t& a, std::uint32_t& b,
+                                             std::uint32_t address) {
+  asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+
+__device__ __forceinline__ void cp_async16(void* shared, const void* global) {
+  const std::uint32_t s = shared_address(shared);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
+}
+// 8 bytes, or zeros.
+__device__ __forceinline__ void cp_async8(std::uint32_t shared, const void* global, bool there) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared), "l"(global),
+               "r"(there ? 8 : 0));
+}
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;");
+}
+template <int Left>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
+
+// Launches that overlap, from compute capability 9.0 on. A kernel calls allow_next() early and
+// wait_for_previous() before its first access to anything but weights.
+__device__ __forceinline__ void allow_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+}  // namespace elan::cuda

@@ -1,0 +1,47 @@
+// src/cuda/kernels/wgmma.cuh in C++: each instruction as the emulator has it.
+#pragma once
+
+#include "cuda/kernels/cores.cuh"
+
+#define ELAN_HOPPER 1
+
+namespace elan::cuda {
+
+using emulator::barrier_arrive;
+using emulator::barrier_expect;
+using emulator::barrier_init;
+using emulator::barrier_wait;
+using emulator::copy_bulk;
+
+inline void wgmma_fence() {
+  emulator::multiply_fence();
+}
+inline void wgmma_commit() {
+  emulator::multiply_commit();
+}
+template <int Left, typename T, int N>
+void wgmma_wait(T (&)[N][4]) {
+  emulator::multiply_wait(Left);
+}
+
+template <bool F16, int N>
+void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b, int accumulate) {
+  const std::uint32_t a[4] = {a0.r[0], a0.r[1], a1.r[0], a1.r[1]};
+  emulator::multiply_async(F16 ? Format::f16 : Format::bf16, N, d, a, 0, b, accumulate != 0);
+}
+template <bool F16>
+void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b, int accumulate) {
+  emulator::multiply_async(F16 ? Format::f16 : Format::bf16, 4, d, nullptr, a, b, accumulate != 0);
+}
+
+template <int Threads>
+void named_barrier(int id) {
+  emulator::block_barrier(id, Threads);
+}
+inline void barrier_init_fence() {}
+template <int Registers>
+void give_registers() {}
+template <int Registers>
+void take_registers() {}
+
+}  // namespace elan::cuda

@@ -1,0 +1,45 @@
+// A network run by the CUDA kernels on the emulator, through the forward pass that a GPU gets.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend.h"
+#include "cuda/kernels/kernels.h"
+#include "cuda/pack.h"
+#include "cuda/plan.h"
+#include "emulator.h"
+#include "model/network.h"
+
+namespace elan::emulator {
+
+struct Options {
+  cuda::Operand body = cuda::Operand::fp16, tail = cuda::Operand::fp32;
+  bool half_stream = true;
+  bool hopper = false;
+  cuda::DeviceLimits device{3, 232448, 233472, true};
+};
+
+class EmulatedNetwork {
+ public:
+  EmulatedNetwork(const Network& net, const Options& options);
+
+  // One picture of 8-bit samples; returns f32, [scale * height][scale * width][3]. `observer` sees
+  // the stages of the body.
+  std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {});
+
+ private:
+  std::size_t keep(const std::string& name, std::size_t offset);
+  cuda::Plan plan_with_memory(int width, int height);
+
+  const Network& net_;
+  Options options_;
+  cuda::NetworkShape shape_;
+  cuda::PackedNetwork packed_;  // its offsets lead from `base_` into weights_
+  std::vector<std::size_t> sections_;
+  const std::byte* base_ = nullptr;
+  std::vector<std::unique_ptr<Memory>> weights_, arena_;
+};
+
+}  // namespace elan::emulator

@@ -1,0 +1,143 @@
+// The CUDA kernels on the emulator against the CPU engine, stage by stage.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <ostream>
+
+#include "elan/error.h"
+#include "emulated_network.h"
+#include "support/golden.h"
+
+namespace elan::emulator {
+namespace {
+
+using cuda::Operand;
+
+// The first ELABs of a model, with at most so many pairs each.
+Network part_of(const Network& whole, int elabs, int most_pairs) {
+  Network net = whole;
+  const int pairs = std::min(most_pairs, whole.arch.pairs);
+  net.arch.elabs = elabs;
+  net.arch.pairs = pairs;
+  net.body.resize(static_cast<std::size_t>(elabs));
+  for (Elab& elab : net.body) {
+    elab.lfe.resize(static_cast<std::size_t>(pairs));
+    elab.gmsa.resize(static_cast<std::size_t>(pairs));
+  }
+  return net;
+}
+
+std::vector<std::uint8_t> drawn(int width, int height) {
+  std::vector<std::uint8_t> rgb;
+  for (int i = 0; i < width * height; ++i) {
+    const double x = i % width, y = static_cast<double>(i / width);
+    rgb.push_back(static_cast<std::uint8_t>(128 + 90 * std::sin(x / 5 + y / 9) + (i * 7919 % 13)));
+    rgb.push_back(static_cast<std::uint8_t>(x + y > 17 ? 200 : 40));
+    rgb.push_back(static_cast<std::uint8_t>(std::min(20 + 5 * x + 3 * y, 255.0)));
+  }
+  return rgb;
+}
+
+// Limits of a device: how many multiprocessors share the tiles, and how much fits beside a tile.
+struct Device {
+  int multiprocessors, shared;
+};
+constexpr Device kLarge{3, 232448}, kSmall{1, 101376};
+
+struct Case {
+  const char* model;
+  Operand body;
+  bool half_stream, hopper;
+  int elabs;  // one, which is shifted, or an unshifted and a shifted one
+  int width, height;
+  Device device;
+  double relative;  // error of a stage, of its largest value
+};
+
+using Stages = std::map<std::string, std::vector<float>>;
+StageObserver keep(Stages& stages) {
+  return [&stages](const StageView& view) {
+    auto& values = stages[std::string(view.name)];
+    for (std::size_t i = 0; i < view.size(); ++i) values.push_back(static_cast<float>(view.at(i)));
+  };
+}
+
+std::ostream& operator<<(std::ostream& out, const Case& c);
+
+class Emulated : public testing::TestWithParam<Case> {};
+
+TEST_P(Emulated, StagesAreThoseOfTheCpu) {
+  const Case& c = GetParam();
+  Network net = part_of(Model::load(test::model_path(c.model)).network(), c.elabs, 2);
+  net.body.back().shifted = true;
+  const auto rgb = drawn(c.width, c.height);
+  const ConstImageView in = view_of(rgb.data(), c.width, c.height);
+
+  const auto cpu = make_reference_backend(std::make_shared<Network>(net), Precision::fp32);
+  Stages wanted, found;
+  RunContext context;
+  context.observer = keep(wanted);
+  std::vector<float> expected(rgb.size() * net.arch.scale * net.arch.scale);
+  const ImageView out =
+      view_of(expected.data(), c.width * net.arch.scale, c.height * net.arch.scale);
+  cpu->run({&in, 1}, {&out, 1}, context);
+
+  Options options;
+  options.body = c.body;
+  options.half_stream = c.half_stream;
+  options.hopper = c.hopper;
+  options.device.multiprocessors = c.device.multiprocessors;
+  options.device.shared_per_block = c.device.shared;
+  options.device.shared_per_multiprocessor = c.device.shared + 1024;
+  options.tail = cuda::choose_tail(net.arch.channels, net.arch.scale, c.body, options.device);
+  set_order(c.device.multiprocessors == 1 ? Order::descending : Order::ascending);
+  const std::vector<float> picture = EmulatedNetwork(net, options).run(in, keep(found));
+  ASSERT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);  // head, LFEs and GMSAs, body
+  for (const auto& [name, values] : found) {
+    ASSERT_EQ(values.size(), wanted[name].size()) << name;
+    double largest = 0, error = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      largest = std::max(largest, std::abs(double{wanted[name][i]}));
+      const double e = std::abs(double{values[i]} - wanted[name][i]);
+      error = std::isnan(e) ? INFINITY : std::max(error, e);
+    }
+    EXPECT_LE(error, c.relative * largest) << name << " " << error / largest;
+  }
+  double error = 0;
+  for (std::size_t i = 0; i < picture.size(); ++i) {
+    error = std::max(error, std::abs(double{picture[i]} - expected[i]));
+  }
+  EXPECT_LE(error, c.relative * 255);
+}
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32"};
+  return out << c.model << ' ' << kNames[static_cast<int>(c.body)]
+             << (c.half_stream ? "" : " on an FP32 stream") << (c.hopper ? ", hopper" : "") << ", "
+             << c.elabs << " ELABs, " << c.width << 'x' << c.height << ", "
+             << c.device.multiprocessors << " multiprocessors";
+}
+
+constexpr const char *kLight = "elan_light_x4", *kFull = "elan_x4";
+constexpr auto kFp16 = Operand::fp16, kBf16 = Operand::bf16, kTf32 = Operand::tf32,
+               kFp32 = Operand::fp32;
+
+// Small devices have one block of threads walk over all tiles, and smaller tiles and rings; here
+// their last warp goes first.
+INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
+                         testing::Values(Case{kLight, kFp16, true, false, 2, 17, 13, kLarge, 4e-3},
+                                         Case{kLight, kFp16, true, false, 1, 13, 17, kSmall, 4e-3},
+                                         Case{kLight, kFp16, false, false, 1, 16, 9, kLarge, 1e-3},
+                                         Case{kLight, kBf16, false, false, 1, 9, 15, kSmall, 1e-2},
+                                         Case{kLight, kTf32, false, false, 1, 5, 7, kSmall, 1e-3},
+                                         Case{kLight, kFp32, false, false, 1, 11, 3, kSmall, 1e-5},
+                                         Case{kFull, kFp16, true, false, 1, 9, 5, kSmall, 4e-3},
+                                         Case{kFull, kTf32, false, false, 1, 15, 9, kLarge, 1e-3},
+                                         Case{kFull, kFp32, false, false, 1, 3, 8, kLarge, 1e-5}));
+INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
+                         testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
+                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2}));
+
+}  // namespace
+}  // namespace elan::emulator
