@@ -65,9 +65,14 @@ std::optional<std::string> Guard::check(Engine& engine, const picture::Picture& 
   const bool quantised =
       engine.precision() == Precision::int8 || engine.precision() == Precision::fp8;
   std::optional<double> expected;
+  double tolerance = kToleranceOfPlan;
   if (mixed) expected = expected_of_plan_;
-  if (!expected && (mixed || quantised)) expected = expected_in(engine.model().metadata());
+  if (!expected && (mixed || quantised)) {
+    expected = expected_in(engine.model().metadata());
+    tolerance = kToleranceOfWeights;
+  }
   if (!expected) return std::nullopt;
+  const double most = tolerance * *expected;
   const int side = claim(engine, picture.width(), picture.height());
   if (side == 0) return std::nullopt;
 
@@ -80,12 +85,12 @@ std::optional<std::string> Guard::check(Engine& engine, const picture::Picture& 
       compare_pictures(view_of(is.data(), width, height), view_of(should.data(), width, height))
           .values.summary()
           .mean_abs;
-  if (error <= kTolerance * *expected) return std::nullopt;
+  if (error <= most) return std::nullopt;
   std::array<char, 200> text{};
   std::snprintf(text.data(), text.size(),
                 "precision: expected a mean error of at most %.2g levels on a sample of the "
                 "picture, found %.2g; --precision fp32 is exact",
-                kTolerance * *expected, error);
+                most, error);
   return text.data();
 }
 

@@ -26,12 +26,14 @@ class Guard {
   // `options`: of the engines that are checked. Throws as PrecisionPlan::read.
   Guard(Mode mode, const EngineOptions& options);
 
-  // Called after each picture. A warning, if the sample strayed more than kTolerance times as far
-  // as was expected. Nothing is checked where nothing was expected. Safe to call from several
+  // Called after each picture. A warning, if the sample strayed more than the tolerance times as
+  // far as was expected. Nothing is checked where nothing was expected. Safe to call from several
   // threads.
   std::optional<std::string> check(Engine& engine, const picture::Picture& picture);
 
-  static constexpr double kTolerance = 3;
+  // Of a plan, which is made from a few pictures, and of 8-bit weights, made from dozens. Twice
+  // what the worst of many pictures needed.
+  static constexpr double kToleranceOfPlan = 3, kToleranceOfWeights = 1.5;
 
  private:
   // Side of the tile to check, 0: not now.

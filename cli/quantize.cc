@@ -14,6 +14,7 @@
 #include "command.h"
 #include "core/whole_file.h"
 #include "elan/version.h"
+#include "guard.h"
 #include "model/checkpoint.h"
 #include "model/safetensors_writer.h"
 #include "model/write_network.h"
@@ -33,7 +34,7 @@ struct QuantizeArguments {
   ModelToFile files;
   std::string report;
   std::vector<std::string> data;
-  int crops = 64, size = 64, search = 10, seed = 1, threads = 0;
+  int crops = 64, size = 64, search = 10, keep = 4, seed = 1, threads = 0;
   bool shrink = false, attention = false;
 };
 
@@ -161,8 +162,10 @@ Json report_of(const QuantizeArguments& arguments, const Network& before,
           {"seconds", seconds},
           {"psnr_against_fp32", after.report.psnr},
           {"mean_error", after.report.mean_error},
+          {"worst_mean_abs_error", after.report.worst_mean_error},
           {"largest_error", after.report.largest_error},
           {"biases_corrected", after.report.biases_corrected},
+          {"kept", after.report.kept},
           {"operands", std::move(operands)}};
 }
 
@@ -183,6 +186,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   options.seed = static_cast<std::uint64_t>(arguments.seed);
   options.threads = arguments.threads;
   options.search = arguments.search;
+  options.keep = arguments.keep;
   options.attention = arguments.attention;
   options.stop = signals.token();
   StatusLine progress;
@@ -203,6 +207,7 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   metadata["quantization_error"] = number_text("%.3f dB against fp32, ", result.report.psnr) +
                                    number_text("mean %.4f levels, ", result.report.mean_error) +
                                    number_text("largest %.2f", result.report.largest_error);
+  metadata[kExpectedError] = number_text("%.4g", result.report.worst_mean_error);
   write_whole_file(arguments.files.output,
                    {serialise(tensors_of(result.network), metadata_of(result.network))});
   const double seconds =
@@ -223,7 +228,9 @@ Action setup_quantize(CommandLine& line) {
   auto arguments = std::make_shared<QuantizeArguments>();
   line.app.footer("elan-sr quantize --data photos light light_int8.safetensors");
   add_names(line.app, "--data", arguments->data,
-            "folders of pictures like those that will be enlarged")
+            "a folder of pictures like those that will be enlarged; may be given again")
+      ->expected(1)  // what follows is the model
+      ->take_all()
       ->required();
   line.app.add_flag("--shrink", arguments->shrink,
                     "the pictures are large ones: make them smaller by the model's scale first");
@@ -236,6 +243,8 @@ Action setup_quantize(CommandLine& line) {
   add_number(line.app, "--size", arguments->size, {16, 512}, "their side in pixels (default: 64)");
   add_number(line.app, "--search", arguments->search, {0, 1024},
              "activations for which every observer is tried on the whole network (default: 10)");
+  add_number(line.app, "--keep", arguments->keep, {0, 1024},
+             "matrices to leave in floating point: the most sensitive ones (default: 4)");
   line.app.add_flag("--attention", arguments->attention,
                     "q, v and the softmax in 8 bits too, not only the matrices");
   add_number(line.app, "--seed", arguments->seed, {0, 1 << 20},

@@ -14,8 +14,8 @@ _elan_sr() {
   local tune="$engine -i --input -o --output --precisions --error --time --size --crop --pictures
     --state --report --json -h --help"
   local export='-m --model -o --output -s --scale --size --padding -p --precision --plan --plugins -h --help'
-  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --attention
-    --seed --report --threads -h --help'
+  local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --keep
+    --attention --seed --report --threads -h --help'
   local build='-m --model -o --output -s --scale -p --precision --plan --calibrate --size --min --opt --max
     --batch --plugins --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'
@@ -53,7 +53,7 @@ _elan_sr() {
     --progress) words='auto json none' ;;
     -i | --input | -o | --output | --data | --calibrate | --plan | --ref-plan | --reference | --state | --report | --rows) return ;;
     -g | --gpu | -t | --tile | --max-memory | --threads | -j | --jobs | -q | --quality | --width | --height | \
-      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --crops | --search | --iterations | --duration | --percentile)
+      --size | --min | --opt | --max | --seed | --crop | --repeat | --tolerance | --mean-tolerance | --precisions | --error | --time | --batch | --warm-up | --warmUp | --crops | --search | --keep | --iterations | --duration | --percentile)
       return
       ;;
     *)

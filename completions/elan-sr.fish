@@ -119,6 +119,7 @@ complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l shrink -d 'Make
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l crops -x -d 'Pieces of pictures to look at'
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l size -x -d 'Their side in pixels'
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l search -x -d 'Activations for which every observer is tried'
+complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l keep -x -d 'Matrices to leave in floating point'
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l attention -d 'q, v and the softmax in 8 bits too'
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l seed -x -d 'Another selection of pieces'
 complete -c elan-sr -n '__fish_seen_subcommand_from quantize' -l report -r -F -d 'JSON file to write'

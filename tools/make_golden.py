@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Makes the reference values the tests compare with: float64, in PyTorch, apart from the C++ code.
 
-    make_golden.py MODEL.safetensors SOURCE OUT.safetensors SIZE... [--stages SIZE] [--blocks LIST]
+    make_golden.py MODEL.safetensors SOURCE OUT.safetensors SIZE... [--stages SIZE] [--names LIST]
 
 SOURCE is a picture (its centre is cut) or an earlier OUT, whose inputs are used again, so that new
 weights can be put beside the same pictures. A SIZE is HEIGHTxWIDTH. OUT holds
     input.HxW    uint8   [H, W, 3] RGB
     output.HxW   float32 [s*H, s*W, 3], not rounded
 and, of the size given with --stages, planar float32 [C, H16, W16] of the padded picture:
-    stage.head, stage.body.I.lfe.J, stage.body.I.gmsa.J (I in --blocks), stage.body, stage.tail
+    stage.NAME for those of --names that the network has
+By default these are one of every kind: with its own attention and with another's, rolled and not.
 
 Needs the packages of tools/requirements-convert.txt.
 """
@@ -23,6 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from elan_torch import Elan
+
+STAGES = "head,body.0.lfe.0,body.0.gmsa.0,body.0.lfe.1,body.0.gmsa.1,body.1.gmsa.0,body.1.gmsa.1,body,tail"
 
 
 def input_of(source, size):
@@ -47,7 +50,7 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("sizes", nargs="+")
     parser.add_argument("--stages", help="size whose stages are stored")
-    parser.add_argument("--blocks", default="0,1,-1", help="ELABs whose stages are stored; -1 is the last")
+    parser.add_argument("--names", default=STAGES, help="which stages to store, separated by commas")
     arguments = parser.parse_args()
     if arguments.stages and arguments.stages not in arguments.sizes:
         parser.error(f"--stages: expected one of {' '.join(arguments.sizes)}, found {arguments.stages}")
@@ -58,12 +61,12 @@ def main():
     net = Elan(load_file(arguments.model), windows, dtype=torch.float64)
     if net.value_range != 255:
         raise SystemExit(f"{arguments.model}: expected a network for 0..255, found 0..{net.value_range}")
-    blocks = {int(i) % net.elabs for i in arguments.blocks.split(",")}
+    names = set(arguments.names.split(","))
 
     tensors = {}
 
     def keep(name, value):
-        if not name.startswith("body.") or int(name.split(".")[1]) in blocks:
+        if name in names:
             tensors["stage." + name] = value[0].float().contiguous().clone()
 
     for size in arguments.sizes:

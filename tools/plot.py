@@ -58,7 +58,7 @@ def draw_map(report, picture, path):
         axes[0][0].set_title(picture["name"])
     heat = axes[0][-1].imshow(values, cmap="inferno", vmin=0)
     axes[0][-1].set_title(f"mean error, cells of {grid['cell']} pixels")
-    figure.colorbar(heat, ax=axes[0][-1], label="levels of 0..255")
+    figure.colorbar(heat, ax=axes[0][-1], label="levels of 0..255", fraction=0.046)
     for one in axes[0]:
         one.set_xticks([])
         one.set_yticks([])
@@ -73,11 +73,13 @@ def kind_of(name):
 def draw_sensitivity(report, path):
     parts = report["parts"]
     precisions = sorted({o["precision"] for p in parts for o in p["options"][1:]})
-    kinds = sorted({kind_of(p["name"]) for p in parts})
+    # What a precision does not change (a device computes it more exactly) is left out.
+    kinds = sorted({kind_of(p["name"]) for p in parts if any(o["error"] > 0 for o in p["options"])})
     colours = dict(zip(kinds, plt.cm.tab20(np.linspace(0, 1, len(kinds)))))
     figure, axes = plt.subplots(2, len(precisions), figsize=(7 * len(precisions), 8), squeeze=False)
     for column, precision in enumerate(precisions):
-        found = [(p["name"], o["error"]) for p in parts for o in p["options"][1:] if o["precision"] == precision]
+        found = [(p["name"], o["error"]) for p in parts for o in p["options"][1:]
+                 if o["precision"] == precision and o["error"] > 0]
         for row, ordered in enumerate((sorted(found, key=lambda f: -f[1]), found)):
             axis = axes[row][column]
             axis.bar(range(len(ordered)), [e for _, e in ordered], width=1,
@@ -86,10 +88,13 @@ def draw_sensitivity(report, path):
             axis.set_title(f"{precision}: " + ("sorted" if row == 0 else "along the network"))
             axis.set_ylabel("mean absolute error of the result")
             axis.grid(axis="y", alpha=0.3)
+            blocks = [".".join(n.split(".")[:2]) for n, _ in ordered]
+            begins = [i for i, b in enumerate(blocks) if i == 0 or b != blocks[i - 1]] if row == 1 else []
+            axis.set_xticks(begins, [blocks[i] for i in begins], rotation=90, fontsize=6)
     handles = [plt.Rectangle((0, 0), 1, 1, color=colours[k]) for k in kinds]
     figure.legend(handles, kinds, loc="lower center", ncol=min(4, len(kinds)), fontsize=8)
     figure.suptitle(f"{report['run']['model']} on {report['run']['device']}: each operation alone")
-    figure.subplots_adjust(bottom=0.14)
+    figure.subplots_adjust(top=0.92, bottom=0.16)
     save(figure, path)
 
 
@@ -105,6 +110,7 @@ def draw_speed(report, path):
             axis.plot(point["ms"], point["psnr"], "o")
             axis.annotate(pathlib.Path(row["name"]).stem, (point["ms"], point["psnr"]),
                           textcoords="offset points", xytext=(5, 4), fontsize=8)
+        axis.margins(x=0.2, y=0.1)  # the names stand to the right of their points
         axis.set_xlabel("ms a picture")
         axis.set_ylabel("PSNR (dB)")
         axis.set_title(f"{report['model']}, {data['name']} ({data['count']})")

@@ -12,11 +12,14 @@
 #include "model/describe.h"
 #include "model/fingerprint.h"
 #include "model/stages.h"
+#include "quality/judge.h"
 
 namespace elan {
 namespace {
 
 constexpr int kSampledPixels = 1024;
+// Multiply-adds of one pass over the pictures that operands are ordered on, and searched on.
+constexpr double kSensitivityWork = 2e10, kSearchWork = 6e10;
 
 // One operand and the matrices that multiply it. The biases are theirs to correct.
 struct Site {
@@ -192,13 +195,19 @@ class Quantizer {
         sample_operands(net_, pictures_, kSampledPixels, options_.seed, pool_, options_.stop,
                         [this](double share) { tell("observing", share); });
     samples_ = std::move(seen.samples);
-    expected_ = std::move(seen.enlarged);
+    judge_.emplace(pictures_, seen.enlarged, pool_, options_.stop);
+    QuantizeReport report;
     choose_by_mse();
     if (options_.attention) quantize_attention();
-    search_observers();
-    QuantizeReport report;
+    search();
     report.biases_corrected = correct_biases();
-    report.operands = chosen_;
+    for (std::size_t s = 0; s < sites_.size(); ++s) {
+      if (kept(s)) {
+        report.kept.push_back(sites_[s].operation);
+      } else {
+        report.operands.push_back(chosen_[s]);
+      }
+    }
     report.operands.insert(report.operands.end(), attention_.begin(), attention_.end());
     finish(report);
     return report;
@@ -271,67 +280,72 @@ class Quantizer {
     return scales;
   }
 
-  // The pictures that a search can afford; a matter of the network, never of the clock.
-  [[nodiscard]] std::size_t search_pictures() const {
-    constexpr double kWork = 1e11;  // multiply-adds of one pass
+  // The pictures that `work` multiply-adds of one pass allow; a matter of the network, never of the
+  // clock.
+  [[nodiscard]] std::size_t affordable(double work) const {
+    constexpr std::size_t kLeast = 4, kMost = 24;
     const double each =
         multiply_adds_per_pixel(net_.arch) * static_cast<double>(pictures_.front().pixels());
-    const auto affordable = static_cast<std::size_t>(kWork / each);
-    return std::min(pictures_.size(), std::clamp<std::size_t>(affordable, 4, 8));
+    return std::min(pictures_.size(),
+                    std::clamp(static_cast<std::size_t>(work / each), kLeast, kMost));
   }
 
-  std::vector<Planar<float>> outputs(std::size_t count) {
-    std::vector<Planar<float>> results(count);
-    // Spread over all pictures, so that a search does not see those of one file only.
-    pool_.parallel_for(count, [&](std::size_t k, int) {
-      if (options_.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
-      results[k] = forward<float>(
-          net_, pictures_[k * pictures_.size() / count],
-          [](const std::string&, const Planar<float>&) {}, Precision::int8);
-    });
-    return results;
-  }
-
-  // The mean squared error of the 8-bit network on the first pictures of a search.
+  // The mean squared error of the 8-bit network on the pictures of a search.
   double final_error() {
-    const std::size_t count = search_pictures();
-    const auto results = outputs(count);
-    double sum = 0;
-    std::size_t values = 0;
-    for (std::size_t k = 0; k < count; ++k) {
-      const auto& expected = expected_[k * pictures_.size() / count].values;
-      for (std::size_t v = 0; v < expected.size(); ++v) {
-        const double error = double(results[k].values[v]) - expected[v];
-        sum += error * error;
-      }
-      values += expected.size();
-    }
-    return sum / static_cast<double>(values);
+    return judge_->distance(net_, Precision::int8, affordable(kSearchWork)).squared;
   }
 
-  // Tries all observers on the whole network for the operands with the largest local error.
-  void search_observers() {
-    if (options_.search == 0) return;
-    std::vector<std::size_t> worst(sites_.size());
-    for (std::size_t s = 0; s < worst.size(); ++s) worst[s] = s;
-    std::sort(worst.begin(), worst.end(), [this](std::size_t a, std::size_t b) {
-      return std::tuple(chosen_[b].error, a) < std::tuple(chosen_[a].error, b);
-    });
-    worst.resize(std::min(worst.size(), static_cast<std::size_t>(options_.search)));
+  // Sites by how far the picture is off when they alone are in 8 bits, the worst first.
+  std::vector<std::size_t> by_sensitivity() {
+    const std::size_t count = affordable(kSensitivityWork);
+    std::vector<double> error(sites_.size());
+    std::vector<std::size_t> order(sites_.size());
+    for (std::size_t s = 0; s < sites_.size(); ++s) {
+      order[s] = s;
+      tell("measuring", static_cast<double>(s) / static_cast<double>(sites_.size()));
+      const std::string& operation = sites_[s].operation;
+      PrecisionPlan alone(Precision::fp32);
+      alone.set(operation, Precision::int8);
+      if (sites_[s].int8.size() == 2) {  // project_inp.v stands for q too
+        alone.set(operation.substr(0, operation.size() - 1) + "q", Precision::int8);
+      }
+      error[s] = judge_->distance(net_, alone, count).mean;
+    }
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return error[a] > error[b]; });
+    return order;
+  }
+
+  [[nodiscard]] bool kept(std::size_t s) const { return !sites_[s].int8.front()->has_value(); }
+
+  // Leaves the most sensitive operands in floating point and tries all observers on the whole
+  // network for those that follow.
+  void search() {
+    if (options_.search == 0 && options_.keep == 0) return;
+    std::vector<std::size_t> order = by_sensitivity();
+    const auto first = order.begin() + std::min<std::ptrdiff_t>(options_.keep, std::ssize(order));
+    for (auto at = order.begin(); at != first; ++at) {
+      for (auto* const int8 : sites_[*at].int8) int8->reset();
+    }
+    order.erase(order.begin(), first);
+    order.resize(std::min(order.size(), static_cast<std::size_t>(options_.search)));
+    if (!order.empty()) search_observers(order);
+  }
+
+  void search_observers(std::span<const std::size_t> sites) {
     double least = final_error();
-    for (std::size_t k = 0; k < worst.size(); ++k) {
-      tell("searching", static_cast<double>(k) / static_cast<double>(worst.size()));
-      const std::size_t s = worst[k];
+    for (std::size_t k = 0; k < sites.size(); ++k) {
+      tell("searching", static_cast<double>(k) / static_cast<double>(sites.size()));
       Observer best = Observer::mse;
       for (const Observer tried : {Observer::max, Observer::percentile, Observer::entropy}) {
-        apply(s, tried);
+        apply(sites[k], tried);
         const double error = final_error();
         if (error < least) {
           least = error;
           best = tried;
         }
       }
-      apply(s, best);
+      apply(sites[k], best);
     }
     tell("searching", 1);
   }
@@ -339,42 +353,34 @@ class Quantizer {
   // Adds to every bias what rounding takes away on average, if that makes the picture better.
   bool correct_biases() {
     const double before = final_error();
+    write_back(true);
+    if (final_error() < before) return true;
+    write_back(false);
+    return false;
+  }
+
+  // The network's own matrices become what the integers stand for.
+  void write_back(bool with_missing) {
     for (std::size_t s = 0; s < sites_.size(); ++s) {
+      if (kept(s)) continue;
       std::vector<Linear> values = sites_[s].matrices;
       for (std::size_t m = 0; m < values.size(); ++m) {
         values[m].weight = (*sites_[s].int8[m])->values();
-        for (std::size_t o = 0; o < values[m].bias.size(); ++o) {
+        for (std::size_t o = 0; with_missing && o < values[m].bias.size(); ++o) {
           values[m].bias[o] += missing_[s][m][o];
         }
       }
       sites_[s].write_back(values);
     }
-    if (final_error() < before) return true;
-    for (std::size_t s = 0; s < sites_.size(); ++s) {
-      std::vector<Linear> values = sites_[s].matrices;
-      for (std::size_t m = 0; m < values.size(); ++m) {
-        values[m].weight = (*sites_[s].int8[m])->values();
-      }
-      sites_[s].write_back(values);
-    }
-    return false;
   }
 
   void finish(QuantizeReport& report) {
-    const auto results = outputs(pictures_.size());
-    double squares = 0, sum = 0;
-    std::size_t count = 0;
-    for (std::size_t k = 0; k < results.size(); ++k) {
-      for (std::size_t v = 0; v < results[k].values.size(); ++v, ++count) {
-        const double error = std::abs(double(results[k].values[v]) - expected_[k].values[v]);
-        squares += error * error;
-        sum += error;
-        report.largest_error = std::max(report.largest_error, error);
-      }
-    }
-    const auto values = static_cast<double>(count);
-    report.mean_error = sum / values;
-    report.psnr = 10 * std::log10(255 * 255 / (squares / values));
+    tell("checking", 0);
+    const Distance distance = judge_->distance(net_, Precision::int8, pictures_.size());
+    report.mean_error = distance.mean;
+    report.largest_error = distance.largest;
+    report.psnr = 10 * std::log10(255 * 255 / distance.squared);
+    report.worst_mean_error = judge_->distance_from_exact(net_).worst_mean;
   }
 
   const QuantizeOptions& options_;
@@ -386,7 +392,7 @@ class Quantizer {
   std::vector<OperandReport> chosen_;  // by site
   std::vector<OperandReport> attention_;
   std::vector<std::vector<std::vector<float>>> missing_;  // by site, matrix and output
-  std::vector<Planar<float>> expected_;
+  std::optional<Judge> judge_;
 };
 
 }  // namespace
@@ -402,6 +408,12 @@ QuantizedNetwork quantize(const Network& net, std::span<const Planar<float>> pic
   }
   if (pictures.empty()) {
     throw Error(ErrorKind::input, "quantize: expected calibration pictures, found none");
+  }
+  const int operands = net.arch.elabs * net.arch.pairs * 4;
+  if (options.keep >= operands) {
+    throw Error(ErrorKind::usage, "keep: expected fewer than the network's " +
+                                      std::to_string(operands) + " operands, found " +
+                                      std::to_string(options.keep));
   }
   Quantizer quantizer(net, pictures, options);
   QuantizedNetwork result;

@@ -17,8 +17,9 @@ namespace elan {
 
 struct QuantizeOptions {
   std::uint64_t seed = 1;
-  int threads = 0;         // 0: every core
-  int search = 10;         // operands for which all observers are tried on the whole network
+  int threads = 0;  // 0: every core
+  int search = 10;  // operands for which all observers are tried on the whole network
+  int keep = 4;     // operands left in floating point: those whose rounding hurts the picture most
   bool attention = false;  // q, v and the softmax in 8 bits too
   std::stop_token stop;
   // What is being done and the share of it; from any thread, one call at a time.
@@ -36,10 +37,15 @@ struct OperandReport {
 };
 
 struct QuantizeReport {
-  std::vector<OperandReport> operands;  // matrices in order of computation, then attentions
+  // Matrices in order of computation, without those kept, then attentions.
+  std::vector<OperandReport> operands;
+  std::vector<std::string> kept;  // in floating point, named like operands
   bool biases_corrected = false;
   // Of the enlarged calibration pictures, against the network in floating point.
   double psnr = 0, mean_error = 0, largest_error = 0;  // dB for a peak of 255; levels
+  // Mean error of the picture where it is largest, against the result's own integers computed with
+  // exact activations: what a user of the file can measure.
+  double worst_mean_error = 0;
 };
 
 struct QuantizedNetwork {
@@ -48,8 +54,8 @@ struct QuantizedNetwork {
 };
 
 // `pictures` are padded, RGB, 0..255. Deterministic for the same arguments on one machine. Throws
-// Error: model (a network without one-hot shifts or already quantised), input (no pictures),
-// cancelled.
+// Error: model (a network without one-hot shifts or already quantised), input (no pictures), usage
+// (nothing would be left to quantise), cancelled.
 QuantizedNetwork quantize(const Network& net, std::span<const Planar<float>> pictures,
                           const QuantizeOptions& options);
 

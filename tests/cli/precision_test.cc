@@ -115,7 +115,7 @@ TEST_F(Precise, CompareReadsStoredResults) {
                          "--stages", "--tolerance", "0.001", "--json"});
   ASSERT_EQ(o.status, 0) << o.err;
   const json report = json::parse(o.out);
-  EXPECT_EQ(report["pictures"].size(), 3U);
+  EXPECT_EQ(report["pictures"].size(), 4U);
   EXPECT_GT(report["stages"].size(), 3U);
   EXPECT_LT(report["stages"].back()["max_abs"], 1e-3);
   const Outcome other = run({"compare", "--reference", stored, "-s", "4", "-d", "cpu", "--json"});

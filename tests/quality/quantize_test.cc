@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stop_token>
 #include <vector>
@@ -103,6 +104,7 @@ TEST(Quantize, StaysNearTheNetworkAndRepeats) {
   QuantizeOptions options;
   options.threads = 2;
   options.search = 2;
+  options.keep = 0;
   const QuantizedNetwork a = quantize(net, calibration, options);
   EXPECT_TRUE(a.network.quantized());
   EXPECT_EQ(a.report.operands.size(), 16U);
@@ -147,9 +149,55 @@ TEST(Quantize, SearchDoesNotMakeItWorse) {
   const auto calibration = pictures(4);
   QuantizeOptions options;
   options.search = 0;
+  options.keep = 0;
   const double plain = quantize(net, calibration, options).report.psnr;
   options.search = 16;
   EXPECT_GE(quantize(net, calibration, options).report.psnr, plain - 1e-9);
+}
+
+TEST(Quantize, KeepsTheMostSensitiveInFloatingPoint) {
+  // One matrix whose weights are much larger than those around it outweighs all others' rounding.
+  Network net = small_float();
+  for (float& w : net.body[1].lfe[0].conv1.weight) w *= 8;
+  const auto calibration = pictures(2);
+  QuantizeOptions options;
+  options.search = 0;
+  options.keep = 0;
+  const QuantizedNetwork all = quantize(net, calibration, options);
+  EXPECT_TRUE(all.report.kept.empty());
+  options.keep = 2;
+  const QuantizedNetwork most = quantize(net, calibration, options);
+  ASSERT_EQ(most.report.kept.size(), 2U);
+  EXPECT_EQ(most.report.operands.size(), 14U);
+  EXPECT_NE(std::find(most.report.kept.begin(), most.report.kept.end(), "body.1.lfe.0.conv1"),
+            most.report.kept.end());
+  const ShiftConv& kept = most.network.body[1].lfe[0].conv1;
+  EXPECT_FALSE(kept.int8);
+  EXPECT_EQ(kept.weight, net.body[1].lfe[0].conv1.weight);
+  EXPECT_GT(most.report.psnr, all.report.psnr + 1);
+  options.keep = 16;
+  EXPECT_NE(error_of(ErrorKind::usage, [&] { quantize(net, calibration, options); }), "");
+}
+
+TEST(Quantize, PromisesWhatTheFileItselfStraysBy) {
+  QuantizeOptions options;
+  options.search = 0;
+  options.keep = 0;
+  const auto calibration = pictures(3);
+  const QuantizedNetwork made = quantize(small_float(), calibration, options);
+  double worst = 0;
+  for (const Planar<float>& picture : calibration) {
+    const auto watch = [](const std::string&, const Planar<float>&) {};
+    const auto is = forward<float>(made.network, picture, watch, Precision::int8);
+    const auto should = forward<float>(made.network, picture, watch, Precision::fp32);
+    double sum = 0;
+    for (std::size_t i = 0; i < is.values.size(); ++i) {
+      sum += std::abs(double(is.values[i]) - should.values[i]);
+    }
+    worst = std::max(worst, sum / static_cast<double>(is.values.size()));
+  }
+  // Two engines may round a few values differently.
+  EXPECT_NEAR(made.report.worst_mean_error, worst, 0.2 * worst);
 }
 
 TEST(Quantize, RefusesWhatItCannotDo) {
