@@ -3,7 +3,8 @@
 
     make_parity.py INT8.safetensors PICTURE OUT.safetensors [--size 32x32]
 
-INT8 is a model with attention in 8 bits. The centre of PICTURE is enlarged with it and with the same model whose
+INT8 is a model with attention in 8 bits: for tests/data the shipped light x4, to which the scales of attention were
+added that `elan-sr quantize --attention` finds. The centre of PICTURE is enlarged with it and with the same model whose
 attention stays in floating point. OUT holds
     input.HxW                    uint8   [H, W, 3] RGB
     output.HxW                   float32 [s*H, s*W, 3], not rounded, attention in 8 bits

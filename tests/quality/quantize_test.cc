@@ -127,6 +127,7 @@ TEST(Quantize, AttentionGetsAScaleForEveryGroup) {
   const auto calibration = pictures(4);
   QuantizeOptions options;
   options.search = 0;
+  options.keep = 0;
   const QuantizedNetwork plain = quantize(net, calibration, options);
   EXPECT_FALSE(plain.network.body[0].gmsa[0].int8_attention);
   options.attention = true;
