@@ -311,8 +311,9 @@ class Quantizer {
       }
       error[s] = judge_->distance(net_, alone, count).mean;
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return error[a] > error[b]; });
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::tie(error[b], a) < std::tie(error[a], b);
+    });
     return order;
   }
 
