@@ -190,34 +190,9 @@ struct WindowAttention {
         first = n + J;
       }
     }
-    store_output();
-  }
-
-  template <typename Out>
-  void store_output() const {
-    const Quantiser quantiser{Vec::set1(task.format.inverse), -127};
-    for (int r = 0; r < R; ++r) {
-      const F inverse = Vec::div(Vec::set1(1.0f), total[r]);
-      const auto value = [&](int c) {
-        const int kept = c < task.channels ? c : task.channels - 1;
-        return Vec::mul(Vec::load(sums + kept * kBlock + r * Vec::kLanes), inverse);
-      };
-      for (int c = 0; c < task.channels; c += Out::kPack) {
-        Out::store(task.out + c / Out::kPack * kTilePixels + (y + r) * kTile + x, value(c),
-                   value(c + 1), value(c + 2), value(c + 3), quantiser);
-      }
-    }
-  }
-
-  void store_output() const {
-    switch (task.format.operand) {
-      case Operand::fp32:
-        return store_output<Fp32>();
-      case Operand::int8:
-        return store_output<Int8>();
-      default:
-        return store_output<Half>();
-    }
+    F inverse[R];
+    for (int r = 0; r < R; ++r) inverse[r] = Vec::div(Vec::set1(1.0f), total[r]);
+    store_attention(task, x, y, sums, inverse);
   }
 
   static void tile(const AttentionTask& task) {

@@ -143,30 +143,9 @@ struct WindowAttentionInt8 {
     int c = 0;
     for (; c + 5 <= task.channels; c += 5) multiply_values<5>(c);
     for (; c < task.channels; ++c) multiply_values<1>(c);
-    switch (task.format.operand) {
-      case Operand::fp32:
-        return store_output<Fp32>();
-      case Operand::int8:
-        return store_output<Int8>();
-      default:
-        return store_output<Half>();
-    }
-  }
-
-  template <typename Out>
-  void store_output() const {
-    const Quantiser quantiser{Vec::set1(task.format.inverse), -127};
-    for (int r = 0; r < R; ++r) {
-      const F factor = Vec::div(Vec::set1(task.v_scale), total[r]);
-      const auto value = [&](int c) {
-        const int kept = c < task.channels ? c : task.channels - 1;
-        return Vec::mul(Vec::load(sums + kept * kBlock + r * Vec::kLanes), factor);
-      };
-      for (int c = 0; c < task.channels; c += Out::kPack) {
-        Out::store(task.out + c / Out::kPack * kTilePixels + (y + r) * kTile + x, value(c),
-                   value(c + 1), value(c + 2), value(c + 3), quantiser);
-      }
-    }
+    F factor[R];
+    for (int r = 0; r < R; ++r) factor[r] = Vec::div(Vec::set1(task.v_scale), total[r]);
+    store_attention(task, x, y, sums, factor);
   }
 
   static void tile(const AttentionTask& task) {

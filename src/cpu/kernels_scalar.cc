@@ -16,6 +16,8 @@ namespace {
 #include "cpu/codecs.h"
 #include "cpu/product.h"
 //
+#include "cpu/attention_output.h"
+//
 #include "cpu/attention_int8.h"
 //
 #include "cpu/attention.h"
