@@ -2,7 +2,7 @@
 // FP32 and with our own CUDA backend: one line a variant. Needs a GPU, no picture files.
 //
 //   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR] [--plan FILE]
-//                  [--pictures A.ppm,B.ppm...]
+//                  [--pictures A.ppm,B.ppm...] [--build]
 //   tensorrt-check MODEL,OTHER --faults [--folder DIR]     what must fail, and how
 //   tensorrt-check --graphs A.onnx,B.onnx...               whether graphs of others build
 //
@@ -16,6 +16,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -91,6 +92,7 @@ void read_ppm(const std::string& path, Sample& s) {
 struct Job {
   std::string folder = ".", plan;
   std::vector<std::string> variants, pictures;
+  bool build_only = false;
   Sample sample;
 };
 
@@ -235,10 +237,14 @@ int check_model(const std::string& path, const Job& job) {
       backend.plan = job.folder + "/" + model.fingerprint() + "-" + variant + ".plan";
       tensorrt::BuildContext context;
       context.warning = [](const std::string& text) { std::printf("warning: %s\n", text.c_str()); };
-      std::fprintf(stderr, "%s: building\n", title.c_str());
-      const tensorrt::Built built =
-          tensorrt::build_engine(model, options, backend.plan, 0, context);
-      std::fprintf(stderr, "%s: built in %.1f s\n", title.c_str(), built.seconds);
+      tensorrt::Built built;
+      if (!std::filesystem::exists(backend.plan)) {
+        std::fprintf(stderr, "%s: building\n", title.c_str());
+        built = tensorrt::build_engine(model, options, backend.plan, 0, context);
+        std::fprintf(stderr, "%s: built in %.1f s\n", title.c_str(), built.seconds);
+      }
+      built.bytes = std::filesystem::file_size(backend.plan);
+      if (job.build_only) continue;
       const auto engine = tensorrt::make_tensorrt_backend(model, backend, context);
       print(title, run(*engine, s, model.scale(), kRuns), reference, built.seconds,
             static_cast<double>(built.bytes) / 1e6);
@@ -274,6 +280,8 @@ int check(const std::vector<std::string>& arguments) {
       ++i;
     } else if (valued && arguments[i] == "--graphs") {
       graphs = split(arguments[++i], ',');
+    } else if (arguments[i] == "--build") {
+      job.build_only = true;
     } else if (arguments[i] == "--faults") {
       faults = true;
     } else if (!arguments[i].starts_with("--")) {
