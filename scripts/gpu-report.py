@@ -122,21 +122,26 @@ def accuracy(check):
 
 
 def quality(check):
-    """PSNR of the test sets, and distances from fp32: of PSNR, and of single values before rounding."""
-    far = {(r["model"], r["precision"], r["case"][len("from fp32, "):]): r
-           for r in check["results"] if r["case"].startswith("from fp32, ")}
-    rows = []
+    """PSNR of the test sets in fp32; of the others its distance, and the mean distance of single values."""
+    found, columns = {}, []
     for r in check["results"]:
-        if not r["case"].startswith("PSNR of "):
+        kind = next((k for k in ("PSNR of ", "from fp32, ") if r["case"].startswith(k)), None)
+        if kind is None:
             continue
-        what = r["case"][len("PSNR of "):]
-        d = far.get((r["model"], r["precision"], what))
-        name, _, stream = what.partition(", ")
-        rows.append([NAMES.get(r["model"], r["model"]), name.split("/")[0],
-                     r["precision"] + (f", {stream}" if stream else ""), f"{r['max']:.3f}", f"{r['mean']:+.4f}"]
-                    + ([f"{d['max']:.2g}", f"{d['mean']:.2g}"] if d else ["", ""]))
-    return "PSNR (Y, dB), and distances from fp32 on 0..255:\n\n" + table(
-        ["model", "set", "precision", "PSNR", "distance", "max", "mean"], rows) if rows else ""
+        name, _, stream = r["case"][len(kind):].partition(", ")
+        column = r["precision"] + (f", {stream}" if stream else "")
+        found.setdefault((r["model"], name.split("/")[0]), {})[column, kind] = r
+        if column != "fp32" and column not in columns:
+            columns.append(column)
+    rows = []
+    for (model, name), values in found.items():
+        row = [NAMES.get(model, model), name, f"{values['fp32', 'PSNR of ']['max']:.3f}"]
+        for column in columns:
+            psnr, far = values.get((column, "PSNR of ")), values.get((column, "from fp32, "))
+            row.append(f"{psnr['mean']:+.4f}, {far['mean']:.2g}" if psnr and far else "")
+        rows.append(row)
+    text = "PSNR (Y, dB) of fp32; how far it is from that in others, and the mean distance from fp32 on 0..255:\n\n"
+    return text + table(["model", "set", "fp32"] + columns, rows) if rows else ""
 
 
 def report(folder):
