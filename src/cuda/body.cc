@@ -15,8 +15,7 @@ const char* bytes(const BodyArgs& b, std::size_t offset) {
 }  // namespace
 
 bool hopper_able(const NetworkShape& shape, const DeviceInfo& device) {
-  return shape.channels == 180 && operand_bytes(shape.body) == 2 && device.major == 9 &&
-         device.minor == 0 && hopper_compiled();
+  return shape.channels == 180 && device.major == 9 && device.minor == 0 && hopper_compiled();
 }
 
 void prepare_body(const NetworkShape& shape) {
@@ -24,6 +23,7 @@ void prepare_body(const NetworkShape& shape) {
   if (shape.hopper) {
     prepare_lfe_hopper();
     prepare_gmsa_hopper();
+    prepare_lfe_hopper_wide();
   }
 }
 
@@ -50,7 +50,10 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.has_q = p.has_q;
   l.grid = b.plan.grid;
   l.shape = p.has_q ? b.plan.lfe : b.plan.lfe_later;
-  if (b.shape.hopper) {
+  const bool wide = operand_bytes(b.shape.body) == 4;
+  if (b.shape.hopper && wide) {
+    launch_lfe_hopper_wide(b.shape.body, l, stream);
+  } else if (b.shape.hopper) {
     launch_lfe_hopper(b.shape.body, l, stream);
   } else {
     launch_lfe(b.shape.channels, b.shape.body, l, stream);
@@ -71,7 +74,7 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.shifted = shifted;
   g.grid = b.plan.grid;
   g.shape = b.plan.gmsa;
-  if (b.shape.hopper) {
+  if (b.shape.hopper && operand_bytes(b.shape.body) == 2) {
     launch_gmsa_hopper(b.shape.body, g, stream);
   } else {
     launch_gmsa(b.shape.channels, b.shape.body, g, stream);

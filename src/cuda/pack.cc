@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "cuda/layout_wide.h"
+#include "cuda/pack_wide.h"
 #include "elan/error.h"
 
 namespace elan::cuda {
@@ -59,6 +61,7 @@ struct Context {
   Operand operand;
   const std::vector<int>& order;  // of the stream
   bool hopper = false;            // the LFE as core matrices
+  [[nodiscard]] bool wide() const { return hopper && operand_bytes(operand) == 4; }
 };
 
 // The row of project_inp (or the input of project_out) at place `i` of the padded groups; -1: none.
@@ -85,6 +88,16 @@ void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const Hid
       const int in = channels[k], out = c.order[column_channel(l, column)];
       return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
     };
+    if (c.wide()) {
+      const int conv0_bytes = wide_slab_bytes(l.units, l.hidden_tiles);
+      const int conv1_bytes = wide_slab_bytes(l.hidden_tiles, l.units);
+      pack_wide_slab(packer.bytes(at, conv0_bytes), c.operand, KOrder::memory, l.units, 0,
+                     l.hidden_tiles, conv0);
+      pack_wide_slab(packer.bytes(at + conv0_bytes, conv1_bytes), c.operand, KOrder::registers,
+                     l.hidden_tiles, 0, l.units, conv1);
+      at += wide_group_bytes();
+      continue;
+    }
     if (c.hopper) {
       pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles,
                      conv0);
@@ -124,10 +137,13 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 
   const int project_tiles = c.hopper ? l.group_units : l.project_tiles;
   const int slabs = kWindowGroups * l.group_units / project_tiles;
-  const int project_bytes = c.hopper ? kHopperProjectBytes : project_slab_bytes(l, words);
+  const int project_bytes = c.wide()   ? wide_project_bytes()
+                            : c.hopper ? kHopperProjectBytes
+                                       : project_slab_bytes(l, words);
   const int conv_bytes =
-      p.groups * (c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
-                           : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
+      p.groups * (c.wide()   ? wide_group_bytes()
+                  : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
+                             : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   pack_conv_slabs(packer, c, lfe, hidden, p);
 
@@ -149,7 +165,10 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
-      if (c.hopper) {
+      if (c.wide()) {
+        pack_wide_slab(slab, c.operand, KOrder::registers, l.units, s * project_tiles,
+                       project_tiles, value);
+      } else if (c.hopper) {
         pack_core_slab(slab, c.operand, l.units, s * project_tiles, project_tiles, value);
       } else {
         pack_slab(slab, c.operand, 0, l.units, s * project_tiles, project_tiles, value);
@@ -175,9 +194,10 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
-  const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
-  const int bytes = c.hopper ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
+  const bool cores = c.hopper && !c.wide();  // the attention of 32-bit operands is the portable one
+  const int slabs = cores ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = cores ? kHopperOutTiles : l.out_tiles;
+  const int bytes = cores ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
@@ -189,7 +209,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
   for (int s = 0; s < slabs; ++s) {
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
-    if (c.hopper) {
+    if (cores) {
       pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
     } else {
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);

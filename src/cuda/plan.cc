@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/layout_wide.h"
 #include "elan/error.h"
 
 namespace elan::cuda {
@@ -35,8 +36,16 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
                   bool has_q) {
   const ChannelLayout l = layout_of(net.channels);
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
+  constexpr int kTileBlocks = 8;
+  if (net.hopper && operand_bytes(net.body) == 4) {
+    int stages = kWideMostStages;
+    while (wide_shared_bytes(net.hidden_groups, stages) + kStaticShared > device.shared_per_block) {
+      --stages;
+    }
+    return {2, stages, std::min(blocks / kTileBlocks, device.multiprocessors),
+            wide_shared_bytes(net.hidden_groups, stages)};
+  }
   if (net.hopper) {
-    constexpr int kTileBlocks = 8;
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
             hopper_shared_bytes()};
   }
@@ -73,7 +82,7 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
 
 GmsaShape plan_gmsa(const NetworkShape& net, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
-  if (net.hopper) return {true, hopper_gmsa_shared_bytes()};
+  if (net.hopper && operand_bytes(net.body) == 2) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(net.body));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(net.body))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};

@@ -55,7 +55,7 @@ struct NetworkShape {
   int channels = 0, scale = 0;
   int hidden_groups = 0;  // the most of any LFE
   Operand body = Operand::fp16, tail = Operand::fp32;
-  bool hopper = false;       // Hopper's own instructions: 180 channels, 16-bit operands
+  bool hopper = false;       // Hopper's own instructions: 180 channels
   bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
 };
 

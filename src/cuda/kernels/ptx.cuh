@@ -114,6 +114,11 @@ __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const std::uint32_t s = shared_address(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
 }
+__device__ __forceinline__ void cp_async16_or_zeros(std::uint32_t shared, const void* global,
+                                                    bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+               "r"(there ? 16 : 0));
+}
 // 8 bytes, or zeros.
 __device__ __forceinline__ void cp_async8(std::uint32_t shared, const void* global, bool there) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared), "l"(global),

@@ -137,7 +137,10 @@ INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
                                          Case{kFull, kFp32, false, false, 1, 3, 8, kLarge, 1e-5}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
                          testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
-                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2}));
+                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2},
+                                         Case{kFull, kTf32, false, true, 2, 14, 9, kLarge, 1e-3},
+                                         Case{kFull, kTf32, false, true, 1, 17, 18, kLarge, 1e-3},
+                                         Case{kFull, kFp32, false, true, 1, 19, 3, kLarge, 1e-5}));
 
 }  // namespace
 }  // namespace elan::emulator
