@@ -82,6 +82,12 @@ class Backend {
   // Names this backend can show to an observer, in order of computation.
   [[nodiscard]] virtual std::vector<std::string> stages() const = 0;
 
+  // Operations that change their precision only together, as far as that makes a difference to what
+  // is computed; empty: each can by itself, where the factory does not refuse it.
+  [[nodiscard]] virtual std::vector<std::vector<std::string>> operation_groups() const {
+    return {};
+  }
+
   // Bytes held during run() for `batch` pictures of this size, beyond the pictures themselves and
   // the packed weights. Exact or an upper bound; monotone in each argument.
   [[nodiscard]] virtual std::size_t memory_needed(int width, int height, int batch) const = 0;

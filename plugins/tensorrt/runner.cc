@@ -17,12 +17,13 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
   shape.channels = m.channels;
   shape.scale = 2;
   shape.tail = Operand::fp16;
-  shape.body = operand_of(m.precision);
+  PairKind& kind = shape.body.emplace_back();
+  kind.operand = operand_of(m.precision);
   if (m.kind == Kind::lfe) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
-  shape.hopper = hopper_able(shape, device);
+  kind.hopper = hopper_able(m.channels, device);
   return shape;
 }
 
@@ -34,7 +35,7 @@ class DeviceModule {
       : device_(device), info_(open_device(device)), module_(m), shape_(shape_of(m, info_)) {
     prepare_body(shape_);
     ELAN_CUDA(cudaGetLastError());
-    const ModuleLayout layout{m.channels, shape_.body, shape_.hopper};
+    const ModuleLayout layout{m.channels, shape_.body.front().operand, shape_.body.front().hopper};
     if (m.kind == Kind::lfe) {
       const PackedModule<PackedLfe> packed = pack_lfe_alone(m.lfe, m.gmsa, m.stream, layout);
       lfe_ = packed.at;
@@ -59,7 +60,7 @@ class DeviceModule {
   void enqueue(const StreamSize& size, const void* const* inputs, void* const* outputs,
                cudaStream_t stream) const {
     const Plan plan = make_plan(shape_, info_.limits, size.width, size.height, size.batch);
-    const BodyArgs body{shape_, plan, weights_.data()};
+    const BodyArgs body{module_.channels, plan.grid, plan.pairs.front(), weights_.data()};
     if (module_.kind == Kind::lfe) {
       void* const q = lfe_.has_q ? outputs[2] : nullptr;
       enqueue_lfe(body, lfe_, {.x = inputs[0], .y = outputs[0], .q = q, .v = outputs[1]}, stream);

@@ -12,15 +12,22 @@ const char* bytes(const BodyArgs& b, std::size_t offset) {
   return reinterpret_cast<const char*>(b.weights + offset);
 }
 
+Grid grid_of(const BodyArgs& b) {
+  Grid grid = b.grid;
+  grid.overlap = b.pair.overlap;
+  return grid;
+}
+
 }  // namespace
 
-bool hopper_able(const NetworkShape& shape, const DeviceInfo& device) {
-  return shape.channels == 180 && device.major == 9 && device.minor == 0 && hopper_compiled();
+bool hopper_able(int channels, const DeviceInfo& device) {
+  return channels == 180 && device.major == 9 && device.minor == 0 && hopper_compiled();
 }
 
 void prepare_body(const NetworkShape& shape) {
   prepare_kernels();
-  if (shape.hopper) {
+  const std::vector<PairKind> kinds = shape.kinds();
+  if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
     prepare_lfe_hopper();
     prepare_gmsa_hopper();
     prepare_lfe_hopper_wide();
@@ -31,7 +38,7 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   LfeArgs l;
   l.x = t.x;
   l.y = t.y;
-  l.half = b.shape.half_stream;
+  l.half = b.pair.kind.half_stream;
   l.q = static_cast<char*>(t.q);
   l.v = static_cast<char*>(t.v);
   l.weights = bytes(b, p.weights);
@@ -48,15 +55,14 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   std::copy(p.chunk_y.begin(), p.chunk_y.end(), l.chunk_y);
   std::copy(p.chunk_x.begin(), p.chunk_x.end(), l.chunk_x);
   l.has_q = p.has_q;
-  l.grid = b.plan.grid;
-  l.shape = p.has_q ? b.plan.lfe : b.plan.lfe_later;
-  const bool wide = operand_bytes(b.shape.body) == 4;
-  if (b.shape.hopper && wide) {
-    launch_lfe_hopper_wide(b.shape.body, l, stream);
-  } else if (b.shape.hopper) {
-    launch_lfe_hopper(b.shape.body, l, stream);
+  l.grid = grid_of(b);
+  l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
+  if (b.pair.kind.wide()) {
+    launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
+  } else if (b.pair.kind.hopper) {
+    launch_lfe_hopper(b.pair.kind.operand, l, stream);
   } else {
-    launch_lfe(b.shape.channels, b.shape.body, l, stream);
+    launch_lfe(b.channels, b.pair.kind.operand, l, stream);
   }
 }
 
@@ -65,19 +71,19 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   GmsaArgs g;
   g.y = t.y;
   g.x = t.x;
-  g.half = b.shape.half_stream;
+  g.half = b.pair.kind.half_stream;
   g.q = static_cast<const char*>(t.q);
   g.v = static_cast<const char*>(t.v);
   g.weights = bytes(b, p.weights);
   g.bias = floats(b, p.bias);
   g.unscale = p.unscale;
   g.shifted = shifted;
-  g.grid = b.plan.grid;
-  g.shape = b.plan.gmsa;
-  if (b.shape.hopper && operand_bytes(b.shape.body) == 2) {
-    launch_gmsa_hopper(b.shape.body, g, stream);
+  g.grid = grid_of(b);
+  g.shape = b.pair.gmsa;
+  if (b.pair.kind.hopper && !b.pair.kind.wide()) {
+    launch_gmsa_hopper(b.pair.kind.operand, g, stream);
   } else {
-    launch_gmsa(b.shape.channels, b.shape.body, g, stream);
+    launch_gmsa(b.channels, b.pair.kind.operand, g, stream);
   }
 }
 

@@ -13,20 +13,21 @@
 
 namespace elan::cuda {
 
-// Whether Hopper's own kernels can run this network on this device, the current one; both LFE and
-// GMSA or neither, for what one leaves, the other reads.
-bool hopper_able(const NetworkShape& shape, const DeviceInfo& device);
+// Whether Hopper's own kernels can run on this device, the current one. Both LFE and GMSA of a pair
+// or neither, for what one leaves, the other reads.
+bool hopper_able(int channels, const DeviceInfo& device);
 
 // Before the first launch on the current device; cudaGetLastError() tells.
 void prepare_body(const NetworkShape& shape);
 
 struct BodyArgs {
-  const NetworkShape& shape;
-  const Plan& plan;
+  int channels;
+  const Grid& grid;
+  const PairPlan& pair;      // what the operation is part of
   const std::byte* weights;  // on the device; packed offsets are into them
 };
 
-// Device memory; streams are FP16 if shape.half_stream, else FP32.
+// Device memory; streams are FP16 if the kind's half_stream says so, else FP32.
 struct LfeTensors {
   const void* x = nullptr;
   void* y = nullptr;

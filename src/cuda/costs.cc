@@ -1,6 +1,10 @@
 #include "cuda/costs.h"
 
 #include <algorithm>
+#include <string>
+
+#include "cuda/shape.h"
+#include "model/stages.h"
 
 namespace elan::cuda {
 namespace {
@@ -29,11 +33,17 @@ double flop_per_clock(int major, int minor) {
 
 }  // namespace
 
-std::string operation_kind(const Network& net, const std::string& stage) {
+std::string operation_kind(const Network& net, const NetworkShape& shape,
+                           const std::string& stage) {
   const auto dot = stage.find('.');
   if (dot == std::string::npos) return stage == "body" ? "skip" : stage;
-  if (stage.find("lfe") != std::string::npos) return "lfe";
-  return net.body[std::stoul(stage.substr(dot + 1))].shifted ? "gmsa shifted" : "gmsa";
+  const std::size_t elab = std::stoul(stage.substr(dot + 1));
+  const Operand operand = shape.body[elab].operand;
+  const bool differ = std::any_of(shape.body.begin(), shape.body.end(),
+                                  [&](const PairKind& kind) { return kind.operand != operand; });
+  const std::string suffix = differ ? " " + std::string(to_string(operand)) : "";
+  if (stage.find("lfe") != std::string::npos) return "lfe" + suffix;
+  return (net.body[elab].shifted ? "gmsa shifted" : "gmsa") + suffix;
 }
 
 std::vector<OperationTime> operation_costs(const Network& net, const NetworkShape& shape,
@@ -41,8 +51,9 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
                                            std::size_t output_bytes) {
   const auto pixels = static_cast<double>(plan.grid.pixels());
   const double c = net.arch.channels, s = shape.scale;
-  const auto stream = static_cast<double>(plan.arena.y - plan.arena.x);
-  const auto q = static_cast<double>(plan.arena.v - plan.arena.q), v = q;
+  const auto stream_of = [&](const PairKind& kind) {
+    return static_cast<double>(stream_bytes(shape.channels, plan.grid, kind));
+  };
   std::vector<OperationTime> costs;
   const auto add = [&](const std::string& kind, double multiply_adds, double bytes) {
     auto at = std::find_if(costs.begin(), costs.end(),
@@ -51,23 +62,29 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
     at->flop += 2 * multiply_adds * pixels;
     at->bytes += bytes;
   };
-  add("head", 27 * c, static_cast<double>(input_bytes) + stream);
-  for (const Elab& elab : net.body) {
+  const auto kind = [&](const std::string& stage) { return operation_kind(net, shape, stage); };
+  add("head", 27 * c, static_cast<double>(input_bytes) + stream_of(shape.body.front()));
+  for (std::size_t i = 0; i < net.body.size(); ++i) {
+    const Elab& elab = net.body[i];
+    const double stream = stream_of(shape.body[i]);
+    const auto q = static_cast<double>(attention_bytes(shape.channels, plan.grid, shape.body[i]));
+    const double v = q;
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       const Lfe& lfe = elab.lfe[j];
       const Gmsa& gmsa = elab.gmsa[j];
-      add("lfe",
+      add(kind(lfe_stage(static_cast<int>(i), static_cast<int>(j))),
           static_cast<double>(lfe.conv0.in) * lfe.conv0.out +
               static_cast<double>(lfe.conv1.in) * lfe.conv1.out +
               static_cast<double>(gmsa.project_inp.in) * gmsa.project_inp.out,
           2 * stream + v + (gmsa.computes_attention ? q : 0));
-      add(elab.shifted ? "gmsa shifted" : "gmsa",
+      add(kind(gmsa_stage(static_cast<int>(i), static_cast<int>(j))),
           (gmsa.computes_attention ? 2 : 1) * kKeys * c / 3 + c * c, 2 * stream + q + v);
     }
   }
+  const double last = stream_of(shape.body.back());
   // The head once more, which is no work of the network's.
-  add("skip", 0, static_cast<double>(input_bytes) + 2 * stream);
-  add("tail", 27 * s * s * c, stream + static_cast<double>(output_bytes));
+  add("skip", 0, static_cast<double>(input_bytes) + 2 * last);
+  add("tail", 27 * s * s * c, last + static_cast<double>(output_bytes));
   return costs;
 }
 
@@ -83,6 +100,17 @@ double rated_gflops(int major, int minor, int multiprocessors, int clock_khz, Op
       return fp16 / 3;
   }
   return 0;
+}
+
+double rated_gflops(int major, int minor, int multiprocessors, int clock_khz,
+                    const NetworkShape& shape) {
+  double time = 0;
+  for (const PairKind& kind : shape.body) {
+    const double rate = rated_gflops(major, minor, multiprocessors, clock_khz, kind.operand);
+    if (rate == 0) return 0;
+    time += 1 / rate;
+  }
+  return static_cast<double>(shape.body.size()) / time;
 }
 
 }  // namespace elan::cuda

@@ -12,8 +12,8 @@
 namespace elan::cuda {
 
 // The kind of operation that a stage's name belongs to: "head", "lfe", "gmsa", "gmsa shifted",
-// "skip" or "tail".
-std::string operation_kind(const Network& net, const std::string& stage);
+// "skip" or "tail"; where ELABs differ in their operands, those as well: "lfe fp16".
+std::string operation_kind(const Network& net, const NetworkShape& shape, const std::string& stage);
 
 // One entry a kind, in order of first use, seconds 0. flop: of the network on the padded pictures.
 // bytes: each tensor that lies in device memory between two operations, once a reader or writer;
@@ -26,5 +26,8 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
 // What the maker states for dense products of these operands with FP32 sums; `clock_khz` is the
 // highest clock. fp32: a third of fp16, as it takes three products. 0: not a device we know.
 double rated_gflops(int major, int minor, int multiprocessors, int clock_khz, Operand operand);
+// ... for a network whose ELABs differ: all of its work by the time that it takes.
+double rated_gflops(int major, int minor, int multiprocessors, int clock_khz,
+                    const NetworkShape& shape);
 
 }  // namespace elan::cuda

@@ -16,6 +16,7 @@
 #include "cuda/graph.h"
 #include "cuda/nvtx.h"
 #include "cuda/recent.h"
+#include "cuda/shape.h"
 #include "cuda/slot.h"
 #include "elan/error.h"
 #include "model/stages.h"
@@ -32,38 +33,33 @@ constexpr std::size_t kSlots = 2;
 // Of the device's memory: the rest is the driver's, the weights' and other programs'.
 constexpr double kShareOfMemory = 0.75;
 
-// What a result that left the range of its precision is computed in again, the best first.
-std::vector<Precision> safer_than(Precision precision) {
-  if (precision == Precision::fp16 || precision == Precision::fp32) {
-    return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
-  }
-  return {};
+// What a result that left the range of its operands is computed in again, the best first.
+std::vector<Precision> safer_than(const NetworkShape& shape) {
+  const bool narrow = std::any_of(shape.body.begin(), shape.body.end(), [](const PairKind& kind) {
+    return kind.operand == Operand::fp16 || kind.operand == Operand::fp32;
+  });
+  if (!narrow) return {};
+  return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
 }
 
 class Implementation : public CudaBackend {
  public:
-  Implementation(std::shared_ptr<const Network> network, Precision precision, int device)
+  Implementation(std::shared_ptr<const Network> network, const PrecisionPlan& plan, int device)
       : network_(std::move(network)),
-        precision_(precision),
+        precision_(plan.default_precision()),
         device_(device),
         info_(open_device(device)),
         stages_(stage_names(network_->arch)),
         graphs_(kMostGraphs),
         slots_(kSlots) {
     check_network(*network_);
-    shape_.channels = network_->arch.channels;
-    shape_.scale = network_->arch.scale;
-    shape_.hidden_groups = most_hidden_groups(*network_);
-    shape_.body = operand_of(precision);
-    shape_.tail = choose_tail(shape_.channels, shape_.scale, shape_.body, info_.limits);
     const UseDevice use(device_);
-    shape_.hopper = use_hopper();
-    shape_.half_stream = use_half_stream();
+    shape_ = plan_shape(*network_, plan, wishes());
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_body(shape_);
     check_kernels_exist();
     streams_.emplace();
-    packed_ = pack_network(*network_, shape_.body, shape_.tail, shape_.hopper);
+    packed_ = pack_network(*network_, shape_);
     weights_.reserve(packed_.data.size());
     not_finite_.reserve(sizeof(unsigned));
     flag_.reserve(sizeof(unsigned));
@@ -90,11 +86,19 @@ class Implementation : public CudaBackend {
   }
 
   [[nodiscard]] std::string description() const override {
-    return "cuda:" + std::to_string(device_) + " (" + info_.name + ", " +
-           std::string(to_string(precision_)) + (shape_.hopper ? ", hopper)" : ", portable)");
+    const auto hopper = std::count_if(shape_.body.begin(), shape_.body.end(),
+                                      [](const PairKind& kind) { return kind.hopper; });
+    const bool all = hopper == static_cast<std::ptrdiff_t>(shape_.body.size());
+    return "cuda:" + std::to_string(device_) + " (" + info_.name + ", " + operands_text(shape_) +
+           (hopper == 0 ? ", portable)"
+            : all       ? ", hopper)"
+                        : ", hopper and portable)");
   }
   [[nodiscard]] Precision precision() const override { return precision_; }
   [[nodiscard]] std::vector<std::string> stages() const override { return stages_; }
+  [[nodiscard]] std::vector<std::vector<std::string>> operation_groups() const override {
+    return cuda::operation_groups(network_->arch);
+  }
   [[nodiscard]] std::size_t memory_needed(int width, int height, int batch) const override {
     return plan_arena(shape_, width, height, batch).bytes +
            kSlots * picture_bytes(width, height, batch, sizeof(float));
@@ -107,7 +111,7 @@ class Implementation : public CudaBackend {
   }
   [[nodiscard]] HardwareRating rating() const override {
     return {rated_gflops(info_.major, info_.minor, info_.limits.multiprocessors, info_.clock_khz,
-                         shape_.body),
+                         shape_),
             info_.gbytes_per_second};
   }
   [[nodiscard]] std::size_t arena_bytes() const override {
@@ -198,24 +202,28 @@ class Implementation : public CudaBackend {
     Slot& slot_;
   };
 
-  // ELANSR_CUDA_PATH=portable or hopper overrides the choice.
-  [[nodiscard]] bool use_hopper() const {
-    const char* path = std::getenv("ELANSR_CUDA_PATH");
-    const std::string wish = path != nullptr ? path : "";
-    if (!wish.empty() && wish != "portable" && wish != "hopper") {
-      throw Error(ErrorKind::usage, "ELANSR_CUDA_PATH: expected portable or hopper, found " + wish);
-    }
-    return hopper_able(shape_, info_) && wish != "portable";
+  // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM=fp16 or fp32 is what fp16
+  // keeps the residual stream in, whatever the plan says.
+  [[nodiscard]] DeviceWishes wishes() const {
+    const std::string path = variable("ELANSR_CUDA_PATH", "portable", "hopper");
+    const std::string stream = variable("ELANSR_CUDA_STREAM", "fp16", "fp32");
+    DeviceWishes wishes;
+    wishes.limits = info_.limits;
+    wishes.hopper = [this, path](Operand) {
+      return path != "portable" && hopper_able(network_->arch.channels, info_);
+    };
+    if (!stream.empty()) wishes.half_stream = stream == "fp16";
+    return wishes;
   }
 
-  // fp16 keeps the residual stream in FP16, too, unless ELANSR_CUDA_STREAM=fp32.
-  [[nodiscard]] bool use_half_stream() const {
-    const char* stream = std::getenv("ELANSR_CUDA_STREAM");
-    const std::string wish = stream != nullptr ? stream : "";
-    if (!wish.empty() && wish != "fp16" && wish != "fp32") {
-      throw Error(ErrorKind::usage, "ELANSR_CUDA_STREAM: expected fp16 or fp32, found " + wish);
+  // An environment variable: empty or one of two words.
+  static std::string variable(const std::string& name, const std::string& a, const std::string& b) {
+    const char* value = std::getenv(name.c_str());
+    const std::string text = value != nullptr ? value : "";
+    if (!text.empty() && text != a && text != b) {
+      throw Error(ErrorKind::usage, name + ": expected " + a + " or " + b + ", found " + text);
     }
-    return shape_.body == Operand::fp16 && wish != "fp32";
+    return text;
   }
 
   void check_kernels_exist() const {
@@ -281,7 +289,7 @@ class Implementation : public CudaBackend {
       return;
     }
     StageRanges ranges(stages_);
-    forward(args, pictures, stream, [&](const std::string&, const void*) { ranges.next(); });
+    forward(args, pictures, stream, [&](const std::string&, const StageStream&) { ranges.next(); });
   }
 
   void enqueue(const Plan& plan, const DevicePictures& pictures, cudaStream_t stream,
@@ -351,7 +359,7 @@ class Implementation : public CudaBackend {
     CudaBackend* safer = nullptr;
     {
       const std::lock_guard lock(safer_mutex_);
-      for (const Precision precision : safer_than(precision_)) {
+      for (const Precision precision : safer_than(shape_)) {
         if (safer_) break;
         try {
           safer_ = std::make_unique<Implementation>(network_, precision, device_);
@@ -361,7 +369,7 @@ class Implementation : public CudaBackend {
       }
       safer = safer_.get();
     }
-    const std::string what = "a result left the range of " + std::string(to_string(precision_));
+    const std::string what = "a result left the range of " + operands_text(shape_);
     if (safer == nullptr) throw Error(ErrorKind::device, "cuda: " + what);
     ++reruns_;
     if (context.warning) {
@@ -394,7 +402,9 @@ class Implementation : public CudaBackend {
       };
       mark("");
       forward(forward_args(plan, pictures), pictures, stream,
-              [&](const std::string& name, const void*) { mark(operation_kind(*network_, name)); });
+              [&](const std::string& name, const StageStream&) {
+                mark(operation_kind(*network_, shape_, name));
+              });
       mark("tail");
       streams_->last_pass.record(stream);
       used_ = true;
@@ -428,14 +438,14 @@ class Implementation : public CudaBackend {
     const std::size_t stride = packed_.order.size();
     std::vector<float> raw(pixels * stride), planar(pixels * shape_.channels);
     if (used_) wait_on_device(stream, streams_->last_pass);
-    forward(args, pictures, stream, [&](const std::string& name, const void* values) {
+    forward(args, pictures, stream, [&](const std::string& name, const StageStream& values) {
       ELAN_CUDA(cudaGetLastError());
-      if (shape_.half_stream) {
+      if (values.half) {
         std::vector<std::uint16_t> half(raw.size());
-        fetch(half, values);
+        fetch(half, values.data);
         std::transform(half.begin(), half.end(), raw.begin(), from_half);
       } else {
-        fetch(raw, values);
+        fetch(raw, values.data);
       }
       for (std::size_t i = 0; i < stride; ++i) {
         const int channel = packed_.order[i];
@@ -498,8 +508,7 @@ class Implementation : public CudaBackend {
 
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
                                                const PrecisionPlan& plan, int device_index) {
-  const Precision precision = single_precision(plan, network->arch, "cuda");
-  return std::make_unique<Implementation>(std::move(network), precision, device_index);
+  return std::make_unique<Implementation>(std::move(network), plan, device_index);
 }
 
 }  // namespace elan

@@ -1,6 +1,7 @@
 #include "cuda/forward.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cuda/body.h"
 #include "cuda/device.h"
@@ -25,17 +26,54 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   std::copy(a.net.mean.begin(), a.net.mean.end(), h.mean);
   h.weights = floats(a, a.packed.head_weights);
   h.bias = floats(a, a.packed.head_bias);
-  h.x = a.arena + a.plan.arena.x;
-  h.half = a.shape.half_stream;
   h.grid = a.plan.grid;
   h.channels = a.shape.channels;
   return h;
 }
 
+// Where the stream is, and how it is kept: x holds it before and after a pair, y between.
+struct Place {
+  std::byte *x, *y;
+  bool half;
+};
+
+Place first_place(const ForwardArgs& a) {
+  return {a.arena + a.plan.arena.x, a.arena + a.plan.arena.y, a.shape.body.front().half_stream};
+}
+
+// Before an ELAB of this kind. Where it keeps the stream otherwise, the stream goes over to y.
+Place next_place(const Place& p, const PairKind& kind) {
+  return kind.half_stream == p.half ? p : Place{p.y, p.x, kind.half_stream};
+}
+
+Place last_place(const ForwardArgs& a) {
+  Place place = first_place(a);
+  for (const PairKind& kind : a.shape.body) place = next_place(place, kind);
+  return place;
+}
+
+void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cudaStream_t stream) {
+  StreamArgs s;
+  s.from = from.x;
+  s.to = to.x;
+  s.to_half = to.half;
+  s.quads = a.plan.grid.pixels() * a.packed.order.size() / 4;
+  s.grid = a.plan.grid;
+  launch_stream(s, stream);
+}
+
+void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t stream) {
+  head.x = place.x;
+  head.half = place.half;
+  head.accumulate = accumulate;
+  launch_head(head, stream);
+}
+
 TailArgs tail_args(const ForwardArgs& a) {
+  const Place place = last_place(a);
   TailArgs t;
-  t.x = a.arena + a.plan.arena.x;
-  t.half = a.shape.half_stream;
+  t.x = place.x;
+  t.half = place.half;
   t.weights = bytes(a, a.packed.tail.weights);
   t.bias = floats(a, a.packed.tail.bias);
   t.unscale = a.packed.tail.unscale;
@@ -50,28 +88,33 @@ TailArgs tail_args(const ForwardArgs& a) {
 
 void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t stream,
              const StageHook& hook) {
-  HeadArgs head = head_args(a, pictures);
-  launch_head(head, stream);
-  if (hook) hook("head", head.x);
+  const HeadArgs head = head_args(a, pictures);
+  Place place = first_place(a);
+  const auto show = [&](const std::string& name, const std::byte* data) {
+    if (hook) hook(name, {data, place.half});
+  };
+  run_head(head, place, false, stream);
+  show("head", place.x);
 
-  const BodyArgs body{a.shape, a.plan, a.weights};
-  std::byte* const x = a.arena + a.plan.arena.x;
-  std::byte* const y = a.arena + a.plan.arena.y;
   std::byte* const q = a.arena + a.plan.arena.q;
   std::byte* const v = a.arena + a.plan.arena.v;
   for (std::size_t i = 0; i < a.packed.body.size(); ++i) {
+    const PairKind& kind = a.shape.body[i];
+    const BodyArgs body{a.shape.channels, a.plan.grid, a.plan.of(kind), a.weights};
+    const Place before = std::exchange(place, next_place(place, kind));
+    if (place.half != before.half) convert_stream(a, before, place, stream);
+    std::byte *const x = place.x, *const y = place.y;
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
       enqueue_lfe(body, pair.lfe, {.x = x, .y = y, .q = q, .v = v}, stream);
-      if (hook) hook(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
+      show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
       enqueue_gmsa(body, pair.out, a.net.body[i].shifted, {.y = y, .q = q, .v = v, .x = x}, stream);
-      if (hook) hook(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
+      show(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
     }
   }
 
-  head.accumulate = true;
-  launch_head(head, stream);
-  if (hook) hook("body", head.x);
+  run_head(head, place, true, stream);
+  show("body", place.x);
 
   TailArgs tail = tail_args(a);
   std::copy(a.net.mean.begin(), a.net.mean.end(), tail.mean);

@@ -21,9 +21,14 @@ struct ForwardArgs {
   unsigned* not_finite;
 };
 
-// Called after each stage of the body with the memory that holds it: the stream, [pixel][stride],
-// FP16 if shape.half_stream, else FP32.
-using StageHook = std::function<void(const std::string& name, const void* stream)>;
+// The memory that holds a stage of the body: the residual stream, [pixel][stride].
+struct StageStream {
+  const void* data = nullptr;
+  bool half = false;  // FP16, else FP32
+};
+
+// Called after each stage of the body.
+using StageHook = std::function<void(const std::string& name, const StageStream& stream)>;
 
 // Enqueues the whole network. Throws Error (device) when a launch fails.
 void forward(const ForwardArgs& args, const DevicePictures& pictures, cudaStream_t stream,

@@ -24,6 +24,17 @@ constexpr int weight_words(Operand o) {
   return operand_bytes(o) / 2;
 }
 
+// What the kernels of a pair (LFE with project_inp, GMSA with project_out) work with. An LFE leaves
+// q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
+struct PairKind {
+  Operand operand = Operand::fp16;
+  bool hopper = false;       // Hopper's own instructions: 180 channels
+  bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
+  // Hopper's LFE of 32-bit operands, which has a layout of its own.
+  [[nodiscard]] constexpr bool wide() const { return hopper && operand_bytes(operand) == 4; }
+  friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
+};
+
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
 // tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
 struct ChannelLayout {

@@ -427,7 +427,7 @@ void check_network(const Network& net) {
   }
 }
 
-PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool hopper) {
+PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
   check_network(net);
   PackedNetwork p;
   p.order = stream_order(net);
@@ -441,15 +441,16 @@ PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool 
   });
   p.head_bias = packer.floats(
       stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
-  const Context context{layout, body, p.order, hopper};
-  for (const Elab& elab : net.body) {
+  for (std::size_t i = 0; i < net.body.size(); ++i) {
+    const Elab& elab = net.body[i];
+    const Context context{layout, shape.body[i].operand, p.order, shape.body[i].hopper};
     auto& pairs = p.body.emplace_back();
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       pairs.push_back({pack_lfe(packer, context, elab.lfe[j], elab.gmsa[j]),
                        pack_out(packer, context, elab.gmsa[j].project_out)});
     }
   }
-  p.tail = pack_tail(packer, {layout, tail, p.order, false}, net.tail, net.arch.scale);
+  p.tail = pack_tail(packer, {layout, shape.tail, p.order, false}, net.tail, net.arch.scale);
   return p;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cuda/layout.h"
+#include "cuda/plan.h"
 #include "elan/precision.h"
 #include "model/network.h"
 
@@ -82,7 +83,8 @@ int most_hidden_groups(const Network& net);
 // Throws Error (model) when these kernels cannot run the network: channels other than 60 or 180,
 // windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
 void check_network(const Network& net);
-PackedNetwork pack_network(const Network& net, Operand body, Operand tail, bool hopper = false);
+// Each ELAB as its kind wants it; `shape` is of this network.
+PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 
 // One module alone, for a runtime that launches the kernels one by one. `order` is its stream's;
 // the LFE takes project_inp from `gmsa`. Offsets are into `data`.

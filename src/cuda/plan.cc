@@ -32,12 +32,13 @@ int ring_bytes(const ChannelLayout& l, Operand o, int groups, bool has_q, int st
                   std::to_string(found) + " bytes a thread block; try fp16 or bf16");
 }
 
-LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Grid& grid,
-                  bool has_q) {
+LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device,
+                  const Grid& grid, bool has_q) {
   const ChannelLayout l = layout_of(net.channels);
+  const Operand o = kind.operand;
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
   constexpr int kTileBlocks = 8;
-  if (net.hopper && operand_bytes(net.body) == 4) {
+  if (kind.wide()) {
     int stages = kWideMostStages;
     while (wide_shared_bytes(net.hidden_groups, stages) + kStaticShared > device.shared_per_block) {
       --stages;
@@ -45,7 +46,7 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
     return {2, stages, std::min(blocks / kTileBlocks, device.multiprocessors),
             wide_shared_bytes(net.hidden_groups, stages)};
   }
-  if (net.hopper) {
+  if (kind.hopper) {
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
             hopper_shared_bytes()};
   }
@@ -54,20 +55,19 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
   const auto try_shape = [&](int tile_y, int stages, LfeShape& s) {
     s.tile_y = tile_y;
     s.stages = stages;
-    s.shared_bytes =
-        tile_bytes(l, net.body, tile_y) + ring_bytes(l, net.body, net.hidden_groups, has_q, stages);
+    s.shared_bytes = tile_bytes(l, o, tile_y) + ring_bytes(l, o, net.hidden_groups, has_q, stages);
     if (s.shared_bytes + kStaticShared > device.shared_per_block) return false;
     // As many blocks as run at once; 1 KiB of shared memory a block is the system's.
     const int by_shared =
         device.shared_per_multiprocessor / (s.shared_bytes + kStaticShared + 1024);
-    const int most = net.channels == 60 && operand_bytes(net.body) == 2 ? 2 : 1;
+    const int most = net.channels == 60 && operand_bytes(o) == 2 ? 2 : 1;
     const int resident = std::clamp(by_shared, 1, tile_y == 1 ? 2 * most : most);
     s.blocks = std::min(blocks / (kTilesAcross * tile_y), device.multiprocessors * resident);
     return true;
   };
   LfeShape s;
   // Two blocks of pixels a warp where that leaves no multiprocessor idle.
-  if (net.channels == 60 && net.half_stream && blocks / 16 >= device.multiprocessors &&
+  if (net.channels == 60 && kind.half_stream && blocks / 16 >= device.multiprocessors &&
       try_shape(4, 0, s)) {
     return s;
   }
@@ -80,11 +80,11 @@ LfeShape plan_lfe(const NetworkShape& net, const DeviceLimits& device, const Gri
   too_little("the network", device.shared_per_block);
 }
 
-GmsaShape plan_gmsa(const NetworkShape& net, const DeviceLimits& device) {
+GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
-  if (net.hopper && operand_bytes(net.body) == 2) return {true, hopper_gmsa_shared_bytes()};
-  const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(net.body));
-  GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(net.body))};
+  if (kind.hopper && !kind.wide()) return {true, hopper_gmsa_shared_bytes()};
+  const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
+  GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};
   if (s.shared_bytes > device.shared_per_block) too_little("attention", device.shared_per_block);
   return s;
@@ -108,17 +108,40 @@ int padded(int side) {
   return (side + 15) / 16 * 16;
 }
 
-Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& device) {
+std::vector<PairKind> NetworkShape::kinds() const {
+  std::vector<PairKind> found;
+  for (const PairKind& kind : body) {
+    if (std::find(found.begin(), found.end(), kind) == found.end()) found.push_back(kind);
+  }
+  return found;
+}
+
+const PairPlan& Plan::of(const PairKind& kind) const {
+  return *std::find_if(pairs.begin(), pairs.end(),
+                       [&](const PairPlan& p) { return p.kind == kind; });
+}
+
+Operand choose_tail(int channels, int scale, Operand asked, const DeviceLimits& device) {
   const bool fits = plan_tail(channels, scale, Operand::fp32, device).shared_bytes != 0;
-  return fits || operand_bytes(body) == 4 ? Operand::fp32 : Operand::fp16;
+  return fits || operand_bytes(asked) == 4 ? Operand::fp32 : Operand::fp16;
+}
+
+std::size_t stream_bytes(int channels, const Grid& grid, const PairKind& kind) {
+  const auto units = static_cast<std::size_t>(layout_of(channels).units);
+  return grid.pixels() * 8 * units * (kind.half_stream ? 2 : sizeof(float));
+}
+
+std::size_t attention_bytes(int channels, const Grid& grid, const PairKind& kind) {
+  return grid.pixels() / 16 * block_bytes(layout_of(channels), operand_bytes(kind.operand));
 }
 
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
-  const ChannelLayout l = layout_of(net.channels);
   const Grid grid{padded(width), padded(height), batch, false};
-  const std::size_t stream =
-      grid.pixels() * 8 * static_cast<std::size_t>(l.units) * (net.half_stream ? 2 : sizeof(float));
-  const std::size_t blocks = grid.pixels() / 16 * block_bytes(l, operand_bytes(net.body));
+  std::size_t stream = 0, blocks = 0;
+  for (const PairKind& kind : net.kinds()) {
+    stream = std::max(stream, stream_bytes(net.channels, grid, kind));
+    blocks = std::max(blocks, attention_bytes(net.channels, grid, kind));
+  }
   Arena a;
   const auto take = [&a](std::size_t bytes) {
     const std::size_t at = a.bytes;
@@ -140,12 +163,15 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
   // the wide one on an FP16 stream, a loss of 4 % for the longer ones otherwise, and of more where
   // kernels do not fill the device.
   const std::size_t tiles = p.grid.pixels() / 128;
-  const bool gains = net.channels == 60 || (net.hopper && net.half_stream);
-  p.grid.overlap =
-      device.overlap && gains && tiles >= 2 * static_cast<std::size_t>(device.multiprocessors);
-  p.lfe = plan_lfe(net, device, p.grid, true);
-  p.lfe_later = plan_lfe(net, device, p.grid, false);
-  p.gmsa = plan_gmsa(net, device);
+  const bool fills = tiles >= 2 * static_cast<std::size_t>(device.multiprocessors);
+  p.grid.overlap = device.overlap && fills;
+  for (const PairKind& kind : net.kinds()) {
+    const bool gains = net.channels == 60 || (kind.hopper && kind.half_stream);
+    p.pairs.push_back({kind, plan_lfe(net, kind, device, p.grid, true),
+                       plan_lfe(net, kind, device, p.grid, false), plan_gmsa(net, kind, device),
+                       device.overlap && fills && gains});
+    p.grid.overlap = p.grid.overlap && p.pairs.back().overlap;  // of what is no pair's
+  }
   p.tail = plan_tail(net.channels, net.scale, net.tail, device);
   if (p.tail.shared_bytes == 0) too_little("the last convolution", device.shared_per_block);
   p.arena = plan_arena(net, width, height, batch);

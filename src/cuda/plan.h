@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "cuda/layout.h"
 
@@ -53,27 +54,41 @@ struct Arena {
 
 struct NetworkShape {
   int channels = 0, scale = 0;
-  int hidden_groups = 0;  // the most of any LFE
-  Operand body = Operand::fp16, tail = Operand::fp32;
-  bool hopper = false;       // Hopper's own instructions: 180 channels
-  bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
+  int hidden_groups = 0;       // the most of any LFE
+  std::vector<PairKind> body;  // [elab]
+  Operand tail = Operand::fp32;
+
+  [[nodiscard]] std::vector<PairKind> kinds() const;  // each once, in order of first use
+};
+
+// How pairs of one kind are launched.
+struct PairPlan {
+  PairKind kind;
+  LfeShape lfe, lfe_later;  // of pairs that compute q, and of those that use it again
+  GmsaShape gmsa;
+  bool overlap = false;  // its kernels may start while the one before ends
 };
 
 struct Plan {
   Grid grid;
-  LfeShape lfe, lfe_later;  // of pairs that compute q, and of those that use it again
-  GmsaShape gmsa;
+  std::vector<PairPlan> pairs;  // one a kind
   TailShape tail;
   Arena arena;
+
+  [[nodiscard]] const PairPlan& of(const PairKind& kind) const;  // one of the network's
 };
 
 int padded(int side);  // to the next multiple of 16
 
-// The last convolution's operands: fp32 where it fits, for little time; else those of a 16-bit
-// body.
-Operand choose_tail(int channels, int scale, Operand body, const DeviceLimits& device);
+// The last convolution's operands: fp32 where it fits, for little time; else fp16 if 16 bits are
+// asked for.
+Operand choose_tail(int channels, int scale, Operand asked, const DeviceLimits& device);
 
-// Exact and monotone in each size.
+// Bytes of a stream and of q (or v) of pairs of this kind.
+std::size_t stream_bytes(int channels, const Grid& grid, const PairKind& kind);
+std::size_t attention_bytes(int channels, const Grid& grid, const PairKind& kind);
+
+// Exact and monotone in each size. Has room for the widest kind of pair.
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch);
 
 // Throws Error (usage) when the device has too little shared memory for this precision.

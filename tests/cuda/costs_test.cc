@@ -21,7 +21,7 @@ NetworkShape shape_of(const Network& net, Operand body) {
   s.channels = net.arch.channels;
   s.scale = net.arch.scale;
   s.hidden_groups = 10;
-  s.body = body;
+  s.body.assign(net.body.size(), {body});
   return s;
 }
 
@@ -52,10 +52,35 @@ TEST(CudaCosts, HaveAKindForEveryStage) {
   for (const OperationTime& o : costs) known.insert(o.operation);
   EXPECT_EQ(known.size(), costs.size());
   for (const std::string& stage : stage_names(net.arch)) {
-    if (stage != "output") seen.insert(operation_kind(net, stage));
+    if (stage != "output") seen.insert(operation_kind(net, shape, stage));
   }
   EXPECT_EQ(seen, known);
   EXPECT_EQ(known, (std::set<std::string>{"gmsa", "gmsa shifted", "head", "lfe", "skip", "tail"}));
+}
+
+TEST(CudaCosts, TellOperandsApartWhereElabsDiffer) {
+  const Model model = Model::load(test::model_path("elan_light_x4"));
+  const Network& net = model.network();
+  NetworkShape shape = shape_of(net, Operand::fp16);
+  const auto costs = [&] {
+    return operation_costs(net, shape, make_plan(shape, kH200, 64, 64, 1), 64 * 64 * 3, 0);
+  };
+  const auto all = [](const std::vector<OperationTime>& operations, auto member) {
+    double sum = 0;
+    for (const OperationTime& o : operations) sum += o.*member;
+    return sum;
+  };
+  const auto narrow = costs();
+  shape.body[2].operand = Operand::fp32;  // unshifted
+  const auto mixed = costs();
+  std::vector<std::string> names;
+  for (const OperationTime& o : mixed) names.push_back(o.operation);
+  EXPECT_EQ(names, (std::vector<std::string>{"head", "lfe fp16", "gmsa fp16", "gmsa shifted fp16",
+                                             "lfe fp32", "gmsa fp32", "skip", "tail"}));
+  EXPECT_EQ(operation_kind(net, shape, "body.2.lfe.1"), "lfe fp32");
+  EXPECT_EQ(operation_kind(net, shape, "body.3.gmsa.0"), "gmsa shifted fp16");
+  EXPECT_DOUBLE_EQ(all(mixed, &OperationTime::flop), all(narrow, &OperationTime::flop));
+  EXPECT_GT(all(mixed, &OperationTime::bytes), all(narrow, &OperationTime::bytes));
 }
 
 TEST(CudaCosts, BytesFollowTheSizesOfTensors) {
@@ -90,6 +115,14 @@ TEST(CudaRating, IsWhatDataSheetsSay) {
   EXPECT_NEAR(tflops(9, 0, 132, 1830000, Operand::tf32), 494, 5);
   EXPECT_NEAR(tflops(9, 0, 132, 1830000, Operand::fp32), 330, 4);
   EXPECT_EQ(tflops(7, 5, 40, 1590000, Operand::fp16), 0);
+}
+
+TEST(CudaRating, OfAMixIsAllWorkByItsTime) {
+  NetworkShape shape;
+  shape.body = {{Operand::fp16}, {Operand::fp16}, {Operand::tf32}, {Operand::fp32}};
+  const auto rate = [](const auto& of) { return rated_gflops(9, 0, 132, 1830000, of); };
+  EXPECT_DOUBLE_EQ(rate(shape), rate(Operand::fp16) * 4 / (1 + 1 + 2 + 3));
+  EXPECT_EQ(rated_gflops(7, 5, 40, 1590000, shape), 0);
 }
 
 TEST(Floor, IsTheSlowerOfArithmeticAndTraffic) {

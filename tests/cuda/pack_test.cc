@@ -206,6 +206,39 @@ TEST(CudaPack, CoreSlabsHoldRowsOfEightK) {
   }
 }
 
+NetworkShape shape_of(const Network& net, const PairKind& kind) {
+  NetworkShape shape;
+  shape.channels = net.arch.channels;
+  shape.scale = net.arch.scale;
+  shape.body.assign(net.body.size(), kind);
+  return shape;
+}
+
+// The weights of an ELAB are those that it would have if all were of its kind.
+TEST(CudaPack, EveryElabIsPackedForItself) {
+  const Network& net = network("elan_light_x4");
+  const std::vector<PairKind> kinds{
+      {Operand::fp16}, {Operand::fp32}, {Operand::bf16}, {Operand::tf32}};
+  NetworkShape mixed = shape_of(net, kinds[0]);
+  for (std::size_t i = 0; i < mixed.body.size(); ++i) mixed.body[i] = kinds[i % kinds.size()];
+  const PackedNetwork p = pack_network(net, mixed);
+  for (std::size_t k = 0; k < kinds.size(); ++k) {
+    const PackedNetwork q = pack_network(net, shape_of(net, kinds[k]));
+    for (std::size_t i = k; i < mixed.body.size(); i += kinds.size()) {
+      for (std::size_t j = 0; j < p.body[i].size(); ++j) {
+        const PackedPair &a = p.body[i][j], &b = q.body[i][j];
+        const auto same = [&](std::size_t x, std::size_t to_x, std::size_t y) {
+          return std::equal(p.data.begin() + static_cast<std::ptrdiff_t>(x),
+                            p.data.begin() + static_cast<std::ptrdiff_t>(to_x),
+                            q.data.begin() + static_cast<std::ptrdiff_t>(y));
+        };
+        EXPECT_TRUE(same(a.lfe.weights, a.lfe.bias_project, b.lfe.weights)) << i << ' ' << j;
+        EXPECT_TRUE(same(a.out.weights, a.out.bias, b.out.weights)) << i << ' ' << j;
+      }
+    }
+  }
+}
+
 TEST(CudaPack, WideSlabsHoldTwoPartsAUnit) {
   constexpr int kUnits = 3, kTiles = 2;
   const auto value = [](int k, int column) {
@@ -249,7 +282,7 @@ TEST(CudaPack, WideSlabsHoldTwoPartsAUnit) {
 TEST(CudaPack, PacksTheShippedModels) {
   for (const char* name : {"elan_light_x2", "elan_x4"}) {
     const Network& net = network(name);
-    const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32);
+    const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16}));
     EXPECT_EQ(p.hidden_groups, 5);
     ASSERT_EQ(p.body.size(), net.body.size());
     EXPECT_TRUE(p.body[0][0].lfe.has_q);
@@ -274,7 +307,7 @@ TEST(CudaPack, ProjectInputStretchesQAndCountsInV) {
   for (const char* name : {"elan_light_x2", "elan_x4"}) {
     const Network& net = network(name);
     const ChannelLayout l = layout_of(net.arch.channels);
-    const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32);
+    const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16}));
     const Linear project = net.body[0].gmsa[0].folded_project_inp();
     const int third = l.channels / 3, width = 8 * l.group_units;
     const std::vector<float> bias = floats_at(p, p.body[0][0].lfe.bias_project, 6U * width);
@@ -297,7 +330,7 @@ TEST(CudaPack, ProjectInputStretchesQAndCountsInV) {
 TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
   const Network& net = network("elan_x4");
   const ChannelLayout l = layout_of(180);
-  const PackedNetwork p = pack_network(net, Operand::fp16, Operand::fp32, true);
+  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16, true}));
   const Linear& out = net.body[0].gmsa[0].project_out;
   const PackedOut& packed = p.body[0][0].out;
   EXPECT_EQ(packed.unscale, 1 / weight_scale(out.weight));
@@ -325,8 +358,8 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
 TEST(CudaPack, HopperPacksWideOperandsForItsLfeAlone) {
   const Network& net = network("elan_x4");
   const ChannelLayout l = layout_of(180);
-  const PackedNetwork p = pack_network(net, Operand::tf32, Operand::fp32, true);
-  const PackedNetwork portable = pack_network(net, Operand::tf32, Operand::fp32);
+  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::tf32, true}));
+  const PackedNetwork portable = pack_network(net, shape_of(net, {Operand::tf32}));
   const PackedLfe& lfe = p.body[0][0].lfe;
   EXPECT_GE(lfe.bias_project - lfe.weights,
             static_cast<std::size_t>(lfe.groups * wide_group_bytes() + 6 * wide_project_bytes()));

@@ -17,8 +17,8 @@ constexpr DeviceLimits kH200{132, 232448, 233472};     // compute capability 9.0
 constexpr DeviceLimits kA100{108, 166912, 167936};     // 8.0
 constexpr DeviceLimits kRtx4090{128, 101376, 102400};  // 8.9, as 8.6 and 12.0
 
-constexpr NetworkShape shape(int channels, int scale, Operand body, Operand tail = Operand::fp32) {
-  return {channels, scale, 5, body, tail};
+NetworkShape shape(int channels, int scale, Operand operand, Operand tail = Operand::fp32) {
+  return {channels, scale, 5, {{operand}}, tail};
 }
 
 constexpr std::array kOperands{Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32};
@@ -40,12 +40,12 @@ TEST(CudaPlan, EveryShapeFitsItsDevice) {
         for (const int scale : {2, 3, 4}) {
           const Operand tail = choose_tail(channels, scale, operand, device);
           const Plan p = make_plan(shape(channels, scale, operand, tail), device, 100, 70, 1);
-          for (const int bytes : {p.lfe.shared_bytes, p.lfe_later.shared_bytes, p.gmsa.shared_bytes,
-                                  p.tail.shared_bytes}) {
+          for (const int bytes : {p.pairs[0].lfe.shared_bytes, p.pairs[0].lfe_later.shared_bytes,
+                                  p.pairs[0].gmsa.shared_bytes, p.tail.shared_bytes}) {
             EXPECT_GT(bytes, 0);
             EXPECT_LE(bytes, device.shared_per_block);
           }
-          EXPECT_GE(p.lfe.blocks, 1);
+          EXPECT_GE(p.pairs[0].lfe.blocks, 1);
         }
       }
     }
@@ -56,8 +56,8 @@ TEST(CudaPlan, HalfPrecisionFitsSmallSharedMemory) {
   for (const int channels : {60, 180}) {
     const Operand tail = choose_tail(channels, 4, Operand::fp16, kRtx4090);
     const Plan p = make_plan(shape(channels, 4, Operand::fp16, tail), kRtx4090, 206, 292, 1);
-    EXPECT_LE(p.lfe.shared_bytes + 256, kRtx4090.shared_per_block);
-    EXPECT_LE(p.gmsa.shared_bytes, kRtx4090.shared_per_block);
+    EXPECT_LE(p.pairs[0].lfe.shared_bytes + 256, kRtx4090.shared_per_block);
+    EXPECT_LE(p.pairs[0].gmsa.shared_bytes, kRtx4090.shared_per_block);
     EXPECT_LE(p.tail.shared_bytes + 256, kRtx4090.shared_per_block);
   }
 }
@@ -73,8 +73,8 @@ TEST(CudaPlan, SaysWhenSharedMemoryIsTooSmall) {
 }
 
 TEST(CudaPlan, SmallPicturesTakeSmallTiles) {
-  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 64, 64, 1).lfe.tile_y, 1);
-  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 640, 640, 1).lfe.tile_y, 2);
+  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 64, 64, 1).pairs[0].lfe.tile_y, 1);
+  EXPECT_EQ(make_plan(shape(180, 4, Operand::fp16), kH200, 640, 640, 1).pairs[0].lfe.tile_y, 2);
 }
 
 TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
@@ -88,34 +88,34 @@ TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
   EXPECT_FALSE(overlap(60, 64));
   EXPECT_FALSE(overlap(180, 512));
   NetworkShape net = shape(180, 4, Operand::fp16);
-  net.hopper = true;
+  net.body[0].hopper = true;
   EXPECT_FALSE(make_plan(net, device, 512, 512, 1).grid.overlap);
-  net.half_stream = true;
+  net.body[0].half_stream = true;
   EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
   EXPECT_FALSE(make_plan(net, device, 64, 64, 1).grid.overlap);
 }
 
 TEST(CudaPlan, HopperTakesItsOwnTiles) {
   NetworkShape net = shape(180, 4, Operand::fp16);
-  net.hopper = true;
+  net.body[0].hopper = true;
   const Plan p = make_plan(net, kH200, 206, 292, 1);
-  EXPECT_EQ(p.lfe.shared_bytes, hopper_shared_bytes());
-  EXPECT_LE(p.lfe.shared_bytes + 256, kH200.shared_per_block);
-  EXPECT_EQ(p.lfe.blocks, 132);
-  EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).lfe.blocks, 2);
+  EXPECT_EQ(p.pairs[0].lfe.shared_bytes, hopper_shared_bytes());
+  EXPECT_LE(p.pairs[0].lfe.shared_bytes + 256, kH200.shared_per_block);
+  EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
+  EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
 }
 
 TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {
   for (const Operand operand : {Operand::tf32, Operand::fp32}) {
     NetworkShape net = shape(180, 4, operand);
-    net.hopper = true;
+    net.body[0].hopper = true;
     const Plan p = make_plan(net, kH200, 206, 292, 1);
-    EXPECT_EQ(p.lfe.stages, kWideMostStages);
-    EXPECT_EQ(p.lfe.shared_bytes, wide_shared_bytes(net.hidden_groups, kWideMostStages));
-    EXPECT_EQ(p.lfe.blocks, 132);
-    EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).lfe.blocks, 2);
+    EXPECT_EQ(p.pairs[0].lfe.stages, kWideMostStages);
+    EXPECT_EQ(p.pairs[0].lfe.shared_bytes, wide_shared_bytes(net.hidden_groups, kWideMostStages));
+    EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
+    EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
     net.hidden_groups = kMaxHiddenGroups;
-    const LfeShape most = make_plan(net, kH200, 206, 292, 1).lfe;
+    const LfeShape most = make_plan(net, kH200, 206, 292, 1).pairs[0].lfe;
     EXPECT_LE(most.shared_bytes + 512, kH200.shared_per_block);
     EXPECT_GE(most.stages, 2);
     EXPECT_LT(most.stages, kWideMostStages);
@@ -124,35 +124,36 @@ TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {
 
 TEST(CudaPlan, HopperAttentionRunsTwiceOnAMultiprocessor) {
   NetworkShape net = shape(180, 4, Operand::fp16);
-  net.hopper = true;
+  net.body[0].hopper = true;
   const Plan p = make_plan(net, kH200, 206, 292, 1);
-  EXPECT_EQ(p.gmsa.shared_bytes, hopper_gmsa_shared_bytes());
+  EXPECT_EQ(p.pairs[0].gmsa.shared_bytes, hopper_gmsa_shared_bytes());
   constexpr int kOfTheSystem = 1024, kBarriers = 128;
-  EXPECT_LE(2 * (p.gmsa.shared_bytes + kOfTheSystem + kBarriers), kH200.shared_per_multiprocessor);
+  EXPECT_LE(2 * (p.pairs[0].gmsa.shared_bytes + kOfTheSystem + kBarriers),
+            kH200.shared_per_multiprocessor);
 }
 
 TEST(CudaPlan, NarrowHalfStreamTakesTwoBlocksAWarpWhereThatFillsTheDevice) {
   NetworkShape net = shape(60, 4, Operand::fp16);
   const auto tile = [&](int width, int height) {
-    return make_plan(net, kH200, width, height, 1).lfe.tile_y;
+    return make_plan(net, kH200, width, height, 1).pairs[0].lfe.tile_y;
   };
   EXPECT_EQ(tile(206, 292), 2);
-  net.half_stream = true;
+  net.body[0].half_stream = true;
   EXPECT_EQ(tile(206, 292), 4);
   EXPECT_EQ(tile(64, 64), 1);
   const Plan p = make_plan(net, kH200, 1920, 1080, 1);
-  EXPECT_EQ(p.lfe.tile_y, 4);
-  EXPECT_EQ(p.lfe.stages, 0);
-  EXPECT_EQ(p.lfe.blocks, 2 * kH200.multiprocessors);
+  EXPECT_EQ(p.pairs[0].lfe.tile_y, 4);
+  EXPECT_EQ(p.pairs[0].lfe.stages, 0);
+  EXPECT_EQ(p.pairs[0].lfe.blocks, 2 * kH200.multiprocessors);
   net.channels = 180;
   EXPECT_EQ(tile(640, 640), 2);
 }
 
 TEST(CudaPlan, NeverMoreBlocksThanTilesOrThanRunAtOnce) {
   const Plan tiny = make_plan(shape(60, 4, Operand::fp16), kH200, 16, 16, 1);
-  EXPECT_LE(tiny.lfe.blocks, 4);
+  EXPECT_LE(tiny.pairs[0].lfe.blocks, 4);
   const Plan big = make_plan(shape(180, 4, Operand::fp16), kH200, 2048, 2048, 1);
-  EXPECT_EQ(big.lfe.blocks, 132);
+  EXPECT_EQ(big.pairs[0].lfe.blocks, 132);
 }
 
 TEST(CudaArena, PartsDoNotOverlap) {
@@ -179,7 +180,7 @@ TEST(CudaArena, HalfStreamTakesHalf) {
   NetworkShape s = shape(60, 3, Operand::fp16);
   const std::size_t stream = std::size_t{64} * 32 * 2 * 64 * 4;
   const Arena full = plan_arena(s, 50, 30, 2);
-  s.half_stream = true;
+  s.body[0].half_stream = true;
   const Arena half = plan_arena(s, 50, 30, 2);
   EXPECT_EQ(full.y - full.x, stream);
   EXPECT_EQ(half.y - half.x, stream / 2);
@@ -187,9 +188,44 @@ TEST(CudaArena, HalfStreamTakesHalf) {
   EXPECT_EQ(full.bytes - half.bytes, stream);
 }
 
+TEST(CudaPlan, HasAPlanForEveryKind) {
+  NetworkShape net = shape(180, 4, Operand::fp16);
+  net.body = {{Operand::fp16, true, true},
+              {Operand::fp32},
+              {Operand::fp16, true, true},
+              {Operand::bf16, true}};
+  const DeviceLimits device{132, 232448, 233472, true};
+  const Plan p = make_plan(net, device, 512, 512, 1);
+  ASSERT_EQ(p.pairs.size(), 3U);
+  for (const PairKind& kind : net.body) {
+    NetworkShape alone = net;
+    alone.body = {kind};
+    const Plan q = make_plan(alone, device, 512, 512, 1);
+    EXPECT_EQ(p.of(kind).kind, kind);
+    EXPECT_EQ(p.of(kind).lfe.shared_bytes, q.pairs[0].lfe.shared_bytes);
+    EXPECT_EQ(p.of(kind).lfe.stages, q.pairs[0].lfe.stages);
+    EXPECT_EQ(p.of(kind).gmsa.shared_bytes, q.pairs[0].gmsa.shared_bytes);
+    EXPECT_EQ(p.of(kind).overlap, q.grid.overlap);
+  }
+  EXPECT_FALSE(p.grid.overlap);
+}
+
+TEST(CudaArena, HasRoomForTheWidestKind) {
+  const auto of = [](std::vector<PairKind> body) {
+    NetworkShape net = shape(60, 4, Operand::fp16);
+    net.body = std::move(body);
+    return plan_arena(net, 100, 70, 1);
+  };
+  const PairKind half{Operand::fp16, false, true}, fp16{Operand::fp16}, fp32{Operand::fp32};
+  EXPECT_EQ(of({half, fp32}).bytes, of({fp32}).bytes);
+  EXPECT_EQ(of({half, fp16}).bytes, of({fp16}).bytes);
+  EXPECT_LT(of({half}).bytes, of({fp16}).bytes);
+  EXPECT_LT(of({fp16}).bytes, of({fp32}).bytes);
+}
+
 TEST(CudaArena, StaysWithinItsBudget) {
   NetworkShape half = shape(180, 4, Operand::fp16);
-  half.half_stream = true;
+  half.body[0].half_stream = true;
   EXPECT_LE(plan_arena(half, 206, 292, 1).bytes, 150'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp16), 206, 292, 1).bytes, 200'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp32), 206, 292, 1).bytes, 260'000'000U);

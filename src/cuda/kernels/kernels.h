@@ -28,6 +28,16 @@ struct HeadArgs {
 };
 void launch_head(const HeadArgs& args, cudaStream_t stream);
 
+// The stream, kept in FP32, in FP16 or the other way round.
+struct StreamArgs {
+  const void* from = nullptr;
+  void* to = nullptr;
+  bool to_half = false;
+  std::size_t quads = 0;  // of 4 numbers
+  Grid grid;
+};
+void launch_stream(const StreamArgs& args, cudaStream_t stream);
+
 // y = x + LFE(x); q, v = project_inp(y).
 struct LfeArgs {
   const void* x = nullptr;  // streams: FP32, or FP16 if `half`

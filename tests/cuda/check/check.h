@@ -95,6 +95,8 @@ void check_accuracy(const Subject& subject);
 void check_behaviour(const Subject& subject);
 // The public interface for pictures on the device.
 void check_device_pictures(const Subject& subject);
+// Plans that mix precisions.
+void check_mixed(const Options& options, Results& results);
 // Overflow, little memory, errors.
 void check_robustness(const Options& options, Results& results);
 // PSNR of the test sets in `options.sets` (SET/xN/NAME_LR.ppm and NAME_HR.ppm).

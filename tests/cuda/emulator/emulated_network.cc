@@ -1,6 +1,7 @@
 #include "emulated_network.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cuda/device.h"
 #include "cuda/forward.h"
@@ -14,17 +15,8 @@ namespace elan::emulator {
 
 using namespace cuda;
 
-EmulatedNetwork::EmulatedNetwork(const Network& net, const Options& options)
-    : net_(net), options_(options) {
-  shape_.channels = net.arch.channels;
-  shape_.scale = net.arch.scale;
-  shape_.hidden_groups = most_hidden_groups(net);
-  shape_.body = options.body;
-  shape_.tail = options.tail;
-  shape_.hopper = options.hopper;
-  shape_.half_stream = options.half_stream;
-  packed_ = pack_network(net, options.body, options.tail, options.hopper);
-
+EmulatedNetwork::EmulatedNetwork(const Network& net, NetworkShape shape, const DeviceLimits& device)
+    : net_(net), shape_(std::move(shape)), device_(device), packed_(pack_network(net, shape_)) {
   // Every part of the packed weights in memory of its own, whose ends are watched.
   std::vector<std::pair<std::string, std::size_t*>> parts{
       {"weights of the head", &packed_.head_weights},
@@ -56,7 +48,7 @@ EmulatedNetwork::EmulatedNetwork(const Network& net, const Options& options)
 
 // The same with the arena's parts.
 Plan EmulatedNetwork::plan_with_memory(int width, int height) {
-  Plan plan = make_plan(shape_, options_.device, width, height, 1);
+  Plan plan = make_plan(shape_, device_, width, height, 1);
   const std::size_t ends[] = {plan.arena.y, plan.arena.q, plan.arena.v, plan.arena.bytes};
   const char* const names[] = {"stream x", "stream y", "q", "v"};
   std::size_t* const parts[] = {&plan.arena.x, &plan.arena.y, &plan.arena.q, &plan.arena.v};
@@ -98,7 +90,7 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
                          arena_.front()->data(),
                          reinterpret_cast<unsigned*>(flag.data())};
   const std::size_t pixels = grid.pixels(), stride = packed_.order.size();
-  forward(args, pictures, nullptr, [&](const std::string& name, const void* stream) {
+  forward(args, pictures, nullptr, [&](const std::string& name, const StageStream& stream) {
     if (!observer) return;
     std::vector<float> planar(pixels * shape_.channels);
     for (std::size_t i = 0; i < stride; ++i) {
@@ -107,8 +99,8 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
       for (std::size_t p = 0; p < pixels; ++p) {
         const std::size_t at = p * stride + i;
         planar[channel * pixels + p] =
-            shape_.half_stream ? from_half(static_cast<const std::uint16_t*>(stream)[at])
-                               : static_cast<const float*>(stream)[at];
+            stream.half ? from_half(static_cast<const std::uint16_t*>(stream.data)[at])
+                        : static_cast<const float*>(stream.data)[at];
       }
     }
     observer({name, shape_.channels, grid.height, grid.width, planar.data(), nullptr});

@@ -14,16 +14,9 @@
 
 namespace elan::emulator {
 
-struct Options {
-  cuda::Operand body = cuda::Operand::fp16, tail = cuda::Operand::fp32;
-  bool half_stream = true;
-  bool hopper = false;
-  cuda::DeviceLimits device{3, 232448, 233472, true};
-};
-
 class EmulatedNetwork {
  public:
-  EmulatedNetwork(const Network& net, const Options& options);
+  EmulatedNetwork(const Network& net, cuda::NetworkShape shape, const cuda::DeviceLimits& device);
 
   // One picture of 8-bit samples; returns f32, [scale * height][scale * width][3]. `observer` sees
   // the stages of the body.
@@ -34,8 +27,8 @@ class EmulatedNetwork {
   cuda::Plan plan_with_memory(int width, int height);
 
   const Network& net_;
-  Options options_;
   cuda::NetworkShape shape_;
+  cuda::DeviceLimits device_;
   cuda::PackedNetwork packed_;  // its offsets lead from `base_` into weights_
   std::vector<std::size_t> sections_;
   const std::byte* base_ = nullptr;

@@ -2,9 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <map>
+#include <optional>
 #include <ostream>
 
+#include "cuda/shape.h"
 #include "elan/error.h"
 #include "emulated_network.h"
 #include "support/golden.h"
@@ -55,12 +58,52 @@ struct Case {
   double relative;  // error of a stage, of its largest value
 };
 
+cuda::DeviceLimits limits_of(const Device& d) {
+  return {d.multiprocessors, d.shared, d.shared + 1024, true};
+}
+
 using Stages = std::map<std::string, std::vector<float>>;
 StageObserver keep(Stages& stages) {
   return [&stages](const StageView& view) {
     auto& values = stages[std::string(view.name)];
     for (std::size_t i = 0; i < view.size(); ++i) values.push_back(static_cast<float>(view.at(i)));
   };
+}
+
+// Runs both and compares each stage; `relative` is the error that a stage may have, of its largest
+// value.
+void compare_stages(const Network& net, const PrecisionPlan& plan, const cuda::NetworkShape& shape,
+                    const Device& device, int width, int height,
+                    const std::function<double(const std::string& stage)>& relative) {
+  const auto rgb = drawn(width, height);
+  const ConstImageView in = view_of(rgb.data(), width, height);
+  const auto cpu = make_reference_backend(std::make_shared<Network>(net), plan);
+  Stages wanted, found;
+  RunContext context;
+  context.observer = keep(wanted);
+  std::vector<float> expected(rgb.size() * net.arch.scale * net.arch.scale);
+  const ImageView out = view_of(expected.data(), width * net.arch.scale, height * net.arch.scale);
+  cpu->run({&in, 1}, {&out, 1}, context);
+
+  set_order(device.multiprocessors == 1 ? Order::descending : Order::ascending);
+  const std::vector<float> picture =
+      EmulatedNetwork(net, shape, limits_of(device)).run(in, keep(found));
+  ASSERT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);  // head, LFEs and GMSAs, body
+  for (const auto& [name, values] : found) {
+    ASSERT_EQ(values.size(), wanted[name].size()) << name;
+    double largest = 0, error = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      largest = std::max(largest, std::abs(double{wanted[name][i]}));
+      const double e = std::abs(double{values[i]} - wanted[name][i]);
+      error = std::isnan(e) ? INFINITY : std::max(error, e);
+    }
+    EXPECT_LE(error, relative(name) * largest) << name << " " << error / largest;
+  }
+  double error = 0;
+  for (std::size_t i = 0; i < picture.size(); ++i) {
+    error = std::max(error, std::abs(double{picture[i]} - expected[i]));
+  }
+  EXPECT_LE(error, relative("output") * 255);
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c);
@@ -71,44 +114,14 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
   const Case& c = GetParam();
   Network net = part_of(Model::load(test::model_path(c.model)).network(), c.elabs, 2);
   net.body.back().shifted = true;
-  const auto rgb = drawn(c.width, c.height);
-  const ConstImageView in = view_of(rgb.data(), c.width, c.height);
-
-  const auto cpu = make_reference_backend(std::make_shared<Network>(net), Precision::fp32);
-  Stages wanted, found;
-  RunContext context;
-  context.observer = keep(wanted);
-  std::vector<float> expected(rgb.size() * net.arch.scale * net.arch.scale);
-  const ImageView out =
-      view_of(expected.data(), c.width * net.arch.scale, c.height * net.arch.scale);
-  cpu->run({&in, 1}, {&out, 1}, context);
-
-  Options options;
-  options.body = c.body;
-  options.half_stream = c.half_stream;
-  options.hopper = c.hopper;
-  options.device.multiprocessors = c.device.multiprocessors;
-  options.device.shared_per_block = c.device.shared;
-  options.device.shared_per_multiprocessor = c.device.shared + 1024;
-  options.tail = cuda::choose_tail(net.arch.channels, net.arch.scale, c.body, options.device);
-  set_order(c.device.multiprocessors == 1 ? Order::descending : Order::ascending);
-  const std::vector<float> picture = EmulatedNetwork(net, options).run(in, keep(found));
-  ASSERT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);  // head, LFEs and GMSAs, body
-  for (const auto& [name, values] : found) {
-    ASSERT_EQ(values.size(), wanted[name].size()) << name;
-    double largest = 0, error = 0;
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      largest = std::max(largest, std::abs(double{wanted[name][i]}));
-      const double e = std::abs(double{values[i]} - wanted[name][i]);
-      error = std::isnan(e) ? INFINITY : std::max(error, e);
-    }
-    EXPECT_LE(error, c.relative * largest) << name << " " << error / largest;
-  }
-  double error = 0;
-  for (std::size_t i = 0; i < picture.size(); ++i) {
-    error = std::max(error, std::abs(double{picture[i]} - expected[i]));
-  }
-  EXPECT_LE(error, c.relative * 255);
+  cuda::NetworkShape shape;
+  shape.channels = net.arch.channels;
+  shape.scale = net.arch.scale;
+  shape.hidden_groups = cuda::most_hidden_groups(net);
+  shape.body.assign(net.body.size(), {c.body, c.hopper, c.half_stream});
+  shape.tail = cuda::choose_tail(net.arch.channels, net.arch.scale, c.body, limits_of(c.device));
+  compare_stages(net, Precision::fp32, shape, c.device, c.width, c.height,
+                 [&](const std::string&) { return c.relative; });
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -141,6 +154,62 @@ INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
                                          Case{kFull, kTf32, false, true, 2, 14, 9, kLarge, 1e-3},
                                          Case{kFull, kTf32, false, true, 1, 17, 18, kLarge, 1e-3},
                                          Case{kFull, kFp32, false, true, 1, 19, 3, kLarge, 1e-5}));
+
+// ELABs of all operands in one pass, the stream in FP16 for some of them, against the reference
+// under the same plan with an exact stream.
+struct MixedCase {
+  const char* model;
+  const char* plan;
+  bool hopper;
+  std::vector<double> relative;  // by ELAB
+  int width, height;
+};
+std::ostream& operator<<(std::ostream& out, const MixedCase& c) {
+  return out << c.model << ' ' << c.plan;
+}
+
+class EmulatedMix : public testing::TestWithParam<MixedCase> {};
+
+TEST_P(EmulatedMix, StagesAreThoseOfThePlan) {
+  const MixedCase& c = GetParam();
+  const int elabs = static_cast<int>(c.relative.size());
+  const Network net = part_of(Model::load(test::model_path(c.model)).network(), elabs, 2);
+  const PrecisionPlan plan = PrecisionPlan::parse(c.plan, "plan", Precision::fp32);
+  plan.check(net.arch);
+  const auto hopper = [&](Operand) { return c.hopper; };
+  const auto shape = cuda::plan_shape(net, plan, {limits_of(kLarge), hopper, std::nullopt});
+  PrecisionPlan wanted = plan;  // the exact ELABs must not notice what the others do to the stream
+  wanted.set("residual", Precision::fp32);
+  compare_stages(net, wanted, shape, kLarge, c.width, c.height, [&](const std::string& stage) {
+    if (stage == "head") return 1e-3;  // it may be kept in FP16
+    if (!stage.starts_with("body.")) return c.relative.back();
+    return c.relative[std::stoul(stage.substr(5))];
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Plans, EmulatedMix,
+    testing::Values(MixedCase{kLight,
+                              R"({"default": "fp32", "residual": "fp16", "body.1.*": "tf32",
+                      "body.2.*": "fp16", "body.3.*": "bf16"})",
+                              false,
+                              {1e-5, 1e-3, 4e-3, 1e-2},
+                              17,
+                              9},
+                    MixedCase{kLight,
+                              R"({"default": "fp16", "residual": "fp16", "body.1.gmsa.0.qk": "fp32",
+                      "body.2.lfe.*": "bf16"})",
+                              false,
+                              {4e-3, 4e-3, 4e-3},
+                              9,
+                              17},
+                    MixedCase{kFull,
+                              R"({"default": "fp16", "residual": "fp16", "body.1.*": "tf32",
+                      "body.2.*": "bf16"})",
+                              true,
+                              {4e-3, 4e-3, 1e-2},
+                              14,
+                              3}));
 
 }  // namespace
 }  // namespace elan::emulator

@@ -1,0 +1,92 @@
+#include "cuda/shape.h"
+
+#include <algorithm>
+
+#include "cuda/pack.h"
+#include "model/stages.h"
+
+namespace elan::cuda {
+namespace {
+
+// "body.3" of "body.3.gmsa.0.qk"; other operations by themselves.
+std::string group_of(const std::string& operation) {
+  if (!operation.starts_with("body.")) return operation;
+  return operation.substr(0, operation.find('.', std::string("body.").size()));
+}
+
+void check_plan(const PrecisionPlan& plan, const Architecture& arch) {
+  check_able(plan, arch, "cuda", [](std::string_view operation) {
+    if (operation == "residual") return std::vector{Precision::fp32, Precision::fp16};
+    return std::vector{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16};
+  });
+}
+
+}  // namespace
+
+Operand exacter(Operand a, Operand b) {
+  if (a == b) return a;
+  return a == Operand::fp32 || b == Operand::fp32 ? Operand::fp32 : Operand::tf32;
+}
+
+std::vector<std::vector<std::string>> operation_groups(const Architecture& arch) {
+  std::vector<std::vector<std::string>> groups;
+  for (const std::string& operation : operation_names(arch)) {
+    if (groups.empty() || group_of(groups.back().front()) != group_of(operation)) {
+      groups.emplace_back();
+    }
+    groups.back().push_back(operation);
+  }
+  return groups;
+}
+
+NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const DeviceWishes& wishes) {
+  check_plan(plan, net.arch);
+  const bool half_stream =
+      wishes.half_stream.value_or(plan.uniform() || plan.at("residual") == Precision::fp16);
+  NetworkShape shape;
+  shape.channels = net.arch.channels;
+  shape.scale = net.arch.scale;
+  shape.hidden_groups = most_hidden_groups(net);
+  for (const auto& group : operation_groups(net.arch)) {
+    if (!group.front().starts_with("body.")) continue;
+    PairKind kind{operand_of(plan.at(group.front()))};
+    for (const std::string& operation : group) {
+      kind.operand = exacter(kind.operand, operand_of(plan.at(operation)));
+    }
+    kind.hopper = wishes.hopper && wishes.hopper(kind.operand);
+    kind.half_stream = half_stream && kind.operand == Operand::fp16;
+    shape.body.push_back(kind);
+  }
+  shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);
+  return shape;
+}
+
+std::string operands_text(const NetworkShape& shape) {
+  std::vector<Operand> seen;
+  for (const PairKind& kind : shape.body) {
+    if (std::find(seen.begin(), seen.end(), kind.operand) == seen.end()) {
+      seen.push_back(kind.operand);
+    }
+  }
+  std::string text;
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    text += (i == 0 ? "" : i + 1 == seen.size() ? " and " : ", ") + std::string(to_string(seen[i]));
+  }
+  return text;
+}
+
+std::string_view to_string(Operand operand) {
+  switch (operand) {
+    case Operand::fp16:
+      return "fp16";
+    case Operand::bf16:
+      return "bf16";
+    case Operand::tf32:
+      return "tf32";
+    case Operand::fp32:
+      return "fp32";
+  }
+  return "";
+}
+
+}  // namespace elan::cuda

@@ -1,0 +1,40 @@
+// From a precision plan to what each ELAB of the network is computed with. Pure functions.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cuda/plan.h"
+#include "model/network.h"
+#include "model/plan.h"
+
+namespace elan::cuda {
+
+// The coarsest operand that is at least as exact as both, in steps and in range. tf32 has the steps
+// of fp16 and the range of bf16, of which neither covers the other; fp32 covers all, for numbers
+// beyond the range of its FP16 terms are noticed and computed again in tf32.
+Operand exacter(Operand a, Operand b);
+
+// What a device adds to a plan.
+struct DeviceWishes {
+  DeviceLimits limits;
+  std::function<bool(Operand)> hopper;  // whether ELABs of these operands take Hopper's path
+  std::optional<bool> half_stream;      // of fp16; none: what the plan says
+};
+
+// An ELAB gets the operands of its most exact operation. Those of fp16 keep the residual stream in
+// FP16 where the plan has "residual" so, or is nothing but fp16; the others always keep it in FP32.
+// Throws Error (usage) for a precision that these kernels do not compute in.
+NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const DeviceWishes& wishes);
+
+// Operations that change their operands together; in order of computation.
+std::vector<std::vector<std::string>> operation_groups(const Architecture& arch);
+
+// "fp16", or "fp32 and fp16" where ELABs differ.
+std::string operands_text(const NetworkShape& shape);
+std::string_view to_string(Operand operand);
+
+}  // namespace elan::cuda

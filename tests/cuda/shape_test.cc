@@ -1,0 +1,136 @@
+// What a precision plan makes of the network: never less exact than asked, ELAB by ELAB.
+#include "cuda/shape.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "elan/error.h"
+#include "model/stages.h"
+#include "support/golden.h"
+
+namespace elan::cuda {
+namespace {
+
+constexpr std::array kOperands{Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32};
+constexpr DeviceLimits kH200{132, 232448, 233472, true};
+
+// Bits of the significand, and the largest power of two; fp32 overflows visibly, see exacter().
+int steps(Operand o) {
+  return o == Operand::fp32 ? 22 : o == Operand::bf16 ? 8 : 11;
+}
+int range(Operand o) {
+  return o == Operand::fp16 ? 15 : 127;
+}
+
+const Network& network(const char* name) {
+  static std::map<std::string, Model> models;
+  return models.try_emplace(name, Model::load(test::model_path(name))).first->second.network();
+}
+
+NetworkShape shape_of(const char* model, const std::string& json,
+                      std::optional<bool> half_stream = std::nullopt) {
+  const Network& net = network(model);
+  const PrecisionPlan plan = PrecisionPlan::parse(json, "plan", Precision::fp16);
+  plan.check(net.arch);
+  const auto hopper = [&](Operand o) { return net.arch.channels == 180 && operand_bytes(o) == 2; };
+  return plan_shape(net, plan, {kH200, hopper, half_stream});
+}
+
+TEST(CudaShape, TheExacterOperandCoversBothAndIsTheCoarsestThatDoes) {
+  const auto covers = [](Operand o, Operand a) {
+    return steps(o) >= steps(a) && range(o) >= range(a);
+  };
+  for (const Operand a : kOperands) {
+    EXPECT_EQ(exacter(a, a), a);
+    for (const Operand b : kOperands) {
+      const Operand both = exacter(a, b);
+      EXPECT_EQ(exacter(b, a), both);
+      EXPECT_TRUE(covers(both, a) && covers(both, b));
+      for (const Operand other : kOperands) {
+        const bool covers_too = covers(other, a) && covers(other, b);
+        EXPECT_TRUE(!covers_too || covers(other, both));
+      }
+    }
+  }
+}
+
+TEST(CudaShape, OnePrecisionIsAllOfOneKind) {
+  const NetworkShape fp16 = shape_of("elan_x4", R"({"default": "fp16"})");
+  EXPECT_EQ(fp16.kinds(), (std::vector<PairKind>{{Operand::fp16, true, true}}));
+  EXPECT_EQ(fp16.body.size(), network("elan_x4").body.size());
+  EXPECT_EQ(fp16.hidden_groups, 5);
+  EXPECT_EQ(fp16.tail, Operand::fp32);
+  EXPECT_EQ(operands_text(fp16), "fp16");
+  const NetworkShape tf32 = shape_of("elan_x4", R"({"default": "tf32"})");
+  EXPECT_EQ(tf32.kinds(), (std::vector<PairKind>{{Operand::tf32}}));
+  const NetworkShape light = shape_of("elan_light_x4", R"({"default": "bf16"})");
+  EXPECT_EQ(light.kinds(), (std::vector<PairKind>{{Operand::bf16}}));
+}
+
+TEST(CudaShape, AnElabTakesItsMostExactOperation) {
+  const NetworkShape s = shape_of("elan_light_x4", R"({"default": "fp16", "residual": "fp16",
+      "body.1.gmsa.0.qk": "fp32", "body.2.lfe.1.conv0": "bf16", "body.3.gmsa.1.av": "tf32",
+      "head": "bf16"})");
+  for (std::size_t i = 0; i < s.body.size(); ++i) {
+    const PairKind expected = i == 1             ? PairKind{Operand::fp32}
+                              : i == 2 || i == 3 ? PairKind{Operand::tf32}
+                                                 : PairKind{Operand::fp16, false, true};
+    EXPECT_EQ(s.body[i], expected) << i;
+  }
+  EXPECT_EQ(operands_text(s), "fp16, fp32 and tf32");
+}
+
+TEST(CudaShape, HopperRunsWhatItCanBesideTheRest) {
+  const NetworkShape s =
+      shape_of("elan_x4", R"({"default": "fp16", "body.0.*": "tf32", "body.1.*": "bf16"})");
+  EXPECT_EQ(s.body[0], (PairKind{Operand::tf32}));
+  EXPECT_EQ(s.body[1], (PairKind{Operand::bf16, true}));
+  EXPECT_EQ(s.body[2], (PairKind{Operand::fp16, true}));
+}
+
+TEST(CudaShape, TheStreamIsHalfWhereThePlanSaysSoAndTheOperandsAre) {
+  const auto half = [](const std::string& json, std::optional<bool> wish = std::nullopt) {
+    return shape_of("elan_light_x4", json, wish).body[0].half_stream;
+  };
+  EXPECT_TRUE(half(R"({"default": "fp16"})"));
+  EXPECT_TRUE(half(R"({"default": "fp16", "residual": "fp16"})"));
+  EXPECT_FALSE(half(R"({"default": "fp16", "residual": "fp32"})"));
+  EXPECT_FALSE(half(R"({"default": "fp16", "body.5.*": "tf32"})"));
+  EXPECT_FALSE(half(R"({"default": "bf16", "residual": "fp16"})"));
+  EXPECT_FALSE(half(R"({"default": "fp16"})", false));
+  EXPECT_TRUE(half(R"({"default": "fp16", "residual": "fp32"})", true));
+}
+
+TEST(CudaShape, GroupsAreElabsAndTheRest) {
+  const Architecture& arch = network("elan_light_x4").arch;
+  const auto groups = operation_groups(arch);
+  ASSERT_EQ(groups.size(), 3U + arch.elabs);
+  EXPECT_EQ(groups[2], std::vector<std::string>{"residual"});
+  std::vector<std::string> all;
+  for (const auto& group : groups) all.insert(all.end(), group.begin(), group.end());
+  EXPECT_EQ(all, operation_names(arch));
+  EXPECT_EQ(groups[13].front(), "body.10.lfe.0.conv0");
+}
+
+TEST(CudaShape, RefusesWhatNoKernelComputesIn) {
+  const std::string able = "expected fp32, tf32, bf16 or fp16, found ";
+  for (const auto& [json, text] : std::map<std::string, std::string>{
+           {R"({"default": "int8"})", able + "int8"},
+           {R"({"body.2.lfe.0.conv1": "fp8"})", "body.2.lfe.0.conv1: " + able + "fp8"},
+           {R"({"residual": "bf16"})", "residual: expected fp32 or fp16, found bf16"}}) {
+    try {
+      shape_of("elan_light_x4", json);
+      ADD_FAILURE() << "accepted: " << json;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::usage);
+      EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace elan::cuda
