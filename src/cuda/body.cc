@@ -31,6 +31,7 @@ void prepare_body(const NetworkShape& shape) {
     prepare_lfe_hopper();
     prepare_gmsa_hopper();
     prepare_lfe_hopper_wide();
+    prepare_gmsa_hopper_wide();
   }
 }
 
@@ -80,7 +81,9 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.shifted = shifted;
   g.grid = grid_of(b);
   g.shape = b.pair.gmsa;
-  if (b.pair.kind.hopper && !b.pair.kind.wide()) {
+  if (b.pair.kind.wide()) {
+    launch_gmsa_hopper_wide(b.pair.kind.operand, g, stream);
+  } else if (b.pair.kind.hopper) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);
   } else {
     launch_gmsa(b.channels, b.pair.kind.operand, g, stream);

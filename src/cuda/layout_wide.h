@@ -10,6 +10,19 @@
 
 namespace elan::cuda {
 
+// How far core matrices lie apart, in bytes: to the other part, to the next unit of k, and to the
+// next 8 rows (of A) or columns (of B).
+struct Cores {
+  int part, unit, rows;
+};
+constexpr Cores slab_cores(int tiles) {  // of weights: [unit][part][column tile]
+  return {tiles * 128, tiles * 256, 128};
+}
+// q and v of a block in a window of 16: [half of its 16 tokens][unit of channels][part]. Tokens are
+// the rows of q; they are the k of v, which is transposed.
+constexpr int kWideHalf = kHopperLayout.group_units * 256;
+constexpr Cores kWideQueryCores{128, 256, kWideHalf}, kWideValueCores{128, kWideHalf, 256};
+
 // A thread block's tile is 8 x 16 pixels: one warpgroup has its even rows, the other its odd ones,
 // so that a warp has two rows of two blocks of 4 x 4, two rows apart. In shared memory it has its
 // ring of one pixel, [unit][part][row][column] of 16 bytes. The odd step between parts keeps
@@ -19,6 +32,7 @@ constexpr int kWideRow = kWideTileWidth + 2, kWideRows = kWideTileHeight + 2;
 constexpr int kWidePart = (kWideRow * kWideRows + 1) * 16;
 constexpr int kWideUnit = 2 * kWidePart;
 constexpr int kWideTileBytes = kHopperLayout.units * kWideUnit;
+constexpr Cores kWideTileCores{kWidePart, kWideUnit, 2 * kWideRow * 16};  // of every second row
 
 // Weights come in slabs of some units of k: [unit][part][column tile].
 constexpr int wide_slab_bytes(int units, int tiles) {
@@ -47,6 +61,13 @@ constexpr int wide_group_bytes() {  // of a hidden group: conv0 and conv1
 }
 constexpr int wide_project_bytes() {  // of one window group's q or v
   return wide_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
+}
+
+// project_out, in slabs of 64 columns, and q and v of a window of 16 in shared memory.
+constexpr int kWideOutBytes =
+    wide_slab_bytes(kWindowGroups * kHopperLayout.group_units, kHopperOutTiles);
+constexpr int wide_gmsa_shared_bytes() {
+  return kHopperOutStages * kWideOutBytes + gmsa_window_bytes(kHopperLayout, 4);
 }
 
 // Slabs in shared memory at once, at most; biases lie as in the 16-bit path.

@@ -194,10 +194,11 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const bool cores = c.hopper && !c.wide();  // the attention of 32-bit operands is the portable one
-  const int slabs = cores ? kHopperOutSlabs : l.out_slabs;
-  const int tiles = cores ? kHopperOutTiles : l.out_tiles;
-  const int bytes = cores ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
+  const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
+  const int bytes = c.wide()   ? kWideOutBytes
+                    : c.hopper ? kHopperOutBytes
+                               : out_slab_bytes(l, weight_words(c.operand));
   const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k, l.channels / kWindowGroups, 0);
@@ -209,7 +210,9 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
   p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
   for (int s = 0; s < slabs; ++s) {
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
-    if (cores) {
+    if (c.wide()) {
+      pack_wide_slab(slab, c.operand, KOrder::registers, units, s * tiles, tiles, value);
+    } else if (c.hopper) {
       pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
     } else {
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);

@@ -82,7 +82,8 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
 
 GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
-  if (kind.hopper && !kind.wide()) return {true, hopper_gmsa_shared_bytes()};
+  if (kind.wide()) return {true, wide_gmsa_shared_bytes()};
+  if (kind.hopper) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};

@@ -354,30 +354,33 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
   EXPECT_GT(seen, 0);
 }
 
-// For every hidden group conv0 and conv1, then q and v; the attention is the portable one.
-TEST(CudaPack, HopperPacksWideOperandsForItsLfeAlone) {
+// For every hidden group conv0 and conv1, then q and v.
+TEST(CudaPack, HopperPacksWideOperandsInPartsOfUnits) {
   const Network& net = network("elan_x4");
   const ChannelLayout l = layout_of(180);
   const PackedNetwork p = pack_network(net, shape_of(net, {Operand::tf32, true}));
-  const PackedNetwork portable = pack_network(net, shape_of(net, {Operand::tf32}));
   const PackedLfe& lfe = p.body[0][0].lfe;
-  EXPECT_GE(lfe.bias_project - lfe.weights,
-            static_cast<std::size_t>(lfe.groups * wide_group_bytes() + 6 * wide_project_bytes()));
-  const PackedOut &out = p.body[0][0].out, &same = portable.body[0][0].out;
-  EXPECT_EQ(std::memcmp(p.data.data() + out.weights, portable.data.data() + same.weights,
-                        same.bias - same.weights),
-            0);
+  const auto word = [&](std::size_t at) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, p.data.data() + at, sizeof bits);
+    return bits;
+  };
   // Of v's last window group the first channel, of which the middle of the stream is an input.
   const Linear project = net.body[0].gmsa[0].folded_project_inp();
   const std::size_t slab = lfe.weights + static_cast<std::size_t>(lfe.groups) * wide_group_bytes() +
                            static_cast<std::size_t>(5) * wide_project_bytes();
   const int k = 83, in = p.order[column_channel(l, k)], row = 2 * 120 + 60;
-  std::uint32_t bits = 0;
-  std::memcpy(&bits,
-              p.data.data() + slab + ((k / 8 * 2 + k % 2) * l.group_units) * 128 + k % 8 / 2 * 4,
-              sizeof bits);
+  const std::uint32_t bits =
+      word(slab + ((k / 8 * 2 + k % 2) * l.group_units) * 128 + k % 8 / 2 * 4);
   EXPECT_NE(bits, 0U);
   EXPECT_EQ(bits, to_tf32_bits(project.weight[row * project.in + in] / lfe.unscale_project));
+
+  // project_out: from channel 5 of the windows of 16 to column 70, in the second slab.
+  const Linear& project_out = net.body[0].gmsa[0].project_out;
+  const PackedOut& out = p.body[0][0].out;
+  const int from = 2 * 60 + 5, to = p.order[column_channel(l, 70)], unit = 2 * l.group_units;
+  EXPECT_EQ(word(out.weights + kWideOutBytes + (unit * 2 + 1) * kHopperOutTiles * 128 + 6 * 16 + 8),
+            to_tf32_bits(project_out.weight[to * project_out.in + from] / out.unscale));
 }
 
 TEST(CudaPack, RefusesWhatTheKernelsCannotRun) {

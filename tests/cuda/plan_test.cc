@@ -114,6 +114,8 @@ TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {
     EXPECT_EQ(p.pairs[0].lfe.shared_bytes, wide_shared_bytes(net.hidden_groups, kWideMostStages));
     EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
     EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
+    EXPECT_EQ(p.pairs[0].gmsa.shared_bytes, wide_gmsa_shared_bytes());
+    EXPECT_LE(p.pairs[0].gmsa.shared_bytes + 512, kH200.shared_per_block);
     net.hidden_groups = kMaxHiddenGroups;
     const LfeShape most = make_plan(net, kH200, 206, 292, 1).pairs[0].lfe;
     EXPECT_LE(most.shared_bytes + 512, kH200.shared_per_block);

@@ -114,10 +114,11 @@ void prepare_gmsa_hopper();
 void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
-// The LFE for operands of 32 bits: weights as core matrices of these, q and v as the portable
-// attention reads them.
+// The same for operands of 32 bits.
 void prepare_lfe_hopper_wide();
+void prepare_gmsa_hopper_wide();
 void launch_lfe_hopper_wide(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_hopper_wide(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // Raises the limits on shared memory of the current device; before the first launch on it.
 void prepare_tail(int most_shared);

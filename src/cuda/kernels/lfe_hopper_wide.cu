@@ -6,8 +6,7 @@
 
 #include "cuda/kernels/slab_queue.cuh"
 #include "cuda/kernels/tile.cuh"
-#include "cuda/kernels/wgmma_wide.cuh"
-#include "cuda/layout_wide.h"
+#include "cuda/kernels/wide.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -24,78 +23,10 @@ static_assert(kCopyThreads <= kTileThreads && kWideRow % 2 == 0);
 using Slabs = SlabQueue<kWideStageBytes>;
 
 template <typename K>
-constexpr bool kSplit = std::is_same_v<K, CodecFp32>;
-template <typename K>
-constexpr int kConv1Units = wide_conv1_units(kSplit<K> ? Operand::fp32 : Operand::tf32);
+constexpr int kConv1Units = wide_conv1_units(kWideOperand<K>);
 
 __device__ __forceinline__ TileOrigin wide_origin(int index, const Grid& g) {
   return tile_origin<kWideTileWidth / 4, kWideTileHeight / 4>(index, g);
-}
-
-// d = or += A * slab over `Units` units, A from the tile: `at` is the first pixel of the
-// warpgroup's rows in the first unit.
-template <typename K, int Units>
-__device__ __forceinline__ void multiply_pixels(float (&d)[kHT][4], std::uint32_t at,
-                                                std::uint32_t slab, bool accumulate) {
-  constexpr int kRows = 2 * kWideRow * 16, kPart = kHT * 128, kUnit = 2 * kPart;
-  if constexpr (!kSplit<K>) {
-#pragma unroll
-    for (int u = 0; u < Units; ++u) {
-      wgmma_wide_shared<false>(d, core_descriptor(at + u * kWideUnit, kWidePart, kRows),
-                               core_descriptor(slab + u * kUnit, kPart, 128),
-                               accumulate || u > 0 ? 1 : 0);
-    }
-  } else {
-#pragma unroll
-    for (int u = 0; u + 1 < Units; u += 2) {
-      const std::uint32_t a = at + u * kWideUnit, b = slab + u * kUnit;
-      const auto high = core_descriptor(a, kWideUnit, kRows);
-      wgmma_wide_shared<true>(d, high, core_descriptor(b + kPart, kUnit, 128),
-                              accumulate || u > 0 ? 1 : 0);
-      wgmma_wide_shared<true>(d, core_descriptor(a + kWidePart, kWideUnit, kRows),
-                              core_descriptor(b, kUnit, 128), 1);
-      wgmma_wide_shared<true>(d, high, core_descriptor(b, kUnit, 128), 1);
-    }
-    if constexpr (Units % 2 == 1) {
-      // Both terms side by side, times the lower and then the upper one of B.
-      const std::uint32_t b = slab + (Units - 1) * kUnit;
-      const auto both = core_descriptor(at + (Units - 1) * kWideUnit, kWidePart, kRows);
-      wgmma_wide_shared<true>(d, both, core_descriptor(b + kPart, 0, 128),
-                              accumulate || Units > 1 ? 1 : 0);
-      wgmma_wide_shared<true>(d, both, core_descriptor(b, 0, 128), 1);
-    }
-  }
-}
-
-// The same with A from registers, units a[0 .. Units).
-template <typename K, int Units, int N>
-__device__ __forceinline__ void multiply_units(float (&d)[N][4], const UnitA4* a,
-                                               std::uint32_t slab, bool accumulate) {
-  constexpr int kPart = N * 128, kUnit = 2 * kPart;
-  if constexpr (!kSplit<K>) {
-#pragma unroll
-    for (int u = 0; u < Units; ++u) {
-      wgmma_wide<false>(d, a[u].r, core_descriptor(slab + u * kUnit, kPart, 128),
-                        accumulate || u > 0 ? 1 : 0);
-    }
-  } else {
-#pragma unroll
-    for (int u = 0; u + 1 < Units; u += 2) {
-      const std::uint32_t b = slab + u * kUnit;
-      const std::uint32_t high[4] = {a[u].r[0], a[u].r[1], a[u + 1].r[0], a[u + 1].r[1]};
-      const std::uint32_t low[4] = {a[u].r[2], a[u].r[3], a[u + 1].r[2], a[u + 1].r[3]};
-      wgmma_wide<true>(d, high, core_descriptor(b + kPart, kUnit, 128),
-                       accumulate || u > 0 ? 1 : 0);
-      wgmma_wide<true>(d, low, core_descriptor(b, kUnit, 128), 1);
-      wgmma_wide<true>(d, high, core_descriptor(b, kUnit, 128), 1);
-    }
-    if constexpr (Units % 2 == 1) {
-      const std::uint32_t b = slab + (Units - 1) * kUnit;
-      wgmma_wide<true>(d, a[Units - 1].r, core_descriptor(b + kPart, 0, 128),
-                       accumulate || Units > 1 ? 1 : 0);
-      wgmma_wide<true>(d, a[Units - 1].r, core_descriptor(b, 0, 128), 1);
-    }
-  }
 }
 
 // Products slab by slab: while those of one are under way, those of the next are handed over, and
@@ -253,7 +184,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       float hidden[kHT][4];
       for_slabs<kU, kWideConv0Units>([&](auto i, auto units) {
         products.add([&](std::uint32_t slab) {
-          multiply_pixels<K, units>(hidden, at + i * kWideConv0Units * kWideUnit, slab, i > 0);
+          multiply_shared<K, units>(hidden, at + i * kWideConv0Units * kWideUnit, kWideTileCores,
+                                    slab, slab_cores(kHT), i > 0);
         });
       });
       products.finish(hidden);
@@ -269,22 +201,23 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       }
       for_slabs<kHT, kConv1Units<K>>([&](auto i, auto units) {
         products.add([&](std::uint32_t slab) {
-          multiply_units<K, units>(out, h + i * kConv1Units<K>, slab, true);
+          multiply_units<K, units>(out, h + i * kConv1Units<K>, slab, slab_cores(kU), true);
         });
       });
     }
-    products.finish(out);
 
     // The residual; y leaves and stays as an operand.
     UnitA4 y[kU];
     const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
     const std::size_t row0 = pixel * (8 * kU),
                       row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
-    // A few tiles at a time: registers are scarce while what was `out` becomes `y`.
+    // A few tiles at a time, the first of them before conv1 has ended: registers are scarce while
+    // what was `out` becomes `y`.
     constexpr int kPiece = 4, kPieces = (kU + kPiece - 1) / kPiece, kAhead = 3;
     RowPair<float, kU, kPiece> residual[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) residual[i].fetch(i * kPiece, stream + row0, stream + row1, t);
+    products.finish(out);
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       float piece[kPiece][4];
@@ -312,20 +245,21 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       }
     }
 
-    // q and v of a window group at a time, one's products handed over while another is stored. A
-    // warp has tokens of two blocks: in rows the pixel's column tells which, in columns of v
-    // transposed the lane's quarter.
+    // q and v of a window group at a time, those of windows of 16 as core matrices; one's products
+    // handed over while another is stored. A warp has tokens of two blocks: in rows the pixel's
+    // column tells which, in columns of v transposed the lane's quarter.
     const int block = ((o.image * p.grid.height + o.y) / 4 + warp) * (p.grid.width / 4) + o.x / 4;
     constexpr std::size_t kBlock = block_bytes(kL, 4), kGroup = group_bytes(kL, 4);
-    const std::size_t q_at = (block + g / 4) * kBlock + (4 * (4 * warpgroup + g % 4) + t) * 16,
-                      v_at = (block + t / 2) * kBlock + (4 * g + 2 * warpgroup + t % 2) * 16;
+    char* const q_block = p.q + (block + g / 4) * kBlock;
+    char* const v_block = p.v + (block + t / 2) * kBlock;
+    const int token = 4 * warpgroup + g % 4, pair = 2 * warpgroup + t % 2;  // in half a block
     float acc[2][kGU][4];
-    const auto project = [&](auto is_v, const float* bias, char* to) {
+    const auto project = [&](auto is_v, const float* bias, char* to, char* cores) {
       const auto multiply = [&](float(&d)[kGU][4], auto from, auto end) {
         for_slabs<kU, kWideProjectUnits>([&](auto i, auto units) {
           if constexpr (i >= from && i < end) {
             products.add([&](std::uint32_t slab) {
-              multiply_units<K, units>(d, y + i * kWideProjectUnits, slab, i > 0);
+              multiply_units<K, units>(d, y + i * kWideProjectUnits, slab, slab_cores(kGU), i > 0);
             });
           }
         });
@@ -352,16 +286,29 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
               fmaf(d[n][2], unscale_project, b.x), fmaf(d[n][3], unscale_project, b.y)};
           UnitA4 u = K::encode(c);
           if constexpr (decltype(is_v)::value) K::transpose(u);
-          *reinterpret_cast<uint4*>(to + s * kGroup + n * 512) =
-              make_uint4(u.r[0], u.r[2], u.r[1], u.r[3]);
+          if (s + 1 < kWindowGroups) {
+            *reinterpret_cast<uint4*>(to + s * kGroup + n * 512) =
+                make_uint4(u.r[0], u.r[2], u.r[1], u.r[3]);
+          } else {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {  // the half is the lower bit, the part the upper one
+              *reinterpret_cast<std::uint32_t*>(cores + i % 2 * kWideHalf + n * 256 + i / 2 * 128) =
+                  u.r[i];
+            }
+          }
         }
         if (s + 1 < kWindowGroups) multiply(next, kAfterFirst, kEnd);
       }
     };
     const float* bias = biases + kHopperBiasProject;
-    if (p.has_q) project(std::false_type{}, bias, p.q + q_at);
-    if (p.has_q) bias += kWindowGroups * kGU * 8;
-    project(std::true_type{}, bias, p.v + v_at);
+    constexpr std::size_t kLast = (kWindowGroups - 1) * kGroup;
+    if (p.has_q) {
+      project(std::false_type{}, bias, q_block + (4 * token + t) * 16,
+              q_block + kLast + token * 16 + t * 4);
+      bias += kWindowGroups * kGU * 8;
+    }
+    project(std::true_type{}, bias, v_block + (4 * g + pair) * 16,
+            v_block + kLast + g * 16 + pair * 4);
   }
 }
 

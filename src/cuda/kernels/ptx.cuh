@@ -1,6 +1,6 @@
 // The instructions that the kernels name themselves, one function each; those of Hopper alone are
-// in wgmma.cuh. Nothing else in this folder is written in PTX: tests/cuda/emulator puts plain C++
-// in the place of these two files.
+// in wgmma.cuh and wgmma_wide.cuh. Nothing else in this folder is written in PTX:
+// tests/cuda/emulator puts plain C++ in the place of these files.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -11,12 +11,13 @@ namespace elan::cuda {
 // d (64 x 8N over a warpgroup) = or += A (64 x 32 bytes of k) * B. SHAPE and TYPES name the
 // instruction, TAIL what it takes at its end, I0.. the operands behind d's.
 #define ELAN_D(n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
-#define ELAN_D8 \
-  ELAN_D(0), ELAN_D(1), ELAN_D(2), ELAN_D(3), ELAN_D(4), ELAN_D(5), ELAN_D(6), ELAN_D(7)
+#define ELAN_D4 ELAN_D(0), ELAN_D(1), ELAN_D(2), ELAN_D(3)
+#define ELAN_D8 ELAN_D4, ELAN_D(4), ELAN_D(5), ELAN_D(6), ELAN_D(7)
 #define ELAN_D9 ELAN_D8, ELAN_D(8)
 #define ELAN_D23                                                                              \
   ELAN_D9, ELAN_D(9), ELAN_D(10), ELAN_D(11), ELAN_D(12), ELAN_D(13), ELAN_D(14), ELAN_D(15), \
       ELAN_D(16), ELAN_D(17), ELAN_D(18), ELAN_D(19), ELAN_D(20), ELAN_D(21), ELAN_D(22)
+#define ELAN_REGISTERS_4 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define ELAN_REGISTERS_8                                   \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
   "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -59,24 +60,31 @@ __device__ __forceinline__ void wgmma_wide(float (&d)[N][4], const std::uint32_t
 }
 
 // The same with A in shared memory.
-template <bool F16>
-__device__ __forceinline__ void wgmma_wide_shared(float (&d)[9][4], std::uint64_t a,
+template <bool F16, int N>
+__device__ __forceinline__ void wgmma_wide_shared(float (&d)[N][4], std::uint64_t a,
                                                   std::uint64_t b, int accumulate) {
-  if constexpr (F16) {
+  static_assert(N == 4 || N == 9);
+  if constexpr (F16 && N == 4) {
+    wgmma_shared<true>(d, a, b, accumulate);
+  } else if constexpr (F16) {
     ELAN_WGMMA_SHARED(ELAN_D9, ELAN_REGISTERS_9, "m64n72k16", "f16.f16", ", 0, 0", "%36", "%37",
                       "%38");
+  } else if constexpr (N == 4) {
+    ELAN_WGMMA_SHARED(ELAN_D4, ELAN_REGISTERS_4, "m64n32k8", "tf32.tf32", "", "%16", "%17", "%18");
   } else {
     ELAN_WGMMA_SHARED(ELAN_D9, ELAN_REGISTERS_9, "m64n72k8", "tf32.tf32", "", "%36", "%37", "%38");
   }
 }
 #undef ELAN_WGMMA_A
 #undef ELAN_WGMMA_SHARED
+#undef ELAN_REGISTERS_4
 #undef ELAN_REGISTERS_8
 #undef ELAN_REGISTERS_9
 #undef ELAN_REGISTERS_23
 #undef ELAN_D23
 #undef ELAN_D9
 #undef ELAN_D8
+#undef ELAN_D4
 #undef ELAN_D
 
 // Waits until at most `Left` groups of products are under way; whoever touches a result says so
