@@ -1,13 +1,16 @@
 // Times the CUDA backend: device to device by events, host to host by the clock.
 //
-//   cuda-bench [--json FILE] [--models DIR] [--repeats N] [--only TEXT] [--profile]
+//   cuda-bench [--json FILE] [--models DIR] [--repeats N] [--only TEXT] [--profile] [--plan
+//   MODEL=FILE]...
 //
-// A line per model, precision, size and batch; medians. TFLOP/s count the network's own work.
+// A line per model, precision or plan, size and batch; medians. TFLOP/s count the network's own
+// work.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <random>
 #include <string>
@@ -24,9 +27,15 @@ namespace elan {
 namespace {
 
 struct Job {
-  const char* model;
+  std::string model;
   Precision precision;
   int width, height, batch;
+  std::string plan = {};  // a file; empty: all in one precision
+
+  [[nodiscard]] std::string arithmetic() const {
+    return plan.empty() ? std::string(to_string(precision))
+                        : std::filesystem::path(plan).stem().string();
+  }
 };
 
 double median(std::vector<double> v) {
@@ -39,13 +48,17 @@ class Bench {
   Bench(std::string models, int repeats) : models_(std::move(models)), repeats_(repeats) {}
 
   void run(const Job& job, bool show_profile) {
-    if (model_name_ != job.model || backend_ == nullptr || backend_->precision() != job.precision) {
+    if (model_name_ != job.model || backend_ == nullptr || arithmetic_ != job.arithmetic()) {
       backend_.reset();
       if (model_name_ != job.model) {
         model_.emplace_back(Model::load(models_ + "/" + job.model + ".safetensors"));
       }
       model_name_ = job.model;
-      backend_ = make_cuda_backend(model_.back().shared_network(), job.precision, 0);
+      arithmetic_ = job.arithmetic();
+      PrecisionPlan plan(job.precision);
+      if (!job.plan.empty()) plan = PrecisionPlan::read(job.plan, job.precision);
+      plan.check(model_.back().architecture());
+      backend_ = make_cuda_backend(model_.back().shared_network(), plan, 0);
     }
     const int s = model_.back().scale();
     const std::size_t in_bytes = static_cast<std::size_t>(job.width) * job.height * 3 * job.batch;
@@ -74,7 +87,7 @@ class Bench {
     std::snprintf(
         line, sizeof line,
         R"({"model": "%s", "precision": "%s", "path": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "in_flight_ms": %.4f, "tflops": %.1f, "ns_per_pixel": %.2f, "pictures_per_second": %.2f, "arena_mb": %.1f)",
-        job.model, std::string(to_string(job.precision)).c_str(),
+        job.model.c_str(), job.arithmetic().c_str(),
         backend_->description().find("hopper") == std::string::npos ? "portable" : "hopper",
         job.width, job.height, job.batch, graph, plain, host, in_flight, tflops,
         graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch), pictures,
@@ -82,10 +95,9 @@ class Bench {
     std::printf(
         "%-14s %-5s %4dx%-4d b%d  graph %8.3f ms  plain %8.3f  host %8.3f  %6.1f TFLOP/s  %7.2f "
         "ns/px  %7.1f pictures/s  arena %.1f MB\n",
-        job.model, std::string(to_string(job.precision)).c_str(), job.width, job.height, job.batch,
-        graph, plain, host, tflops,
-        graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch), pictures,
-        static_cast<double>(backend_->arena_bytes()) / 1e6);
+        job.model.c_str(), job.arithmetic().c_str(), job.width, job.height, job.batch, graph, plain,
+        host, tflops, graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch),
+        pictures, static_cast<double>(backend_->arena_bytes()) / 1e6);
     if (in_flight > 0) {
       std::printf("    host to host with three in flight: %.3f ms a picture, device busy %.0f %%\n",
                   in_flight, 100 * graph / in_flight);
@@ -196,7 +208,7 @@ class Bench {
 
   std::string models_;
   int repeats_;
-  std::string model_name_;
+  std::string model_name_, arithmetic_;
   std::vector<Model> model_;
   std::unique_ptr<CudaBackend> backend_;
   std::vector<std::string> lines_;
@@ -210,6 +222,7 @@ int main(int argc, char** argv) {
   std::string json, models = ELANSR_MODELS, only;
   int repeats = 200;
   bool profile = false;
+  std::vector<elan::Job> jobs;
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
     const auto value = [&] { return std::string(i + 1 < argc ? argv[++i] : ""); };
@@ -223,7 +236,12 @@ int main(int argc, char** argv) {
       repeats = std::stoi(value());
     else if (key == "--profile")
       profile = true;
-    else {
+    else if (key == "--plan") {
+      const std::string text = value();
+      const std::size_t at = text.find('=');
+      jobs.push_back({text.substr(0, at), Precision::fp16, 206, 292, 1,
+                      at == std::string::npos ? "" : text.substr(at + 1)});
+    } else {
       std::fprintf(stderr, "cuda-bench: unknown option %s\n", key.c_str());
       return 2;
     }
@@ -232,7 +250,6 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "cuda-bench: skipped, %s\n", elan::cuda_status().c_str());
     return 77;
   }
-  std::vector<elan::Job> jobs;
   for (const Precision precision :
        {Precision::fp16, Precision::bf16, Precision::tf32, Precision::fp32}) {
     jobs.push_back({"elan_x4", precision, 206, 292, 1});
@@ -250,15 +267,13 @@ int main(int argc, char** argv) {
     jobs.push_back({"elan_light_x4", Precision::fp16, side, side, 1});
   }
   std::stable_sort(jobs.begin(), jobs.end(), [](const elan::Job& a, const elan::Job& b) {
-    return std::string(a.model) + std::string(to_string(a.precision)) <
-           std::string(b.model) + std::string(to_string(b.precision));
+    return a.model + a.arithmetic() < b.model + b.arithmetic();
   });
   try {
     std::printf("%s\n", elan::cuda_status().c_str());
     elan::Bench bench(models, repeats);
     for (const elan::Job& job : jobs) {
-      const std::string text = std::string(job.model) + " " +
-                               std::string(to_string(job.precision)) + " " +
+      const std::string text = job.model + " " + job.arithmetic() + " " +
                                std::to_string(job.width) + "x" + std::to_string(job.height) + " b" +
                                std::to_string(job.batch);
       if (text.find(only) == std::string::npos) continue;

@@ -111,35 +111,14 @@ class Tuner {
 
   int tune() {
     find_parts();
-    std::optional<Found> best;
-    for (const auto& stream : streams_) {
-      stream_ = stream;
-      measure_parts();
-      const SearchResult result = search();
-      const PrecisionPlan plan = plan_of_choice(result.choice);
-      Found found{parts_, result, plan, measure(plan), milliseconds(plan), exact_ms_};
-      if (!best || better(found, *best)) best = std::move(found);
-    }
-    finish(*best);
-    return best->result.met ? kDone : kFailed;
+    measure_parts();
+    const SearchResult result = search();
+    const PrecisionPlan plan = plan_of(parts_, result.choice);
+    finish(result, plan);
+    return result.met ? kDone : kFailed;
   }
 
  private:
-  struct Found {
-    std::vector<SearchPart> parts;
-    SearchResult result;
-    PrecisionPlan plan;
-    PlanError error;
-    double ms = 0, exact_ms = 0;
-  };
-
-  [[nodiscard]] bool better(const Found& a, const Found& b) const {
-    if (a.result.met != b.result.met) return a.result.met;
-    // What keeps the bound is judged by the other figure; where nothing does, by how close it came.
-    const bool by_time = a.result.met != a_.time.has_value();
-    return by_time ? a.ms < b.ms : a.error.mean < b.error.mean;
-  }
-
   [[nodiscard]] bool simulated() const { return device_ == "reference"; }
 
   [[nodiscard]] Engine engine_of(const PrecisionPlan& plan) const {
@@ -172,23 +151,18 @@ class Tuner {
     }
   }
 
-  [[nodiscard]] PrecisionPlan with(const SearchPart& part, Precision precision) const {
+  // The exact plan, but for one part.
+  [[nodiscard]] PrecisionPlan with(const SearchPart& part, const SearchOption& option) const {
     PrecisionPlan plan(precisions_.front());
-    for (const std::string& operation : part.operations) plan.set(operation, precision);
-    // What computes in other precisions does not keep the stream in this one.
-    if (stream_) plan.set("residual", precision == *stream_ ? precision : precisions_.front());
+    for (const std::string& operation : part.operations) plan.set(operation, option.precision);
+    if (!part.stream.empty()) plan.set(part.stream, option.stream);
     return plan;
   }
 
-  [[nodiscard]] PrecisionPlan uniform(Precision precision) const {
-    PrecisionPlan plan(precision);
-    if (stream_) plan.set("residual", precision == *stream_ ? precision : precisions_.front());
-    return plan;
-  }
-
-  [[nodiscard]] PrecisionPlan plan_of_choice(const Choice& choice) const {
-    PrecisionPlan plan = plan_of(parts_, choice);
-    if (stream_) plan.set("residual", *stream_);
+  // The whole network as one option of a part.
+  [[nodiscard]] PrecisionPlan all_as(const SearchPart& part, const SearchOption& option) const {
+    PrecisionPlan plan(option.precision);
+    if (!part.stream.empty()) plan.set("residual", option.stream);
     return plan;
   }
 
@@ -233,7 +207,7 @@ class Tuner {
         const std::string kind = kind_of_operation(part.name);
         if (!able.contains(kind)) {
           for (std::size_t i = 1; i < precisions_.size(); ++i) {
-            const std::string text = refusal(with(part, precisions_[i]));
+            const std::string text = refusal(with(part, {precisions_[i], 0, 0}));
             if (text.empty()) able[kind].push_back(precisions_[i]);
             if (!text.empty() && kind.starts_with("body")) why = text;
           }
@@ -250,30 +224,37 @@ class Tuner {
     throw Error(ErrorKind::usage, "tune: expected a device that mixes precisions; " + why);
   }
 
-  // The device's own division. What it can keep the stream in is searched through one by one: that
-  // shows only where operations compute in it, too.
+  // The device's own division; a part with a stream of its own also in each precision that the
+  // stream can be kept in. Only what computes in that precision, or in 8 bits, keeps it so.
   void find_parts_in(const std::vector<std::vector<std::string>>& groups) {
-    std::map<std::string, std::vector<Precision>> able;  // by kind
-    streams_.clear();
+    const std::vector<std::string> streams = stream_names(model_->architecture());
+    std::map<std::string, std::vector<SearchOption>> able;  // by kind
     for (const auto& operations : groups) {
-      std::string name = operations.front();
-      while (!std::all_of(operations.begin(), operations.end(), [&](const std::string& operation) {
-        return operation == name || operation.starts_with(name + ".");
-      })) {
-        name.resize(name.rfind('.'));
+      SearchPart part{operations.front(), operations, {}, {}};
+      const auto outside = [&](const std::string& operation) {
+        return operation != part.name && !operation.starts_with(part.name + ".");
+      };
+      while (std::any_of(operations.begin(), operations.end(), outside)) {
+        part.name.resize(part.name.rfind('.'));
       }
-      SearchPart part{name, operations, {}};
-      const std::string kind = kind_of_operation(name);
+      if (part.name == "residual") continue;
+      const auto stream = std::find(streams.begin(), streams.end(), part.name + ".residual");
+      if (stream != streams.end()) part.stream = *stream;
+      const std::string kind = kind_of_operation(part.name);
       if (!able.contains(kind)) {
         for (const Precision precision : precisions_) {
-          if (refusal(with(part, precision)).empty()) able[kind].push_back(precision);
+          for (const Precision kept : precisions_) {
+            const bool exact = kept == precisions_.front();
+            const bool narrow = !part.stream.empty() && kept == Precision::fp16 &&
+                                (precision == kept || precision == Precision::int8);
+            const SearchOption option{precision, 0, 0, kept};
+            if ((exact || narrow) && refusal(with(part, option)).empty()) {
+              able[kind].push_back(option);
+            }
+          }
         }
       }
-      if (name == "residual") {
-        streams_.assign(able[kind].begin(), able[kind].end());
-        continue;
-      }
-      for (const Precision precision : able[kind]) part.options.push_back({precision, 0, 0});
+      part.options = able[kind];
       parts_.push_back(std::move(part));
     }
   }
@@ -363,7 +344,7 @@ class Tuner {
     std::mutex mutex;
     std::size_t done = 0;
     pool.parallel_for(tasks.size(), [&](std::size_t i, int) {
-      tasks[i].option->error = measure(with(*tasks[i].part, tasks[i].option->precision)).mean;
+      tasks[i].option->error = measure(with(*tasks[i].part, *tasks[i].option)).mean;
       const std::lock_guard lock(mutex);
       progress_.show("operation " + std::to_string(++done) + " of " + std::to_string(tasks.size()) +
                      ": " + tasks[i].part->name);
@@ -373,25 +354,26 @@ class Tuner {
 
   // A part's share of the work, at the rate of the whole network in that precision.
   void set_costs() {
-    std::map<Precision, double> times;
-    for (const Precision precision : precisions_) {
-      const PrecisionPlan plan = uniform(precision);
-      if (simulated() || refusal(plan).empty()) times[precision] = milliseconds(plan);
-    }
-    exact_ms_ = times.at(precisions_.front());
+    exact_ms_ = milliseconds(PrecisionPlan(precisions_.front()));
+    std::map<std::string, double> times;
+    const auto time_of = [&](const PrecisionPlan& plan) {
+      const auto known = times.find(plan.to_json());
+      if (known != times.end()) return known->second;
+      const bool able = simulated() || refusal(plan).empty();
+      return times[plan.to_json()] = able ? milliseconds(plan) : exact_ms_;
+    };
     const auto work = operation_work(model_->network());
     for (SearchPart& part : parts_) {
       double share = 0;
       for (const std::string& operation : part.operations) share += work.at(operation);
       share /= total_work();
       for (SearchOption& option : part.options) {
-        const auto time = times.find(option.precision);
-        option.cost = share * (time != times.end() ? time->second : exact_ms_);
+        option.cost = share * time_of(all_as(part, option));
       }
       // The stream has no arithmetic of its own: what it saves is in no other part.
       if (part.name == "residual" && !simulated()) {
         for (SearchOption& option : part.options) {
-          option.cost = milliseconds(with(part, option.precision)) - exact_ms_;
+          option.cost = milliseconds(with(part, option)) - exact_ms_;
         }
       }
     }
@@ -401,23 +383,23 @@ class Tuner {
     int checks = 0;
     const auto error = [&](const Choice& choice) {
       progress_.show("plan " + std::to_string(++checks));
-      return measure(plan_of_choice(choice)).mean;
+      return measure(plan_of(parts_, choice)).mean;
     };
     if (!a_.time) return search_cheapest(parts_, a_.error.value_or(kDefaultError), error);
-    const auto cost = [&](const Choice& choice) { return milliseconds(plan_of_choice(choice)); };
+    const auto cost = [&](const Choice& choice) { return milliseconds(plan_of(parts_, choice)); };
     return search_most_accurate(parts_, *a_.time, cost, error);
   }
 
-  void finish(const Found& found) {
-    const PlanError& error = found.error;
-    PrecisionPlan plan = found.plan;
+  void finish(const SearchResult& result, PrecisionPlan plan) {
+    const PlanError error = measure(plan);
+    const double ms = milliseconds(plan);
     plan.set_metadata("mean_abs_error", number(error.mean));
     plan.set_metadata("max_abs_error", number(error.largest));
     plan.set_metadata("worst_mean_abs_error", number(error.worst_mean));
     plan.set_metadata("compared_with", std::string(to_string(precisions_.front())));
     plan.set_metadata("model", model_->fingerprint());
     plan.set_metadata("device", device_);
-    const Json report = report_of(found);
+    const Json report = report_of(result, plan, error, ms);
     progress_.clear();
     const auto save = [](const std::string& path, const std::string& text) {
       if (!path.empty()) write_whole_file(path, {std::as_bytes(std::span(text))});
@@ -429,7 +411,7 @@ class Tuner {
     } else if (a_.output.empty()) {
       std::fputs(plan.to_file().c_str(), stdout);
     }
-    print_summary(found);
+    print_summary(result, error, ms);
   }
 
   static std::string number(double value) {
@@ -442,17 +424,23 @@ class Tuner {
     return simulated() ? "of the time of fp16, by its work" : "ms";
   }
 
-  void print_summary(const Found& found) const {
-    const auto& [parts, result, plan, error, ms, exact_ms] = found;
-    std::map<Precision, int> counts;
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      ++counts[parts[p].options[result.choice[p]].precision];
+  // "fp16"; "fp16 on fp32" where the stream may differ from the operands.
+  [[nodiscard]] std::string text_of(const SearchPart& part, const SearchOption& option) const {
+    const std::string text(to_string(option.precision));
+    return part.stream.empty() ? text : text + " on " + std::string(to_string(option.stream));
+  }
+
+  void print_summary(const SearchResult& result, const PlanError& error, double ms) const {
+    std::map<std::string, int> counts;
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
+      ++counts[text_of(parts_[p], parts_[p].options[result.choice[p]])];
     }
     std::string text = "error " + number(error.mean) + " mean, " + number(error.largest) +
                        " largest; " + number(ms) + " " + unit() + " (" +
-                       std::string(to_string(precisions_.front())) + ": " + number(exact_ms) + ");";
-    for (const auto& [precision, count] : counts) {
-      text += " " + std::to_string(count) + " " + std::string(to_string(precision)) + ",";
+                       std::string(to_string(precisions_.front())) + ": " + number(exact_ms_) +
+                       ");";
+    for (const auto& [option, count] : counts) {
+      text += " " + std::to_string(count) + " " + option + ",";
     }
     text.back() = '\n';
     if (!result.met) {
@@ -462,8 +450,8 @@ class Tuner {
     write_stderr(text);
   }
 
-  [[nodiscard]] Json report_of(const Found& found) {
-    const auto& [parts, result, plan, error, ms, exact_ms] = found;
+  [[nodiscard]] Json report_of(const SearchResult& result, const PrecisionPlan& plan,
+                               const PlanError& error, double ms) {
     Json report{{"run", about_}, {"hardware", hardware_name()}};
     report["error_bound"] = a_.time ? Json() : Json(a_.error.value_or(kDefaultError));
     report["time_bound_ms"] = a_.time ? Json(*a_.time) : Json();
@@ -475,17 +463,17 @@ class Tuner {
           {{"name", picture.name}, {"width", picture.width}, {"height", picture.height}});
     }
     report["parts"] = Json::array();
-    for (std::size_t p = 0; p < parts.size(); ++p) {
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
       Json options = Json::array();
-      for (const SearchOption& option : parts[p].options) {
-        options.push_back({{"precision", to_string(option.precision)},
+      for (const SearchOption& option : parts_[p].options) {
+        options.push_back({{"precision", text_of(parts_[p], option)},
                            {"error", option.error},
                            {"time", option.cost}});
       }
       report["parts"].push_back(
-          {{"name", parts[p].name},
-           {"operations", parts[p].operations},
-           {"chosen", to_string(parts[p].options[result.choice[p]].precision)},
+          {{"name", parts_[p].name},
+           {"operations", parts_[p].operations},
+           {"chosen", text_of(parts_[p], parts_[p].options[result.choice[p]])},
            {"options", std::move(options)}});
     }
     report["uniform"] = Json::array();
@@ -498,8 +486,8 @@ class Tuner {
                                    {"max_abs", e.largest},
                                    {"time", milliseconds(all)}});
     }
-    report["predicted_error"] = predicted_error(parts, result.choice);
-    report["predicted_time"] = predicted_cost(parts, result.choice);
+    report["predicted_error"] = predicted_error(parts_, result.choice);
+    report["predicted_time"] = predicted_cost(parts_, result.choice);
     report["mean_abs"] = error.mean;
     report["max_abs"] = error.largest;
     report["time"] = ms;
@@ -517,9 +505,6 @@ class Tuner {
   std::vector<std::vector<float>> expected_;  // results in the exact precision
   std::optional<TuneState> state_;
   std::vector<SearchPart> parts_;
-  // What the residual stream is kept in during a search; none: it is a part like any other.
-  std::vector<std::optional<Precision>> streams_{std::nullopt};
-  std::optional<Precision> stream_;
   double exact_ms_ = 0;
   StatusLine progress_;
 };

@@ -5,47 +5,62 @@
 #   scripts/precision-table.sh DEVICE DATA...     cpu Set5 Set14; needs a Release build
 #
 # Rows: the device's precisions, on GPUs the two class plans, the plans plans/MODEL-DEVICE*.json and
-# the 8-bit weights models/MODEL-int8*.safetensors where there are some. MODELS="elan_light_x4 elan_x4" names the
-# models, REPEAT how often a picture is timed (3).
+# the model's 8-bit files (elan_light_int8*_x4 and elan_light_qat*_x4 for elan_light_x4) where there
+# are some. MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3),
+# PROGRAM the command, OUT the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 device=${1:?expected a device: cpu or cuda}
 shift
 (($#)) || { echo "expected folders of test pictures" >&2; exit 2; }
-program=build/release/cli/elan-sr
-folder=out/precision
+program=${PROGRAM:-build/release/cli/elan-sr}
+folder=${OUT:-out/precision}
 mkdir -p "$folder"
 
 case $device in
-  cpu) precisions=(fp32 bf16) ;;
-  cuda*) precisions=(fp32 tf32 fp16 bf16 plans/convolutions-fp32.json plans/products-fp32.json) ;;
-  *) precisions=(fp32 tf32 fp16 bf16) ;;
+  cpu) precisions=(fp32 bf16) size=320x180 ;;
+  cuda*) precisions=(fp32 tf32 fp16 bf16 plans/convolutions-fp32.json plans/products-fp32.json) size=206x292 ;;
+  *) precisions=(fp32 tf32 fp16 bf16) size=64x64 ;;
 esac
 
-# compare_random MODEL ROW: how far ROW is from FP32 on standard-normal input, as JSON.
-compare_random() {
-  local options=(-m "$1" -d "$device" --random --ref-device "$device" --ref-precision fp32)
+# run_as MODEL ROW: the options that a row of the tables stands for.
+run_as() {
   case $2 in
-    fp32) options=(-m "$1" -d "$device" --random -p fp32 --ref-device reference --ref-precision fp64) ;;
-    *.json) options+=(--plan "$2") ;;
-    *.safetensors) options+=(--ref-model "$1" -m "$2") ;;
-    *) options+=(-p "$2") ;;
+    *.json) printf '%s\n' -m "$1" -d "$device" --plan "$2" ;;
+    *.safetensors) printf '%s\n' -m "$2" -d "$device" ;;
+    *) printf '%s\n' -m "$1" -d "$device" -p "$2" ;;
   esac
-  [[ $2 == *.safetensors ]] && options=("${options[@]:2}") # the weights stand for the model
-  "$program" compare "${options[@]}" --json
+}
+
+# compare_random MODEL ROW: how far ROW is from FP32 on standard-normal input, as JSON. FP32 itself is compared with
+# FP64, on GPUs with the CPU's FP32, as are the other rows there.
+compare_random() {
+  local options reference=(--ref-device "$device" --ref-precision fp32)
+  mapfile -t options < <(run_as "$1" "$2")
+  if [[ $device == cuda* ]]; then
+    reference=(--ref-device cpu --ref-precision fp32)
+  elif [[ $2 == fp32 ]]; then
+    reference=(--ref-device reference --ref-precision fp64)
+  fi
+  [[ $2 == *.safetensors ]] && reference+=(--ref-model "$1")
+  "$program" compare "${options[@]}" --random "${reference[@]}" --json
 }
 
 for model in ${MODELS:-elan_light_x4 elan_x4}; do
   rows=("${precisions[@]}")
-  for file in plans/"$model-${device%%:*}"*.json models/"$model"-int8*.safetensors; do
+  for file in plans/"$model-${device%%:*}"*.json models/"${model%_x?}"_{int8,qat}*"${model: -3}".safetensors; do
     [[ -e $file ]] && rows+=("$file")
   done
   say "$model on $device: ${rows[*]}"
   "$program" eval -m "$model" -d "$device" --data "$@" --rows "${rows[@]}" --repeat "${REPEAT:-3}" \
     --json >"$folder/$model-$device-eval.json"
   for row in "${rows[@]}"; do
-    compare_random "$model" "$row" >"$folder/$model-$device-random-$(basename "$row").json"
+    name=$model-$device-$(basename "$row")
+    compare_random "$model" "$row" >"$folder/$name-random.json" || true
+    mapfile -t options < <(run_as "$model" "$row")
+    "$program" bench "${options[@]}" --size "$size" --json >"$folder/$name-bench.json" || true
   done
 done
+if [[ -n ${TORCH:-} ]]; then cp "$TORCH" "$folder/torch-$device.json"; fi
 
 python3 tools/precision_table.py "$device" "$folder" docs/precision.md

@@ -41,8 +41,6 @@ std::vector<std::vector<std::string>> operation_groups(const Architecture& arch)
 
 NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const DeviceWishes& wishes) {
   check_plan(plan, net.arch);
-  const bool half_stream =
-      wishes.half_stream.value_or(plan.uniform() || plan.at("residual") == Precision::fp16);
   NetworkShape shape;
   shape.channels = net.arch.channels;
   shape.scale = net.arch.scale;
@@ -54,7 +52,9 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       kind.operand = exacter(kind.operand, operand_of(plan.at(operation)));
     }
     kind.hopper = wishes.hopper && wishes.hopper(kind.operand);
-    kind.half_stream = half_stream && kind.operand == Operand::fp16;
+    const auto elab = static_cast<int>(shape.body.size());
+    const bool asked = plan.uniform() || plan.at(stream_name(elab)) == Precision::fp16;
+    kind.half_stream = wishes.half_stream.value_or(asked) && kind.operand == Operand::fp16;
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

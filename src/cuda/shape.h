@@ -26,8 +26,8 @@ struct DeviceWishes {
 };
 
 // An ELAB gets the operands of its most exact operation. Those of fp16 keep the residual stream in
-// FP16 where the plan has "residual" so, or is nothing but fp16; the others always keep it in FP32.
-// Throws Error (usage) for a precision that these kernels do not compute in.
+// FP16 where the plan has the ELAB's "residual" so, or is nothing but fp16; the others always keep
+// it in FP32. Throws Error (usage) for a precision that these kernels do not compute in.
 NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const DeviceWishes& wishes);
 
 // Operations that change their operands together; in order of computation.

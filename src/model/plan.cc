@@ -17,7 +17,8 @@
 namespace elan {
 namespace {
 
-constexpr std::string_view kResidual = "residual", kMetadata = "__metadata__";
+constexpr std::string_view kResidual = "residual", kOfElab = ".residual",
+                           kMetadata = "__metadata__";
 constexpr std::size_t kLongestFile = 1 << 20;  // bytes; a plan that names every operation has 20 KB
 
 [[noreturn]] void fail(std::string_view name, const std::string& message) {
@@ -107,12 +108,21 @@ std::vector<const Rules::value_type*> best_rules(const Rules& rules, std::string
   std::vector<const Rules::value_type*> best;
   for (const auto& rule : rules) {
     if (rule.first == kResidual || !matches(rule.first, operation)) continue;
+    if (rule.first.ends_with(kOfElab) != operation.ends_with(kOfElab)) continue;
     const std::size_t length = literal_characters(rule.first);
     if (!best.empty() && length < literal_characters(best.front()->first)) continue;
     if (!best.empty() && length > literal_characters(best.front()->first)) best.clear();
     best.push_back(&rule);
   }
   return best;
+}
+
+// All that a plan may name.
+std::vector<std::string> names_of(const Architecture& arch) {
+  std::vector<std::string> names = operation_names(arch);
+  const std::vector<std::string> streams = stream_names(arch);
+  names.insert(names.end(), streams.begin(), streams.end());
+  return names;
 }
 
 std::string json_text(std::string_view text) {
@@ -185,12 +195,14 @@ PrecisionPlan PrecisionPlan::read(const std::string& path_or_json, Precision fal
 }
 
 void PrecisionPlan::check(const Architecture& arch) const {
-  std::vector<std::string> operations = operation_names(arch);
+  std::vector<std::string> operations = names_of(arch);
   std::erase(operations, kResidual);
   for (const auto& [pattern, precision] : rules_) {
     if (pattern == kResidual) continue;
-    const bool used = std::any_of(operations.begin(), operations.end(),
-                                  [&, &p = pattern](const auto& name) { return matches(p, name); });
+    const bool used = std::any_of(
+        operations.begin(), operations.end(), [&, &p = pattern](const std::string& name) {
+          return matches(p, name) && p.ends_with(kOfElab) == name.ends_with(kOfElab);
+        });
     if (!used) {
       fail(name_, printable(pattern) +
                       (is_pattern(pattern) ? ": expected a pattern that matches an operation"
@@ -216,6 +228,7 @@ Precision PrecisionPlan::at(std::string_view operation) const {
     return default_ == Precision::fp64 ? Precision::fp64 : Precision::fp32;
   }
   const auto best = best_rules(rules_, operation);
+  if (best.empty() && operation.ends_with(kOfElab)) return at(kResidual);
   return best.empty() ? default_ : best.front()->second;
 }
 
@@ -246,10 +259,11 @@ std::string PrecisionPlan::to_file() const {
 
 Precision single_precision(const PrecisionPlan& plan, const Architecture& arch,
                            std::string_view device) {
-  const std::vector<std::string> operations = operation_names(arch);
+  const std::vector<std::string> operations = names_of(arch);
   const Precision first = plan.at(operations.front());
   for (const std::string& operation : operations) {
-    const Precision expected = operation == kResidual ? PrecisionPlan(first).at(kResidual) : first;
+    const bool stream = operation == kResidual || operation.ends_with(kOfElab);
+    const Precision expected = stream ? PrecisionPlan(first).at(kResidual) : first;
     if (plan.at(operation) == expected) continue;
     throw Error(ErrorKind::usage, "device " + std::string(device) + ": " + operation +
                                       ": expected " + std::string(to_string(expected)) + ", as " +
@@ -262,8 +276,9 @@ Precision single_precision(const PrecisionPlan& plan, const Architecture& arch,
 
 void check_able(const PrecisionPlan& plan, const Architecture& arch, std::string_view device,
                 const std::function<std::vector<Precision>(std::string_view operation)>& able) {
-  for (const std::string& operation : operation_names(arch)) {
-    const std::vector<Precision> list = able(operation);
+  for (const std::string& operation : names_of(arch)) {
+    const std::vector<Precision> list =
+        able(operation.ends_with(kOfElab) ? kResidual : std::string_view(operation));
     if (std::find(list.begin(), list.end(), plan.at(operation)) != list.end()) continue;
     throw Error(ErrorKind::usage, "device " + std::string(device) + ": " + operation +
                                       ": expected " + list_of(list) + ", found " +

@@ -7,7 +7,8 @@
 // A name may be a pattern: * stands for any characters, ? for one. Where several match, the one
 // with the most other characters wins. "default" is what no pattern matches. "residual" is the
 // stored residual stream; it is fp32 (fp64 where the default is) unless it is named, for neither
-// patterns nor the default reach it.
+// patterns nor the default reach it. "body.3.residual" is that of one ELAB, with patterns of their
+// own, which end in .residual; it is as "residual" unless one matches.
 // "__metadata__" may hold texts about the plan, such as the errors measured when it was made.
 //
 // The precision of an operation is that of its operands; sums are kept in fp32 or better. A backend
@@ -41,7 +42,7 @@ class PrecisionPlan {
   // two patterns that match an operation equally well and differ.
   void check(const Architecture& arch) const;
 
-  // Of an operation by its canonical name, or "residual".
+  // Of an operation by its canonical name, of "residual", or of a stream (stages.h).
   [[nodiscard]] Precision at(std::string_view operation) const;
 
   [[nodiscard]] Precision default_precision() const { return default_; }

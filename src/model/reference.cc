@@ -526,7 +526,7 @@ Planar<T> pixel_shuffle(const Planar<T>& x, int scale) {
 template <typename T>
 Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
                   const PrecisionPlan& plan, const OperandWatcher<T>& operands) {
-  const Precision stream = plan.at("residual");
+  Precision stream = plan.at(stream_name(0));
   Planar<T> picture = padded;
   add_mean(picture, net.mean, T(-1));
   Planar<T> head = convolve3x3(net.head, picture, able(plan.at("head"), {}));
@@ -536,6 +536,8 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
   Planar<T> x = head;
   for (int i = 0; i < net.arch.elabs; ++i) {
     const Elab& elab = net.body[i];
+    stream = plan.at(stream_name(i));
+    round_to<T>(stream, x.values);
     Attention<T> attention;  // computed by the first pair, used again by the others
     const bool int8_attention = runs_in_int8(elab, plan, i);
     for (int j = 0; j < net.arch.pairs; ++j) {

@@ -16,6 +16,16 @@ std::string gmsa_stage(int elab, int pair) {
   return name_of(elab, "gmsa", pair);
 }
 
+std::string stream_name(int elab) {
+  return "body." + std::to_string(elab) + ".residual";
+}
+
+std::vector<std::string> stream_names(const Architecture& arch) {
+  std::vector<std::string> names;
+  for (int i = 0; i < arch.elabs; ++i) names.push_back(stream_name(i));
+  return names;
+}
+
 std::vector<std::string> stage_names(const Architecture& arch) {
   std::vector<std::string> names{"head"};
   for (int i = 0; i < arch.elabs; ++i) {

@@ -7,6 +7,7 @@
 // Operations:  head, tail, residual, body.I.lfe.J.{conv0,conv1},
 //              body.I.gmsa.J.{project_inp.q,project_inp.v,qk,av,project_out}; q and qk exist only
 //              where the pair computes attention.
+// Streams:     body.I.residual, what is stored of the residual stream from the input of ELAB I on.
 #pragma once
 
 #include <string>
@@ -21,5 +22,8 @@ std::string gmsa_stage(int elab, int pair);  // "body.3.gmsa.0"
 
 std::vector<std::string> stage_names(const Architecture& arch);      // in order of computation
 std::vector<std::string> operation_names(const Architecture& arch);  // likewise
+
+std::string stream_name(int elab);  // "body.3.residual"
+std::vector<std::string> stream_names(const Architecture& arch);
 
 }  // namespace elan

@@ -165,9 +165,10 @@ std::string kind_of_operation(const std::string& operation) {
 }
 
 PrecisionPlan plan_of(const std::vector<SearchPart>& parts, const Choice& choice) {
-  std::map<Precision, int> all;
+  std::map<Precision, int> all, streams;
   std::map<std::string, std::map<Precision, int>> kinds;
   for (std::size_t p = 0; p < parts.size(); ++p) {
+    if (!parts[p].stream.empty()) ++streams[parts[p].options[choice[p]].stream];
     for (const std::string& operation : parts[p].operations) {
       if (operation == "residual") continue;
       const Precision precision = parts[p].options[choice[p]].precision;
@@ -179,8 +180,12 @@ PrecisionPlan plan_of(const std::vector<SearchPart>& parts, const Choice& choice
   for (const auto& [kind, counts] : kinds) {
     if (most_common(counts) != plan.default_precision()) plan.set(kind, most_common(counts));
   }
+  if (!streams.empty()) plan.set("residual", most_common(streams));
   for (std::size_t p = 0; p < parts.size(); ++p) {
-    const Precision precision = parts[p].options[choice[p]].precision;
+    const SearchOption& option = parts[p].options[choice[p]];
+    const Precision precision = option.precision;
+    const std::string& stream = parts[p].stream;
+    if (!stream.empty() && plan.at(stream) != option.stream) plan.set(stream, option.stream);
     for (const std::string& operation : parts[p].operations) {
       if (plan.at(operation) != precision) plan.set(operation, precision);
     }

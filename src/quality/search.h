@@ -19,8 +19,9 @@ namespace elan {
 // One precision that a part can run in.
 struct SearchOption {
   Precision precision = Precision::fp32;
-  double error = 0;  // of the result, when this part alone runs in it
-  double cost = 0;   // time of this part
+  double error = 0;                    // of the result, when this part alone runs in it
+  double cost = 0;                     // time of this part
+  Precision stream = Precision::fp32;  // what the part's stream is kept in
 };
 
 // Operations that change their precision together.
@@ -28,6 +29,7 @@ struct SearchPart {
   std::string name;
   std::vector<std::string> operations;
   std::vector<SearchOption> options;  // the first is the exact one, of error 0
+  std::string stream = {};            // the name of its stream, which is no operation; empty: none
 };
 
 // For each part the index of its option.

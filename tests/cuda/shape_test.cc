@@ -105,6 +105,14 @@ TEST(CudaShape, TheStreamIsHalfWhereThePlanSaysSoAndTheOperandsAre) {
   EXPECT_TRUE(half(R"({"default": "fp16", "residual": "fp32"})", true));
 }
 
+TEST(CudaShape, EveryElabMayKeepTheStreamItsOwnWay) {
+  const NetworkShape s = shape_of("elan_light_x4", R"({"default": "fp16",
+      "body.*.residual": "fp16", "body.1?.residual": "fp32", "body.2.*": "tf32"})");
+  for (std::size_t i = 0; i < s.body.size(); ++i) {
+    EXPECT_EQ(s.body[i].half_stream, i != 2 && i < 10) << i;
+  }
+}
+
 TEST(CudaShape, GroupsAreElabsAndTheRest) {
   const Architecture& arch = network("elan_light_x4").arch;
   const auto groups = operation_groups(arch);

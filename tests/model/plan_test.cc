@@ -61,6 +61,16 @@ TEST(Plan, TheResidualStreamIsChangedOnlyByItsName) {
   EXPECT_EQ(PrecisionPlan(Precision::int8).at("residual"), Precision::fp32);
 }
 
+TEST(Plan, AnElabsStreamHasNamesOfItsOwn) {
+  const PrecisionPlan plan = parse(R"({"default": "bf16", "residual": "fp16", "body.3.*": "fp32",
+      "body.1?.residual": "tf32", "body.11.residual": "bf16"})");
+  EXPECT_EQ(plan.at("body.3.residual"), Precision::fp16);
+  EXPECT_EQ(plan.at("body.10.residual"), Precision::tf32);
+  EXPECT_EQ(plan.at("body.11.residual"), Precision::bf16);
+  EXPECT_EQ(plan.at("residual"), Precision::fp16);
+  EXPECT_EQ(plan.at("body.11.lfe.0.conv0"), Precision::bf16);
+}
+
 TEST(Plan, WithoutADefaultItIsTheDevices) {
   const auto plan = PrecisionPlan::parse(R"({"head": "fp32"})", "p.json", Precision::bf16);
   EXPECT_EQ(plan.at("tail"), Precision::bf16);

@@ -278,6 +278,16 @@ TEST(Reference, AUniformPrecisionRoundsAllButTheResidualStream) {
   EXPECT_NE(stages_of(Precision::bf16), stages_of(named));
 }
 
+TEST(Reference, RoundsTheStreamFromTheElabOnThatThePlanNames) {
+  const auto exact = stages_of(Precision::fp64);
+  PrecisionPlan plan(Precision::fp64);
+  plan.set("body.1.residual", Precision::bf16);
+  const auto found = stages_of(plan);
+  EXPECT_EQ(found.at("head"), exact.at("head"));
+  EXPECT_EQ(found.at("body.0.gmsa.0"), exact.at("body.0.gmsa.0"));
+  EXPECT_NE(found.at("body.1.lfe.0"), exact.at("body.1.lfe.0"));
+}
+
 TEST(Reference, MemoryGrowsWithThePicture) {
   const auto backend = make_reference_backend(small_network(), Precision::fp32);
   const std::size_t one = backend->memory_needed(16, 16, 1);

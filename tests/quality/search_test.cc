@@ -138,6 +138,19 @@ TEST(Search, WritesShortPlans) {
   }
 }
 
+TEST(Search, NamesTheStreamsThatDifferFromMost) {
+  std::vector<SearchPart> parts;
+  for (int i = 0; i < 4; ++i) {
+    parts.push_back(part("body." + std::to_string(i), 1));
+    parts.back().operations = {parts.back().name + ".lfe.0.conv0"};
+    parts.back().stream = parts.back().name + ".residual";
+    parts.back().options.push_back({Precision::fp16, 0, 0, Precision::fp16});
+  }
+  EXPECT_EQ(plan_of(parts, {2, 1, 2, 2}).to_json(),
+            R"({"default":"fp16","body.1.residual":"fp32","residual":"fp16"})");
+  EXPECT_EQ(plan_of(parts, {1, 1, 1, 1}).to_json(), R"({"default":"fp16","residual":"fp32"})");
+}
+
 TEST(Search, KindsOfOperations) {
   EXPECT_EQ(kind_of_operation("body.13.gmsa.0.project_inp.q"), "body.*.gmsa.*.project_inp.q");
   EXPECT_EQ(kind_of_operation("body.1.lfe.10.conv0"), "body.*.lfe.*.conv0");
