@@ -38,13 +38,18 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
   const Operand o = kind.operand;
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
   constexpr int kTileBlocks = 8;
-  if (kind.wide()) {
+  if (uses_wide_kernels(kind)) {
     int stages = kWideMostStages;
     while (wide_shared_bytes(net.hidden_groups, stages) + kStaticShared > device.shared_per_block) {
       --stages;
     }
     return {2, stages, std::min(blocks / kTileBlocks, device.multiprocessors),
             wide_shared_bytes(net.hidden_groups, stages)};
+  }
+  if (uses_int8_kernels(kind)) {
+    return {kInt8Warpgroups, kInt8Stages,
+            std::min(blocks / (4 * kInt8Warpgroups), device.multiprocessors),
+            int8_lfe_shared_bytes()};
   }
   if (kind.hopper) {
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
@@ -82,7 +87,8 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
 
 GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
-  if (kind.wide()) return {true, wide_gmsa_shared_bytes()};
+  if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
+  if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
   if (kind.hopper) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
@@ -138,10 +144,11 @@ std::size_t attention_bytes(int channels, const Grid& grid, const PairKind& kind
 
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   const Grid grid{padded(width), padded(height), batch, false};
-  std::size_t stream = 0, blocks = 0;
+  std::size_t stream = 0, blocks = 0, integers = 0;
   for (const PairKind& kind : net.kinds()) {
     stream = std::max(stream, stream_bytes(net.channels, grid, kind));
     blocks = std::max(blocks, attention_bytes(net.channels, grid, kind));
+    if (uses_int8_kernels(kind)) integers = int8_image_bytes(grid.width, grid.height, batch);
   }
   Arena a;
   const auto take = [&a](std::size_t bytes) {
@@ -153,6 +160,7 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   a.y = take(stream);
   a.q = take(blocks);
   a.v = take(blocks);
+  a.integers = take(integers);
   return a;
 }
 

@@ -39,7 +39,8 @@ __device__ __forceinline__ void attend_window(UnitA4* o, std::uint32_t own, std:
     wgmma_commit();
     wgmma_wait<0>(a.out);
   }
-  finish<K>(a, o, lane);
+  finish<K>(a, lane, 1);
+  encode<K>(a, o, {});
 }
 
 #endif
@@ -88,7 +89,10 @@ __global__ __launch_bounds__(kThreads,
 
   UnitA4 o[kWindowGroups * kGU];
   const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
-  attend_small<K, kGU, kBlock, kGroup>(p, place, o, lane, nothing);
+  attend_small<K, kGU, kBlock, kGroup>(
+      p, place, lane, 1,
+      [&](Attention<kGU>& a, auto group) { encode<K>(a, o + decltype(group)::value * kGU, {}); },
+      nothing);
   barrier_wait(window_full, 0);
   attend_window<K>(o + 2 * kGU, window + place.in_window / 4 * 4 * kGroup, window, window + kWindow,
                    lane);
@@ -113,7 +117,7 @@ __global__ __launch_bounds__(kThreads,
                                            false);
     wgmma_commit();
     wgmma_wait<0>(acc);
-    add_bias<kU>(acc, first, p.bias, p.unscale, t);
+    add_bias<K, kU>(acc, first, p, t);
     residual.add(acc);
     store_rows<kU>(acc, first, x + row0, x + row1, t);
   }
