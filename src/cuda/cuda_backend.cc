@@ -203,17 +203,15 @@ class Implementation : public CudaBackend {
     Slot& slot_;
   };
 
-  // ELANSR_CUDA_PATH=portable keeps off Hopper's path, which int8 takes only where =hopper asks for
-  // it. ELANSR_CUDA_STREAM=fp16 or fp32 is what fp16 and int8 keep the residual stream in, whatever
-  // the plan says.
+  // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM=fp16 or fp32 is what fp16
+  // and int8 keep the residual stream in, whatever the plan says.
   [[nodiscard]] DeviceWishes wishes() const {
     const std::string path = variable("ELANSR_CUDA_PATH", "portable", "hopper");
     const std::string stream = variable("ELANSR_CUDA_STREAM", "fp16", "fp32");
     DeviceWishes wishes;
     wishes.limits = info_.limits;
-    wishes.hopper = [this, path](Operand operand) {
-      const bool wanted = operand == Operand::int8 ? path == "hopper" : path != "portable";
-      return wanted && hopper_able(network_->arch.channels, info_);
+    wishes.hopper = [this, path](Operand) {
+      return path != "portable" && hopper_able(network_->arch.channels, info_);
     };
     if (!stream.empty()) wishes.half_stream = stream == "fp16";
     return wishes;
