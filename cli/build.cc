@@ -27,7 +27,7 @@ struct BuildArguments {
   ModelToFile files;
   std::string precision, plan, size, least, best, most;
   std::vector<std::string> calibrate;
-  int batch = 1, gpu = 0;
+  int batch = 1, effort = 3, gpu = 0;
   bool plugins = false, loose = false, again = false;
 };
 
@@ -81,6 +81,7 @@ tensorrt::BuildOptions build_options(const BuildArguments& a) {
   }
   options.plugins = a.plugins;
   options.loose = a.loose;
+  options.effort = a.effort;
   options.profile.batch = a.batch;
   const bool ranged = !a.least.empty() || !a.best.empty() || !a.most.empty();
   if (!a.size.empty() && ranged) {
@@ -156,6 +157,8 @@ Action setup_build(CommandLine& line) {
   add_text(line.app, "--opt", a->best, "WxH", "size to be fastest at; default 304x208");
   add_text(line.app, "--max", a->most, "WxH", "largest size; default 1024x1024");
   add_number(line.app, "--batch", a->batch, {1, 256}, "pictures in one pass, at most; default 1");
+  add_number(line.app, "--effort", a->effort, {0, 5},
+             "how much the builder tries: less builds sooner; default 3");
   line.app.add_flag("--plugins", a->plugins, "compute the body with this project's kernels");
   line.app.add_flag("--loose", a->loose,
                     "TensorRT 8.6: let it compute anything in FP16, not the branches alone; also "

@@ -17,7 +17,7 @@ _elan_sr() {
   local quantize='-m --model -o --output -s --scale --data --shrink --crops --size --search --keep
     --attention --seed --report --threads -h --help'
   local build='-m --model -o --output -s --scale -p --precision --plan --calibrate --size --min --opt --max
-    --batch --plugins --loose -g --gpu --again -h --help'
+    --batch --effort --plugins --loose -g --gpu --again -h --help'
   local info='-m --model --json -h --help'
 
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words=

@@ -137,6 +137,7 @@ complete -c elan-sr -n '__fish_seen_subcommand_from build' -l min -x -d 'Smalles
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l opt -x -d 'Size to be fastest at'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l max -x -d 'Largest size'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l batch -x -d 'Pictures in one pass, at most'
+complete -c elan-sr -n '__fish_seen_subcommand_from build' -l effort -x -a '0 1 2 3 4 5' -d 'How much the builder tries'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l plugins -d 'Compute the body with the kernels of this project'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -l loose -d 'TensorRT 8.6: FP16 anywhere'
 complete -c elan-sr -n '__fish_seen_subcommand_from build' -s g -l gpu -x -d 'GPU by number'

@@ -11,7 +11,8 @@
 # --seconds   ends a variant that takes longer (default: none)
 # Variants are those of tests/tensorrt/tensorrt_check.cc; plan means plans/convolutions-fp32.json, and
 # int8+uninitialised calibrates on whatever is in the device's memory, as happens when the copy of the
-# pictures is forgotten. Without MODEL=VARIANTS everything is run, what matters most first.
+# pictures is forgotten. Without MODEL=VARIANTS everything is run, what matters most first. Engines that
+# are in the output folder from before are timed, not built again.
 #
 # The plugin library of TensorRT 8.6.0 from PyPI needs libcublas.so.12, libcublasLt.so.12 and libcudnn.so.8 only to be loaded:
 # where they are missing, empty libraries of these names are made in the output folder.

@@ -10,7 +10,7 @@
 namespace elan::tensorrt {
 namespace {
 
-constexpr int kMostSide = 16384, kMostBatch = 256;
+constexpr int kMostSide = 16384, kMostBatch = 256, kMostEffort = 5;
 
 std::string text_of(const PictureSize& size) {
   return std::to_string(size.width) + "x" + std::to_string(size.height);
@@ -105,6 +105,10 @@ void check(const BuildOptions& options) {
     throw Error(ErrorKind::usage, "batch: expected 1.." + std::to_string(kMostBatch) + ", found " +
                                       std::to_string(p.batch));
   }
+  if (options.effort < 0 || options.effort > kMostEffort) {
+    throw Error(ErrorKind::usage, "effort: expected 0.." + std::to_string(kMostEffort) +
+                                      ", found " + std::to_string(options.effort));
+  }
   check_precision(options);
 }
 
@@ -136,6 +140,7 @@ std::string describe(const std::string& fingerprint, const BuildOptions& options
   line("weights", fingerprint);
   line("precision", text_of(options.precision));
   line("scales", options.calibration ? text_of(*options.calibration) : "the model's");
+  line("effort", std::to_string(options.effort));
   line("loose", options.loose ? "yes" : "no");
   line("sizes", to_string(options.profile));
   line("batch", std::to_string(options.profile.batch));

@@ -38,6 +38,7 @@ struct BuildOptions {
   PrecisionPlan precision = Precision::fp16;
   Profile profile;
   bool plugins = false;
+  int effort = 3;      // how much the builder tries, 0 to 5; 3 is TensorRT's default
   bool loose = false;  // TensorRT 8.6: it may compute anything in FP16, not the branches alone
   // TensorRT 8.6, int8: scales by its calibrator, for all layers, instead of the model's.
   std::shared_ptr<const Calibration> calibration = nullptr;

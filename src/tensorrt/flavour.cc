@@ -1,11 +1,13 @@
 // Compiled once for each of TensorRT's interfaces, with its headers and with its namespaces renamed
 // (ELAN_FLAVOUR says to what), so that several fit into one program: TensorRT is reached through
-// four C functions and through virtual functions, whose names do not count.
+// a few C functions and through virtual functions, whose names do not count.
 #include "tensorrt/flavour.h"
 
 #include <NvInfer.h>
 #include <NvOnnxParser.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 #include "elan/error.h"
@@ -36,10 +38,12 @@ constexpr bool kRtx = true;
 constexpr bool kRtx = false;
 #endif
 
-// Keeps what TensorRT complains of, for the error that follows.
+// Keeps what TensorRT complains of, for the error that follows. ELANSR_TENSORRT_LOG shows all that
+// it says up to information.
 class Logger : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* text) noexcept override {
+    if (shown_ && severity <= Severity::kINFO) std::fprintf(stderr, "tensorrt: %s\n", text);
     if (severity > Severity::kERROR) return;
     try {
       const std::lock_guard lock(mutex_);
@@ -63,6 +67,7 @@ class Logger : public nvinfer1::ILogger {
   }
 
  private:
+  const bool shown_ = std::getenv("ELANSR_TENSORRT_LOG") != nullptr;
   std::mutex mutex_;
   std::string errors_;
 };
@@ -192,7 +197,7 @@ class Implementation : public Flavour {
     }
     auto builder = take<IBuilder>(library_.create_builder(logger_.get(), library_.number));
     if (!builder) logger_->fail(ErrorKind::device, "no builder");
-    if (!input.plugins.empty()) load_plugins(builder->getPluginRegistry(), input.plugins);
+    if (!input.plugins.empty()) load_plugins(input.plugins);
     auto network = std::unique_ptr<INetworkDefinition>(builder->createNetworkV2(network_flags()));
     if (!network) logger_->fail(ErrorKind::device, "no network");
     auto parser = take<nvonnxparser::IParser>(
@@ -208,6 +213,7 @@ class Implementation : public Flavour {
         plan_of_precisions.default_precision() == Precision::fp32) {
       config->clearFlag(BuilderFlag::kTF32);
     }
+    config->setBuilderOptimizationLevel(input.options.effort);
     [[maybe_unused]] const IOptimizationProfile* profile =
         add_profile(input.options.profile, *builder, *config);
 #if NV_TENSORRT_MAJOR == 8
@@ -253,7 +259,7 @@ class Implementation : public Flavour {
     auto runtime =
         take<nvinfer1::IRuntime>(library_.create_runtime(logger_.get(), library_.number));
     if (!runtime) logger_->fail(ErrorKind::device, "no runtime");
-    if (!plugins.empty()) load_plugins(runtime->getPluginRegistry(), plugins);
+    if (!plugins.empty()) load_plugins(plugins);
     return std::make_unique<Running>(logger_, std::move(runtime), plan);
   }
 
@@ -348,20 +354,60 @@ class Implementation : public Flavour {
     return &p;
   }
 
-  void load_plugins(nvinfer1::IPluginRegistry& registry, const std::filesystem::path& path) {
-    if (kRtx) {
+  // Into the process's registry, where every builder, parser and runtime looks after its own.
+  void load_plugins(const std::filesystem::path& path) {
+    if (kRtx || library_.plugin_registry == nullptr) {
       throw Error(ErrorKind::usage,
                   "--plugins: expected TensorRT, found TensorRT-RTX, which takes none");
     }
-    // The registry is the process's: a second time it knows them already.
     static std::mutex mutex;
-    static bool loaded = false;
+    static bool loaded = false;  // a second time the registry knows them already
     const std::lock_guard lock(mutex);
-    if (!loaded && registry.loadLibrary(path.c_str()) == nullptr) {
+    if (loaded) return;
+    auto& registry = *static_cast<nvinfer1::IPluginRegistry*>(library_.plugin_registry());
+    if (!add_library(registry, path.c_str())) {
       logger_->fail(ErrorKind::device, path.string() + " could not be loaded");
     }
     loaded = true;
   }
+
+#if NV_TENSORRT_MAJOR == 8
+  // What IPluginRegistry::loadLibrary() does, which is not at the same place of the interface in
+  // 8.6.0 and 8.6.1. Errors go to the logger of the first that loads plugins.
+  bool add_library(nvinfer1::IPluginRegistry& registry, const char* path) {
+    class Finder : public nvinfer1::ILoggerFinder {
+     public:
+      explicit Finder(std::shared_ptr<Logger> logger) : logger_(std::move(logger)) {}
+      nvinfer1::ILogger* findLogger() override { return logger_.get(); }
+
+     private:
+      std::shared_ptr<Logger> logger_;
+    };
+    static Finder finder(logger_);
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      logger_->log(nvinfer1::ILogger::Severity::kERROR, dlerror());
+      return false;
+    }
+    using Creators = nvinfer1::IPluginCreator* const* (*)(int32_t&);
+    const auto creators = reinterpret_cast<Creators>(dlsym(library, "getPluginCreators"));
+    using SetFinder = void (*)(nvinfer1::ILoggerFinder*);
+    const auto set_finder = reinterpret_cast<SetFinder>(dlsym(library, "setLoggerFinder"));
+    if (creators == nullptr || set_finder == nullptr) return false;
+    set_finder(&finder);
+    int32_t count = 0;
+    nvinfer1::IPluginCreator* const* list = creators(count);
+    bool good = count > 0;
+    for (int32_t i = 0; i < count; ++i) {
+      good = registry.registerCreator(*list[i], list[i]->getPluginNamespace()) && good;
+    }
+    return good;
+  }
+#else
+  static bool add_library(nvinfer1::IPluginRegistry& registry, const char* path) {
+    return registry.loadLibrary(path) != nullptr;
+  }
+#endif
 
   Library library_;
   std::shared_ptr<Logger> logger_ = std::make_shared<Logger>();

@@ -81,6 +81,8 @@ Library take(const FlavourName& flavour, const Opened& opened) {
       symbol<decltype(library.create_builder)>(opened, "createInferBuilder_INTERNAL");
   library.create_runtime =
       symbol<decltype(library.create_runtime)>(opened, "createInferRuntime_INTERNAL");
+  library.plugin_registry = reinterpret_cast<decltype(library.plugin_registry)>(
+      dlsym(opened.handle, "getPluginRegistry"));
   return library;
 }
 

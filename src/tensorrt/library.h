@@ -18,7 +18,7 @@ struct FlavourName {
 };
 const std::vector<FlavourName>& all_flavours();  // newest first
 
-// The four functions that are used by name; everything else goes through the objects they give.
+// The functions that are used by name; everything else goes through the objects they give.
 struct Library {
   const FlavourName* flavour = nullptr;
   std::filesystem::path path;  // of the library, as it was opened
@@ -27,6 +27,7 @@ struct Library {
   void* (*create_builder)(void* logger, std::int32_t version) = nullptr;
   void* (*create_runtime)(void* logger, std::int32_t version) = nullptr;
   void* (*create_parser)(void* network, void* logger, int version) = nullptr;  // null: no parser
+  void* (*plugin_registry)() = nullptr;  // the process's; null: none
 };
 
 // The first of `names` that is found: in the folders of ELANSR_TENSORRT (separated by colons; a

@@ -251,7 +251,7 @@ class Implementation : public Backend {
                               stream));
     launch_to_planar(pictures_in_.data(), in[0].type, input, small, stream);
     ELAN_CUDA(cudaGetLastError());
-    cuda::Event begin, end;
+    cuda::Event begin(cuda::EventKind::timed), end(cuda::EventKind::timed);
     begin.record(stream);
     engine_->enqueue(input, output, small.batch, small.height, small.width, stream);
     end.record(stream);

@@ -77,6 +77,7 @@ TEST(EngineKey, CoversEverythingThatDecidesWhatAnEngineIs) {
       [](BuildOptions& o) { o.calibration = calibration(1, false); },
       [](BuildOptions& o) { o.plugins = true; },
       [](BuildOptions& o) { o.loose = true; },
+      [](BuildOptions& o) { o.effort = 2; },
       [](BuildOptions& o) { o.profile.batch = 2; },
       [](BuildOptions& o) { o.profile.least.width = 16; },
       [](BuildOptions& o) { o.profile.best.height = 207; },
@@ -88,16 +89,16 @@ TEST(EngineKey, CoversEverythingThatDecidesWhatAnEngineIs) {
     change(changed);
     add(changed, kRuntime, kWeights);
   }
-  EXPECT_EQ(keys.size(), 21U);
+  EXPECT_EQ(keys.size(), 22U);
 }
 
 TEST(EngineKey, StaysTheSameFromRunToRun) {
   const std::string description = describe(kWeights, {}, kRuntime);
-  EXPECT_EQ(
-      description,
-      "recipe: 2\nweights: 0123456789abcdef\nprecision: fp16\nscales: the model's\n"
-      "loose: no\nsizes: 1x1/304x208/1024x1024\nbatch: 1\nplugins: none\ntensorrt: 10 10.16.0\n"
-      "gpu: NVIDIA H200, sm_90\n");
+  EXPECT_EQ(description,
+            "recipe: 2\nweights: 0123456789abcdef\nprecision: fp16\nscales: the model's\n"
+            "effort: 3\nloose: no\nsizes: 1x1/304x208/1024x1024\nbatch: 1\nplugins: "
+            "none\ntensorrt: 10 10.16.0\n"
+            "gpu: NVIDIA H200, sm_90\n");
   EXPECT_EQ(key_of(description), key_of(describe(kWeights, {}, kRuntime)));
   EXPECT_EQ(key_of("").size(), 16U);
   EXPECT_EQ(key_of(""), "ef46db3751d8e999");  // XXH64 of nothing
@@ -132,6 +133,7 @@ TEST(EngineOptions, MeaninglessOnesAreRefused) {
       {[](BuildOptions& o) { o.profile.least = {400, 1}; }, "found 400x1/"},
       {[](BuildOptions& o) { o.profile.best = {304, 1025}; }, "/304x1025/"},
       {[](BuildOptions& o) { o.profile.most = {20000, 1024}; }, "/20000x1024"},
+      {[](BuildOptions& o) { o.effort = 6; }, "effort: expected 0..5, found 6"},
       {[](BuildOptions& o) { o.profile.batch = 0; }, "batch: expected 1..256, found 0"},
       {[](BuildOptions& o) { o.loose = o.plugins = true; }, "found fp16 with plugins"},
   };

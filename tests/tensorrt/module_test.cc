@@ -74,8 +74,12 @@ TEST(PluginModule, IsPackedAsTheBackendPacks) {
     const int pairs = net.arch.pairs;
     for (const bool hopper : {false, true}) {
       if (hopper && net.arch.channels != 180) continue;
-      const cuda::PackedNetwork whole =
-          pack_network(net, cuda::Operand::fp16, cuda::Operand::fp16, hopper);
+      cuda::NetworkShape shape;
+      shape.channels = net.arch.channels;
+      shape.scale = net.arch.scale;
+      shape.tail = cuda::Operand::fp16;
+      shape.body.assign(net.body.size(), {cuda::Operand::fp16, hopper});
+      const cuda::PackedNetwork whole = pack_network(net, shape);
       const std::string at = "1", pair = std::to_string(pairs - 1);
       const plugins::Module lfe =
           plugins::module_from_fields(Kind::lfe, graph.fields("body." + at + ".lfe." + pair).get());

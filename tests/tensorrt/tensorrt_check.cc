@@ -2,17 +2,21 @@
 // FP32 and with our own CUDA backend: one line a variant. Needs a GPU, no picture files.
 //
 //   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR] [--plan FILE]
-//                  [--pictures A.ppm,B.ppm...]
+//                  [--pictures A.ppm,B.ppm...] [--build]
+//   tensorrt-check MODEL,OTHER --faults [--folder DIR]     what must fail, and how
+//   tensorrt-check --graphs A.onnx,B.onnx...               whether graphs of others build
 //
-// A variant is PRECISION[+plugins][+loose][+dynamic], for example fp16+plugins+dynamic, or
-// plan[+...] for the precisions of --plan. int8+calibrated lets TensorRT 8.6 find scales on the
-// pictures (made-up ones without --pictures), int8+uninitialised on whatever is in the device's
-// memory instead. A model in 8 bits is compared with the CPU engine's FP32 of its own values.
+// A variant is PRECISION[+plugins][+loose][+dynamic][+effortN], for example fp16+plugins+dynamic,
+// or plan[+...] for the precisions of --plan; effort is the builder's, 0 to 5. int8+calibrated lets
+// TensorRT 8.6 find scales on the pictures (made-up ones without --pictures), int8+uninitialised on
+// whatever is in the device's memory instead. A model in 8 bits is compared with the CPU engine's
+// FP32 of its own values.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -22,6 +26,7 @@
 #include "cuda/cuda_backend.h"
 #include "elan/error.h"
 #include "tensorrt/tensorrt_backend.h"
+#include "tensorrt_faults.h"
 
 namespace elan {
 namespace {
@@ -87,6 +92,7 @@ void read_ppm(const std::string& path, Sample& s) {
 struct Job {
   std::string folder = ".", plan;
   std::vector<std::string> variants, pictures;
+  bool build_only = false;
   Sample sample;
 };
 
@@ -178,15 +184,36 @@ tensorrt::BuildOptions options_of(const std::string& variant, const Job& job) {
       options.loose = true;
     } else if (words[i] == "dynamic") {
       options.profile = {{1, 1}, size, {512, 512}, 1};
+    } else if (words[i].starts_with("effort") && words[i].size() == 7) {
+      options.effort = words[i][6] - '0';
     } else if (words[i] == "calibrated" || words[i] == "uninitialised") {
       options.calibration = calibration(job, words[i] == "calibrated");
     } else {
       throw Error(ErrorKind::usage,
-                  "variant: expected plugins, loose, dynamic, calibrated or uninitialised, found " +
+                  "variant: expected plugins, loose, dynamic, effort0 to effort5, calibrated or "
+                  "uninitialised, found " +
                       words[i]);
     }
   }
   return options;
+}
+
+// What the CPU engine gives in FP32; kept in a file, for a process each time.
+std::vector<float> reference_of(const Model& model, const Job& job) {
+  const Sample& s = job.sample;
+  const std::string path = job.folder + "/" + model.fingerprint() + "-" + std::to_string(s.width) +
+                           "x" + std::to_string(s.height) + ".reference";
+  std::vector<float> values(s.rgb.size() * static_cast<std::size_t>(model.scale()) * model.scale());
+  const auto bytes = static_cast<std::streamsize>(values.size() * sizeof(float));
+  if (std::ifstream file(path, std::ios::binary);
+      file.read(reinterpret_cast<char*>(values.data()), bytes)) {
+    return values;
+  }
+  const auto cpu =
+      make_cpu_backend(model.shared_network(), Precision::fp32, std::make_shared<ThreadPool>(0));
+  values = run(*cpu, s, model.scale(), 1).rgb;
+  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(values.data()), bytes);
+  return values;
 }
 
 // Returns how many variants failed.
@@ -194,9 +221,7 @@ int check_model(const std::string& path, const Job& job) {
   const Sample& s = job.sample;
   const Model model = Model::load(path);
   const std::string name = model.architecture().variant() + " x" + std::to_string(model.scale());
-  const auto cpu =
-      make_cpu_backend(model.shared_network(), Precision::fp32, std::make_shared<ThreadPool>(0));
-  const std::vector<float> reference = run(*cpu, s, model.scale(), 1).rgb;
+  const std::vector<float> reference = reference_of(model, job);
   int failed = 0;
   for (const std::string& variant : job.variants) {
     const std::string title = name + " " + variant;
@@ -212,8 +237,14 @@ int check_model(const std::string& path, const Job& job) {
       backend.plan = job.folder + "/" + model.fingerprint() + "-" + variant + ".plan";
       tensorrt::BuildContext context;
       context.warning = [](const std::string& text) { std::printf("warning: %s\n", text.c_str()); };
-      const tensorrt::Built built =
-          tensorrt::build_engine(model, options, backend.plan, 0, context);
+      tensorrt::Built built;
+      if (!std::filesystem::exists(backend.plan)) {
+        std::fprintf(stderr, "%s: building\n", title.c_str());
+        built = tensorrt::build_engine(model, options, backend.plan, 0, context);
+        std::fprintf(stderr, "%s: built in %.1f s\n", title.c_str(), built.seconds);
+      }
+      built.bytes = std::filesystem::file_size(backend.plan);
+      if (job.build_only) continue;
       const auto engine = tensorrt::make_tensorrt_backend(model, backend, context);
       print(title, run(*engine, s, model.scale(), kRuns), reference, built.seconds,
             static_cast<double>(built.bytes) / 1e6);
@@ -231,7 +262,8 @@ int check(const std::vector<std::string>& arguments) {
   std::string list =
       "cuda-fp16,cuda-fp32,fp16,fp16+plugins,tf32,fp32,fp32+plugins,fp16+loose,"
       "fp16+dynamic,fp16+plugins+dynamic";
-  std::vector<std::string> models;
+  std::vector<std::string> models, graphs;
+  bool faults = false;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const bool valued = arguments[i].starts_with("--") && i + 1 < arguments.size();
     if (valued && arguments[i] == "--folder") {
@@ -246,14 +278,26 @@ int check(const std::vector<std::string>& arguments) {
                std::sscanf(arguments[i + 1].c_str(), "%dx%d", &job.sample.width,
                            &job.sample.height) == 2) {
       ++i;
+    } else if (valued && arguments[i] == "--graphs") {
+      graphs = split(arguments[++i], ',');
+    } else if (arguments[i] == "--build") {
+      job.build_only = true;
+    } else if (arguments[i] == "--faults") {
+      faults = true;
     } else if (!arguments[i].starts_with("--")) {
       models = split(arguments[i], ',');
     } else {
-      throw Error(
-          ErrorKind::usage,
-          "expected --folder, --variants, --plan, --pictures or --size, found " + arguments[i]);
+      throw Error(ErrorKind::usage,
+                  "expected --folder, --variants, --plan, --pictures, --size, --faults or "
+                  "--graphs, found " +
+                      arguments[i]);
     }
   }
+  if (!graphs.empty()) {
+    check_graphs(graphs);
+    return 0;
+  }
+  if (faults) return check_faults(models.at(0), models.at(1), job.folder) == 0 ? 0 : 1;
   job.variants = split(list, ',');
   fill(job.sample);
   std::printf("%-40s %11s %12s %9s %8s %11s %9s %10s\n", "variant", "engine", "whole", "mean rel.",
