@@ -79,11 +79,11 @@ class Engines {
 };
 
 // While the CPU computes, one more picture is enough to decode and encode beside it. A GPU wants
-// two of its own in flight, and every core at the files of others.
+// two of its own in flight, and every core at the files of others: two, since pictures wait, too.
 constexpr int kJobs = 2, kMostJobs = 64;
 int jobs_for(const Engine& engine) {
   if (engine.backend().own_memory() == 0) return kJobs;
-  return std::min(kMostJobs, 2 * engine.devices() + usable_cores());
+  return std::min(kMostJobs, 2 * (engine.devices() + usable_cores()));
 }
 
 void add_options(CLI::App& app, Options& o) {

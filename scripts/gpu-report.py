@@ -44,7 +44,8 @@ def latency(bench, portable, torch):
     best = {key: min(kinds.items(), key=lambda item: item[1]) for key, kinds in torch_times(torch).items()}
     rows = []
     for t in bench + portable:
-        if t["batch"] != 1 or (t["precision"] != "fp16" and t["width"] != 206):
+        if t["batch"] != 1 or (t["precision"] != "fp16" and t["width"] != 206) or (
+                t["width"] == t["height"] != 64):
             continue
         name, ms = best.get((t["model"], size(t)), ("", None))
         rows.append([
@@ -73,10 +74,22 @@ def batches(bench):
 
 def in_flight(bench):
     rows = [[NAMES.get(t["model"], t["model"]), t["precision"], f"{t['in_flight_ms']:.2f}",
-             f"{100 * t['graph_ms'] / t['in_flight_ms']:.0f} %"]
+             f"{100 * t['graph_ms'] / t['in_flight_ms']:.0f} %", f"{t.get('host_adds_ms', 0):.2f}"]
+            + [f"{ms:.2f}" for ms in t.get("new_shape_ms", [])]
             for t in bench if t.get("in_flight_ms")]
-    return "206x292 from host to host with three pictures in flight:\n\n" + table(
-        ["model", "precision", "ms a picture", "GPU busy"], rows)
+    return ("206x292 from host to host: with three pictures in flight; what one alone takes longer than from device to\n"
+            "device; and the first pictures of a shape (launched kernel by kernel, then captured, then replayed):\n\n") + table(
+        ["model", "precision", "ms a picture", "GPU busy", "host adds ms", "first ms", "second ms", "third ms"], rows)
+
+
+def sizes(bench):
+    """ns a pixel of fp16 by the side of a square picture."""
+    squares = {(t["model"], t["width"]): t for t in bench
+               if t["batch"] == 1 and t["precision"] == "fp16" and t["width"] == t["height"]}
+    sides = sorted({side for _, side in squares})
+    rows = [[NAMES[model]] + [f"{squares[model, side]['ns_per_pixel']:.1f}" if (model, side) in squares else ""
+                              for side in sides] for model in NAMES if any(m == model for m, _ in squares)]
+    return "fp16 in ns a pixel, squares:\n\n" + table(["model"] + [str(side) for side in sides], rows)
 
 
 def operations(bench):
@@ -97,7 +110,7 @@ def accuracy(check):
     for r in check["results"]:
         if "model" not in r or "x" not in r["case"] or not r["ok"]:
             continue
-        if any(word in r["case"] for word in ("condition", "PSNR", "stages", "bits")):
+        if any(word in r["case"] for word in ("reference", "PSNR", "from fp32", "stages", "bits")):
             continue
         key = (r["model"], r["precision"])
         largest, mean, count = worst.get(key, (0, 0, 0))
@@ -105,12 +118,30 @@ def accuracy(check):
     rows = [[NAMES.get(m, m), p, f"{v[0]:.2g}", f"{v[1]:.2g}", str(v[2])] for (m, p), v in sorted(worst.items())]
     text = f"{check['checks']} checks, {check['failed']} failed. Largest and mean error on 0..255, the worst picture's:\n\n"
     text += table(["model", "precision", "max", "mean", "pictures"], rows)
-    psnr = [[NAMES.get(r["model"], r["model"]), r["case"][len("PSNR of "):], r["precision"], f"{r['max']:.3f}",
-             f"{r['mean']:+.4f}"] for r in check["results"] if r["case"].startswith("PSNR")]
-    if psnr:
-        text += "PSNR (Y, dB) and its distance from fp32:\n\n" + table(
-            ["model", "set", "precision", "PSNR", "distance"], psnr)
     return text
+
+
+def quality(check):
+    """PSNR of the test sets in fp32; of the others its distance, and the mean distance of single values."""
+    found, columns = {}, []
+    for r in check["results"]:
+        kind = next((k for k in ("PSNR of ", "from fp32, ") if r["case"].startswith(k)), None)
+        if kind is None:
+            continue
+        name, _, stream = r["case"][len(kind):].partition(", ")
+        column = r["precision"] + (f", {stream}" if stream else "")
+        found.setdefault((r["model"], name.split("/")[0]), {})[column, kind] = r
+        if column != "fp32" and column not in columns:
+            columns.append(column)
+    rows = []
+    for (model, name), values in found.items():
+        row = [NAMES.get(model, model), name, f"{values['fp32', 'PSNR of ']['max']:.3f}"]
+        for column in columns:
+            psnr, far = values.get((column, "PSNR of ")), values.get((column, "from fp32, "))
+            row.append(f"{psnr['mean']:+.4f}, {far['mean']:.2g}" if psnr and far else "")
+        rows.append(row)
+    text = "PSNR (Y, dB) of fp32; how far it is from that in others, and the mean distance from fp32 on 0..255:\n\n"
+    return text + table(["model", "set", "fp32"] + columns, rows) if rows else ""
 
 
 def report(folder):
@@ -127,9 +158,9 @@ def report(folder):
     text += f"; PyTorch {torch['torch']} in the same run" if torch else ""
     text += ".\n\n"
     times = bench["times"]
-    text += latency(times, portable, torch) + batches(times) + in_flight(times) + operations(times)
+    text += latency(times, portable, torch) + sizes(times) + batches(times) + in_flight(times) + operations(times)
     if check:
-        text += accuracy(check)
+        text += accuracy(check) + quality(check)
     return text.rstrip() + f"\n{END}\n"
 
 

@@ -76,7 +76,7 @@ void Results::note(const std::string& model, Precision precision, const std::str
   char line[320];
   std::snprintf(
       line, sizeof line,
-      R"({"model": "%s", "precision": "%s", "case": "%s", "max": %.4g, "mean": %.4g, "ok": %s})",
+      R"({"model": "%s", "precision": "%s", "case": "%s", "max": %.6g, "mean": %.4g, "ok": %s})",
       model.c_str(), kind.c_str(), what.c_str(), std::min(difference.largest, 1e30),
       std::min(difference.mean, 1e30), ok ? "true" : "false");
   json_ += (json_.empty() ? "" : ",\n") + std::string(line);

@@ -42,10 +42,10 @@ struct Picture {
   [[nodiscard]] ConstImageView view() const { return view_of(rgb.data(), width, height); }
 };
 
-// Noise: for comparing bits. Networks answer chaotically to it (see condition_of in accuracy.cc: in
-// the thousands), so that no two computations agree on it.
+// Noise: for comparing bits. Networks answer chaotically to it: a change of 0.001 may come out as
+// one of several levels, so that no two computations agree on it.
 Picture noise(int width, int height, std::uint32_t seed);
-// Smooth colours with an edge and some grain, as photographs have; ordinary in its condition.
+// Smooth colours with an edge and some grain, as photographs have.
 Picture drawn(int width, int height, std::uint32_t seed);
 
 // Float output, not rounded.

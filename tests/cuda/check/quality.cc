@@ -1,7 +1,11 @@
+#include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstdio>
+#include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <stdexcept>
 
 #include "cuda/check/check.h"
@@ -27,9 +31,17 @@ Picture read_ppm(const fs::path& path) {
   return p;
 }
 
-// Mean PSNR of the pairs in a folder.
-double psnr_of(Backend& backend, int scale, const fs::path& folder) {
-  double sum = 0;
+// Mean PSNR of a folder's pairs, and how far results before rounding are from others'.
+struct Quality {
+  double psnr = NAN;
+  Difference from_exact;
+};
+
+// `exact` holds FP32's results by file name; empty ones are filled.
+Quality quality_of(Backend& backend, int scale, const fs::path& folder,
+                   std::map<std::string, std::vector<float>>& exact) {
+  Quality q;
+  double sum = 0, distance = 0, samples = 0;
   int count = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
@@ -37,16 +49,38 @@ double psnr_of(Backend& backend, int scale, const fs::path& folder) {
     if (at == std::string::npos) continue;
     const Picture low = read_ppm(entry.path());
     const Picture high = read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
-    std::vector<std::uint8_t> rgb(low.rgb.size() * scale * scale);
-    const ConstImageView in = low.view();
+    const std::vector<float> values = run(backend, low.view(), scale);
+    std::vector<std::uint8_t> rgb(values.size());
+    std::transform(values.begin(), values.end(), rgb.begin(), [](float v) {
+      return static_cast<std::uint8_t>(std::nearbyint(std::clamp(v, 0.F, 255.F)));
+    });
     const ImageView out = view_of(rgb.data(), low.width * scale, low.height * scale);
-    backend.run({&in, 1}, {&out, 1}, {});
     sum += compare_luma(out, ConstImageView(high.view().crop(0, 0, out.width, out.height)), scale)
                .psnr;
     ++count;
+    std::vector<float>& wanted = exact[name];
+    if (wanted.empty()) wanted = values;
+    const Difference d = compare(values, wanted);
+    q.from_exact.largest = std::max(q.from_exact.largest, d.largest);
+    distance += d.mean * static_cast<double>(values.size());
+    samples += static_cast<double>(values.size());
   }
-  return count > 0 ? sum / count : NAN;
+  if (count > 0) q.psnr = sum / count;
+  q.from_exact.mean = distance / samples;
+  return q;
 }
+
+// A precision, fp16 on either residual stream.
+struct Row {
+  Precision precision;
+  const char* stream;
+  const char* text;
+};
+constexpr std::array<Row, 5> kRows{{{Precision::fp32, "", ""},
+                                    {Precision::tf32, "", ""},
+                                    {Precision::fp16, "fp16", ""},
+                                    {Precision::fp16, "fp32", ", FP32 stream"},
+                                    {Precision::bf16, "", ""}}};
 
 }  // namespace
 
@@ -58,15 +92,23 @@ void check_quality(const Options& options, Results& results) {
     for (const auto& set : fs::directory_iterator(options.sets)) {
       const fs::path folder = set.path() / scale;
       if (!fs::is_directory(folder)) continue;
-      double exact = NAN;
-      for (const Precision precision :
-           {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16}) {
-        const auto backend = make_cuda_backend(model.shared_network(), precision, 0);
-        const double psnr = psnr_of(*backend, model.scale(), folder);
-        if (precision == Precision::fp32) exact = psnr;
-        const bool held = precision == Precision::bf16 || std::abs(psnr - exact) <= 0.005;
-        const std::string what = "PSNR of " + set.path().filename().string() + "/" + scale;
-        results.note(name, precision, what, {psnr, psnr - exact}, std::isfinite(psnr) && held);
+      std::map<std::string, std::vector<float>> exact;
+      double exact_psnr = NAN;
+      for (const Row& row : kRows) {
+        if (*row.stream != 0) setenv("ELANSR_CUDA_STREAM", row.stream, 1);
+        const auto backend = make_cuda_backend(model.shared_network(), row.precision, 0);
+        unsetenv("ELANSR_CUDA_STREAM");
+        const Quality q = quality_of(*backend, model.scale(), folder, exact);
+        if (row.precision == Precision::fp32) exact_psnr = q.psnr;
+        const bool held =
+            row.precision == Precision::bf16 || std::abs(q.psnr - exact_psnr) <= 0.005;
+        const std::string what = set.path().filename().string() + "/" + scale + row.text;
+        results.note(name, row.precision, "PSNR of " + what, {q.psnr, q.psnr - exact_psnr},
+                     std::isfinite(q.psnr) && held);
+        if (row.precision != Precision::fp32) {
+          results.note(name, row.precision, "from fp32, " + what, q.from_exact,
+                       std::isfinite(q.from_exact.mean));
+        }
       }
     }
   }

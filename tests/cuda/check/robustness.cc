@@ -34,7 +34,7 @@ void check_rerun(const Options& options, Results& results) {
 void check_tiles(const Options& options, Results& results) {
   EngineOptions engine_options;
   engine_options.device = "cuda";
-  engine_options.max_memory = std::size_t{400} << 20;
+  engine_options.max_memory = std::size_t{120} << 20;
   Engine engine(Model::load(options.models + "/elan_light_x4.safetensors"), engine_options);
   const Picture p = drawn(700, 500, 4);
   const TilePlan plan = engine.plan(p.width, p.height);

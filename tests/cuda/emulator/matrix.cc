@@ -3,7 +3,10 @@
 // operands.
 #include "matrix.h"
 
+#include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
 #include <cstring>
 
 namespace elan::emulator {
@@ -88,19 +91,51 @@ void decode(Format f, std::uint32_t r, T* to) {
   }
 }
 
-// Compiled for wide vectors, too, and chosen by what the processor has.
-#define ELAN_PRODUCT(T)                                                     \
-  __attribute__((target_clones("arch=x86-64-v3", "default"))) void product( \
-      const T(&a)[16][32], const T(&b)[32][8], T(&c)[16][8], int k_end) {   \
-    for (int row = 0; row < 16; ++row) {                                    \
-      for (int k = 0; k < k_end; ++k) {                                     \
-        for (int n = 0; n < 8; ++n) c[row][n] += a[row][k] * b[k][n];       \
-      }                                                                     \
-    }                                                                       \
+// c += a * b, compiled for wide vectors, too, and chosen by what the processor has.
+#define ELAN_WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
+
+ELAN_WIDE void product(const std::int32_t (&a)[16][32], const std::int32_t (&b)[32][8],
+                       std::int32_t (&c)[16][8], int k_end) {
+  for (int row = 0; row < 16; ++row) {
+    for (int k = 0; k < k_end; ++k) {
+      for (int n = 0; n < 8; ++n) c[row][n] += a[row][k] * b[k][n];
+    }
   }
-ELAN_PRODUCT(float)
-ELAN_PRODUCT(std::int32_t)
-#undef ELAN_PRODUCT
+}
+
+// As measured on compute capability 9.0: products are exact; they and the sum so far are cut off at
+// 2^-25 of the power of two in the largest of them, added, and the result is cut to FP32.
+ELAN_WIDE void product(const float (&a)[16][32], const float (&b)[32][8], float (&c)[16][8],
+                       int k_end) {
+  constexpr double kCut = 0x1p26;
+  for (int row = 0; row < 16; ++row) {
+    double largest[8], sum[8] = {};
+    for (int n = 0; n < 8; ++n) largest[n] = std::abs(c[row][n]);
+    for (int k = 0; k < k_end; ++k) {
+      for (int n = 0; n < 8; ++n) {
+        largest[n] = std::max(largest[n], std::abs(double{a[row][k]} * b[k][n]));
+      }
+    }
+    for (int n = 0; n < 8; ++n) {  // the power of two above, whose reciprocal is exact
+      const auto bits = std::bit_cast<std::uint64_t>(largest[n]) & 0x7ff0000000000000U;
+      largest[n] = std::bit_cast<double>(std::max(bits, std::uint64_t{0x3000000000000000})) * 2;
+      if (!std::isfinite(largest[n])) largest[n] = kCut;  // infinite whatever is cut off
+      sum[n] = std::trunc(c[row][n] * (kCut / largest[n]));
+    }
+    for (int k = 0; k < k_end; ++k) {
+      for (int n = 0; n < 8; ++n) {
+        sum[n] += std::trunc(double{a[row][k]} * b[k][n] * (kCut / largest[n]));
+      }
+    }
+    for (int n = 0; n < 8; ++n) {
+      const double exact = sum[n] * (largest[n] / kCut);
+      const auto rounded = static_cast<float>(exact);
+      const bool over = std::abs(rounded) > std::abs(exact) && std::isfinite(rounded);
+      c[row][n] = over ? std::nextafter(rounded, 0.F) : rounded;
+    }
+  }
+}
+#undef ELAN_WIDE
 
 template <typename T>
 void run_multiply(void* const* lanes) {
@@ -118,12 +153,16 @@ void run_multiply(void* const* lanes) {
       for (int i = 0; i < per; ++i) b[k + i][g] = column[i];
     }
   }
-  T c[16][8] = {};
+  T c[16][8];
+  const auto for_each = [&](auto visit) {
+    for (int l = 0; l < 32; ++l) {
+      T* d = static_cast<T*>(static_cast<const MultiplyCall*>(lanes[l])->c);
+      for (int i = 0; i < 4; ++i) visit(d[i], c[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2]);
+    }
+  };
+  for_each([](T& own, T& place) { place = own; });
   product(a, b, c, first.k);
-  for (int l = 0; l < 32; ++l) {
-    T* d = static_cast<T*>(static_cast<const MultiplyCall*>(lanes[l])->c);
-    for (int i = 0; i < 4; ++i) d[i] += c[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
-  }
+  for_each([](T& own, T& place) { own = place; });
 }
 
 }  // namespace
