@@ -58,7 +58,7 @@ for model in ${MODELS:-elan_light_x4 elan_x4}; do
     name=$model-$device-$(basename "$row")
     compare_random "$model" "$row" >"$folder/$name-random.json" || true
     mapfile -t options < <(run_as "$model" "$row")
-    "$program" bench "${options[@]}" --size "$size" --json >"$folder/$name-bench.json" || true
+    "$program" bench "${options[@]}" --size "$size" --duration 1000 --json >"$folder/$name-bench.json" || true
   done
 done
 if [[ -n ${TORCH:-} ]]; then cp "$TORCH" "$folder/torch-$device.json"; fi
