@@ -312,7 +312,12 @@ int main(int argc, char** argv) {
     jobs.push_back({"elan_x4", precision, 64, 64, 1});
     jobs.push_back({"elan_light_x4", precision, 64, 64, 1});
   }
+  for (const char* model : {"elan_int8_x4", "elan_light_int8_x4"}) {
+    jobs.push_back({model, Precision::int8, 206, 292, 1});
+    jobs.push_back({model, Precision::int8, 64, 64, 1});
+  }
   jobs.push_back({"elan_light_x2", Precision::fp16, 1920, 1080, 1});
+  jobs.push_back({"elan_light_int8_x2", Precision::int8, 1920, 1080, 1});
   for (const int batch : {2, 4, 8}) {
     jobs.push_back({"elan_x4", Precision::fp16, 206, 292, batch});
     jobs.push_back({"elan_light_x4", Precision::fp16, 206, 292, batch});

@@ -12,6 +12,7 @@ target_sources(gpu-check PRIVATE
   tests/cuda/check/behaviour.cc
   tests/cuda/check/check.cc
   tests/cuda/check/device_pictures.cc
+  tests/cuda/check/integers.cc
   tests/cuda/check/mixed.cc
   tests/cuda/check/quality.cc
   tests/cuda/check/robustness.cc)

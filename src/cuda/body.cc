@@ -12,6 +12,12 @@ const char* bytes(const BodyArgs& b, std::size_t offset) {
   return reinterpret_cast<const char*>(b.weights + offset);
 }
 
+template <typename Args>
+void copy_taps(const PackedLfe& from, Args& to) {
+  std::copy(from.chunk_y.begin(), from.chunk_y.end(), to.chunk_y);
+  std::copy(from.chunk_x.begin(), from.chunk_x.end(), to.chunk_x);
+}
+
 Grid grid_of(const BodyArgs& b) {
   Grid grid = b.grid;
   grid.overlap = b.pair.overlap;
@@ -31,6 +37,8 @@ void prepare_body(const NetworkShape& shape) {
   if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
     prepare_lfe_hopper();
     prepare_gmsa_hopper();
+    prepare_lfe_int8();
+    prepare_gmsa_int8();
   }
 }
 
@@ -49,19 +57,39 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.unscale1 = p.unscale1;
   l.scale1 = 1 / p.unscale1;
   l.unscale_project = p.unscale_project;
+  l.scale0 = floats(b, p.scale0);
+  l.scale_out = floats(b, p.scale1);
+  l.scale_project = floats(b, p.scale_project);
+  l.input = p.input;
+  l.hidden = p.hidden;
+  l.projected = p.projected;
+  l.integers = reinterpret_cast<const char*>(t.integers);
+  l.columns = bytes(b, p.columns);
   l.groups = p.groups;
   std::copy(p.hidden_y.begin(), p.hidden_y.end(), l.hidden_y);
   std::copy(p.hidden_x.begin(), p.hidden_x.end(), l.hidden_x);
-  std::copy(p.chunk_y.begin(), p.chunk_y.end(), l.chunk_y);
-  std::copy(p.chunk_x.begin(), p.chunk_x.end(), l.chunk_x);
+  copy_taps(p, l);
   l.has_q = p.has_q;
   l.grid = grid_of(b);
   l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
-  if (b.pair.kind.hopper) {
+  if (uses_int8_kernels(b.pair.kind)) {
+    launch_lfe_int8_hopper(l, stream);
+  } else if (b.pair.kind.hopper) {
     launch_lfe_hopper(b.pair.kind.operand, l, stream);
   } else {
     launch_lfe(b.channels, b.pair.kind.operand, l, stream);
   }
+}
+
+void enqueue_integers(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t,
+                      cudaStream_t stream) {
+  IntegersArgs i;
+  i.x = t.x;
+  i.integers = reinterpret_cast<char*>(t.integers);
+  i.factor = p.input.factor;
+  copy_taps(p, i);
+  i.grid = grid_of(b);
+  launch_integers(i, stream);
 }
 
 void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const GmsaTensors& t,
@@ -75,10 +103,20 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.weights = bytes(b, p.weights);
   g.bias = floats(b, p.bias);
   g.unscale = p.unscale;
+  g.scale = floats(b, p.scale);
+  g.input = p.input;
+  g.columns = bytes(b, p.columns);
+  if (t.next != nullptr) {
+    g.integers = reinterpret_cast<char*>(t.integers);
+    g.next_factor = t.next->input.factor;
+    copy_taps(*t.next, g);
+  }
   g.shifted = shifted;
   g.grid = grid_of(b);
   g.shape = b.pair.gmsa;
-  if (b.pair.kind.hopper) {
+  if (uses_int8_kernels(b.pair.kind)) {
+    launch_gmsa_int8_hopper(g, stream);
+  } else if (b.pair.kind.hopper) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);
   } else {
     launch_gmsa(b.channels, b.pair.kind.operand, g, stream);

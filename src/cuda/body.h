@@ -33,17 +33,23 @@ struct LfeTensors {
   void* y = nullptr;
   void* q = nullptr;  // unused unless the LFE computes it
   void* v = nullptr;
+  std::byte* integers = nullptr;  // int8 on Hopper: x as integers, by enqueue_integers()
 };
 struct GmsaTensors {
   const void* y = nullptr;
   const void* q = nullptr;
   const void* v = nullptr;
   void* x = nullptr;
+  std::byte* integers = nullptr;    // int8 on Hopper: where x goes as integers, too ...
+  const PackedLfe* next = nullptr;  // ... for this LFE; null: nowhere
 };
 
 // Each enqueues one kernel; cudaGetLastError() tells.
 void enqueue_lfe(const BodyArgs& body, const PackedLfe& packed, const LfeTensors& tensors,
                  cudaStream_t stream);
+// For the first LFE in 8 bits on Hopper; later ones find what a GMSA left.
+void enqueue_integers(const BodyArgs& body, const PackedLfe& packed, const LfeTensors& tensors,
+                      cudaStream_t stream);
 void enqueue_gmsa(const BodyArgs& body, const PackedOut& packed, bool shifted,
                   const GmsaTensors& tensors, cudaStream_t stream);
 

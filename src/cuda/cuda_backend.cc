@@ -36,7 +36,8 @@ constexpr double kShareOfMemory = 0.75;
 // What a result that left the range of its operands is computed in again, the best first.
 std::vector<Precision> safer_than(const NetworkShape& shape) {
   const bool narrow = std::any_of(shape.body.begin(), shape.body.end(), [](const PairKind& kind) {
-    return kind.operand == Operand::fp16 || kind.operand == Operand::fp32;
+    return kind.operand == Operand::fp16 || kind.operand == Operand::fp32 ||
+           kind.operand == Operand::int8;
   });
   if (!narrow) return {};
   return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
@@ -203,7 +204,7 @@ class Implementation : public CudaBackend {
   };
 
   // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM=fp16 or fp32 is what fp16
-  // keeps the residual stream in, whatever the plan says.
+  // and int8 keep the residual stream in, whatever the plan says.
   [[nodiscard]] DeviceWishes wishes() const {
     const std::string path = variable("ELANSR_CUDA_PATH", "portable", "hopper");
     const std::string stream = variable("ELANSR_CUDA_STREAM", "fp16", "fp32");

@@ -62,6 +62,16 @@ void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cu
   launch_stream(s, stream);
 }
 
+// The LFE after a pair, if it reads integers.
+const PackedLfe* next_int8(const ForwardArgs& a, std::size_t elab, std::size_t pair) {
+  if (++pair == a.packed.body[elab].size()) {
+    ++elab;
+    pair = 0;
+  }
+  const bool has = elab < a.packed.body.size() && uses_int8_kernels(a.shape.body[elab]);
+  return has ? &a.packed.body[elab][pair].lfe : nullptr;
+}
+
 void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t stream) {
   head.x = place.x;
   head.half = place.half;
@@ -98,6 +108,8 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
 
   std::byte* const q = a.arena + a.plan.arena.q;
   std::byte* const v = a.arena + a.plan.arena.v;
+  std::byte* const integers = a.arena + a.plan.arena.integers;
+  const PackedLfe* ready = nullptr;  // whose integers the last GMSA left
   for (std::size_t i = 0; i < a.packed.body.size(); ++i) {
     const PairKind& kind = a.shape.body[i];
     const BodyArgs body{a.shape.channels, a.plan.grid, a.plan.of(kind), a.weights};
@@ -106,9 +118,15 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     std::byte *const x = place.x, *const y = place.y;
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
-      enqueue_lfe(body, pair.lfe, {.x = x, .y = y, .q = q, .v = v}, stream);
+      const LfeTensors lfe{.x = x, .y = y, .q = q, .v = v, .integers = integers};
+      if (uses_int8_kernels(kind) && ready != &pair.lfe) {
+        enqueue_integers(body, pair.lfe, lfe, stream);
+      }
+      enqueue_lfe(body, pair.lfe, lfe, stream);
       show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
-      enqueue_gmsa(body, pair.out, a.net.body[i].shifted, {.y = y, .q = q, .v = v, .x = x}, stream);
+      ready = uses_int8_kernels(kind) ? next_int8(a, i, j) : nullptr;
+      enqueue_gmsa(body, pair.out, a.net.body[i].shifted,
+                   {.y = y, .q = q, .v = v, .x = x, .integers = integers, .next = ready}, stream);
       show(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
     }
   }

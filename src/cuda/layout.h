@@ -8,13 +8,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace elan::cuda {
 
 // What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
-enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32 };
+// int8: the integers of docs/quantization.md, for which FP16 has room, beside an attention in fp16.
+enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32, int8 };
 constexpr int operand_bytes(Operand o) {
-  return o == Operand::fp16 || o == Operand::bf16 ? 2 : 4;
+  return o == Operand::tf32 || o == Operand::fp32 ? 4 : 2;
 }
 constexpr int operand_planes(Operand o) {
   return o == Operand::fp32 ? 2 : 1;
@@ -24,14 +26,30 @@ constexpr int weight_words(Operand o) {
   return operand_bytes(o) / 2;
 }
 
+// How an activation becomes what a matrix takes: times `factor`, within -most..most, to the nearest
+// integer. The defaults change nothing: what goes into a matrix in floating point.
+struct Rounding {
+  float factor = 1;
+  float most = std::numeric_limits<float>::infinity();
+  float ties = 0;  // adding and subtracting kToInteger rounds
+};
+constexpr float kToInteger = 12582912;  // 1.5 * 2^23
+constexpr float kMostInt8 = 127;
+constexpr Rounding to_int8(float factor) {
+  return {factor, kMostInt8, kToInteger};
+}
+
 // What the kernels of a pair (LFE with project_inp, GMSA with project_out) work with. An LFE leaves
 // q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
 struct PairKind {
   Operand operand = Operand::fp16;
   bool hopper = false;       // Hopper's own instructions: 180 channels, 16-bit operands
-  bool half_stream = false;  // the residual stream is FP16, not FP32: operand fp16 only
+  bool half_stream = false;  // the residual stream is FP16, not FP32: fp16 and int8 only
   friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
 };
+constexpr bool uses_int8_kernels(const PairKind& kind) {
+  return kind.hopper && kind.operand == Operand::int8;
+}
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
 // tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
@@ -165,6 +183,45 @@ constexpr int hopper_shared_bytes() {
          kHopperBiases * static_cast<int>(sizeof(float));
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
+
+// The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
+// stream is an image of integers of its own with a ring of one pixel around it, each channel where
+// its tap finds it.
+constexpr int kInt8Warpgroups = 4;  // with a tile of 4 x 1 blocks each, one below the other
+constexpr int kInt8Pitch = 208;     // bytes of a pixel: 184 channels, and then nothing
+constexpr int kInt8Units = 12;  // of 16 k: of the stream, of what project_inp and project_out take
+constexpr int kInt8HiddenGroups = 5;
+constexpr int kInt8HiddenTiles = 10;  // an instruction's columns are an even number of tiles
+constexpr int kInt8HiddenUnits = 24;
+constexpr int kInt8Tiles = 8;  // in a slab of all others
+constexpr int kInt8OutSlabs = 3;
+constexpr int kInt8Conv0Bytes = kInt8Units * kInt8HiddenTiles * 128;
+constexpr int kInt8SlabBytes = kInt8Units * kInt8Tiles * 128;  // of conv1: half of k
+constexpr int kInt8Stages = 6;
+constexpr int kInt8TileRow = tile_row_pixels(4);
+constexpr int kInt8TileBytes = (tile_pixels(4, 1) * kInt8Pitch + 127) / 128 * 128;
+// Scales and biases: for two columns of a lane both scales, then both biases; tiles of the hidden
+// groups, of conv1, of q (if any) and v.
+constexpr int kInt8Conv1Columns = kInt8HiddenGroups * kInt8HiddenTiles;
+constexpr int kInt8ProjectColumns = kInt8Conv1Columns + kInt8OutSlabs * kInt8Tiles;
+constexpr int kInt8Columns = kInt8ProjectColumns + 2 * kWindowGroups * kInt8Tiles;
+constexpr int kInt8ColumnBytes = 64;  // of a tile
+constexpr int int8_lfe_shared_bytes() {
+  return kInt8Warpgroups * kInt8TileBytes + kInt8Stages * kInt8Conv0Bytes +
+         kInt8Columns * kInt8ColumnBytes;
+}
+constexpr int int8_gmsa_shared_bytes() {
+  return kInt8OutSlabs * kInt8SlabBytes + 2 * 16 * static_cast<int>(group_bytes(kHopperLayout, 2));
+}
+// Where the columns of two neighbouring accumulator tiles come to lie as 16 k of the next product:
+// the column at byte `k` of 16.
+constexpr int int8_column(int k) {
+  return k / 16 * 16 + k % 4 / 2 * 8 + k % 16 / 4 * 2 + k % 2;
+}
+constexpr std::size_t int8_image_bytes(int width, int height, int batch) {
+  return static_cast<std::size_t>(width + 2) * static_cast<std::size_t>(height + 2) *
+         static_cast<std::size_t>(batch) * kInt8Pitch;
+}
 
 constexpr int kTailStages = 2;
 constexpr int gmsa_stages(const ChannelLayout& l) {

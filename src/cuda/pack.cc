@@ -4,10 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <numbers>
 #include <string>
 #include <utility>
 
+#include "cuda/matrix.h"
+#include "cuda/packer.h"
 #include "elan/error.h"
 
 namespace elan::cuda {
@@ -17,73 +18,20 @@ namespace {
   throw Error(ErrorKind::model, "model: the CUDA backend expected " + what);
 }
 
-// The displacement of tap 3 * ky + kx.
-signed char tap_y(int tap) {
-  return static_cast<signed char>(tap / 3 - 1);
-}
-signed char tap_x(int tap) {
-  return static_cast<signed char>(tap % 3 - 1);
-}
-
-// Grows the data and remembers where things are.
-class Packer {
- public:
-  explicit Packer(PackedNetwork& packed) : packed_(packed) {}
-
-  std::size_t take(std::size_t bytes) {
-    const std::size_t at = (packed_.data.size() + 255) / 256 * 256;
-    packed_.data.resize(at + bytes);
-    return at;
-  }
-
-  std::size_t floats(int count, const std::function<float(int)>& value) {
-    const std::size_t at = take(static_cast<std::size_t>(count) * sizeof(float));
-    for (int i = 0; i < count; ++i) {
-      const float v = value(i);
-      std::memcpy(packed_.data.data() + at + static_cast<std::size_t>(i) * sizeof v, &v, sizeof v);
-    }
-    return at;
-  }
-
-  std::span<std::byte> bytes(std::size_t at, int count) {
-    return {packed_.data.data() + at, static_cast<std::size_t>(count)};
-  }
-
- private:
-  PackedNetwork& packed_;
-};
-
-// Everything that packing one pair needs to know.
-struct Context {
-  ChannelLayout layout;
-  Operand operand;
-  const std::vector<int>& order;  // of the stream
-  bool hopper = false;            // the LFE as core matrices
-};
-
-// The row of project_inp (or the input of project_out) at place `i` of the padded groups; -1: none.
-int group_row(const Context& c, int i, int per_group, int offset) {
-  const int width = 8 * c.layout.group_units, group = i / width, j = i % width;
-  return j < c.layout.channels / kWindowGroups ? group * per_group + offset + j : -1;
-}
-
-void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const HiddenOrder& hidden,
-                     PackedLfe& p) {
+void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
+                     const HiddenOrder& hidden, PackedLfe& p) {
   const ChannelLayout& l = c.layout;
   const int width = 8 * l.hidden_tiles, bytes = conv_slab_bytes(l, weight_words(c.operand));
-  const float scale0 = weight_scale(lfe.conv0.weight), scale1 = weight_scale(lfe.conv1.weight);
-  p.unscale0 = 1 / scale0;
-  p.unscale1 = 1 / scale1;
   std::size_t at = p.weights;
   for (int g = 0; g < p.groups; ++g) {
     const int* channels = hidden.channels.data() + static_cast<std::ptrdiff_t>(g) * width;
     const MatrixFn conv0 = [&](int k, int column) {
       const int in = c.order[k], out = channels[column];
-      return in < 0 || out < 0 ? 0.F : scale0 * lfe.conv0.weight[out * lfe.conv0.in + in];
+      return in < 0 || out < 0 ? 0.F : m.conv0.at(out, in);
     };
     const MatrixFn conv1 = [&](int k, int column) {
       const int in = channels[k], out = c.order[column_channel(l, column)];
-      return in < 0 || out < 0 ? 0.F : scale1 * lfe.conv1.weight[out * lfe.conv1.in + in];
+      return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
     };
     if (c.hopper) {
       pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles,
@@ -106,21 +54,11 @@ void pack_conv_slabs(Packer& packer, const Context& c, const Lfe& lfe, const Hid
 }
 
 PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
+  if (c.hopper && c.operand == Operand::int8) return pack_lfe_int8(packer, c, lfe, gmsa);
   const ChannelLayout& l = c.layout;
   const int words = weight_words(c.operand), stride = 8 * l.units, width = 8 * l.hidden_tiles;
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
-  PackedLfe p;
-  p.has_q = gmsa.computes_attention;
-  p.groups = std::min(static_cast<int>(hidden.taps.size()), kMaxHiddenGroups);  // checked before
-  for (int g = 0; g < p.groups; ++g) {
-    p.hidden_y[g] = tap_y(hidden.taps[g]);
-    p.hidden_x[g] = tap_x(hidden.taps[g]);
-  }
-  for (int i = 0; i < stride; ++i) {
-    if (c.order[i] < 0) continue;
-    p.chunk_y[i / 4] = tap_y(lfe.conv0.taps[c.order[i]]);
-    p.chunk_x[i / 4] = tap_x(lfe.conv0.taps[c.order[i]]);
-  }
+  PackedLfe p = packed_taps(c, lfe, gmsa, hidden);
 
   const int project_tiles = c.hopper ? l.group_units : l.project_tiles;
   const int slabs = kWindowGroups * l.group_units / project_tiles;
@@ -129,23 +67,18 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       p.groups * (c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
                            : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
-  pack_conv_slabs(packer, c, lfe, hidden, p);
+  const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
+  pack_conv_slabs(packer, c, m, hidden, p);
 
-  const Linear project = gmsa.folded_project_inp();
-  const float scale = weight_scale(project.weight);
-  p.unscale_project = 1 / scale;
   const int third = l.channels / kWindowGroups;
   std::size_t at = p.weights + conv_bytes;
-  std::vector<float> bias;
+  std::vector<float> scale, bias;
   for (int part = p.has_q ? 0 : 1; part < 2; ++part) {  // q, v
-    const auto row = [&](int i) {
-      return group_row(c, i, p.has_q ? 2 * third : third, p.has_q && part == 1 ? third : 0);
-    };
-    // Logits in units of log2(e); see kernels/gmsa.cuh for what v's padding holds.
-    const float stretch = part == 0 ? std::sqrt(std::numbers::log2e_v<float>) : 1.F;
+    const PackMatrix& matrix = part == 0 ? m.q : m.v;
+    const auto row = [&](int i) { return group_row(c, i); };
     const MatrixFn value = [&](int k, int column) {
       const int in = c.order[column_channel(l, k)], out = row(column);
-      return in < 0 || out < 0 ? 0.F : stretch * scale * project.weight[out * project.in + in];
+      return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
@@ -156,36 +89,50 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       }
     }
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
+      // See kernels/gmsa.cuh for what v's padding holds.
       const bool counts = part == 1 && i % (8 * l.group_units) == third;
-      bias.push_back(row(i) < 0 ? (counts ? 1.F : 0.F) : stretch * project.bias[row(i)]);
+      scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
+      bias.push_back(row(i) < 0 ? (counts ? 1.F : 0.F) : matrix.bias[row(i)]);
     }
   }
-  p.bias_project = packer.floats(static_cast<int>(bias.size()), [&](int i) { return bias[i]; });
-  p.bias0 = packer.floats(p.groups * width, [&](int i) {
-    const int out = hidden.channels[i];
-    return out < 0 ? 0.F : lfe.conv0.bias[out];
-  });
-  p.bias1 = packer.floats(stride, [&](int i) {
-    const int out = c.order[column_channel(l, i)];
-    return out < 0 ? 0.F : lfe.conv1.bias[out];
-  });
+  const auto project = [](const std::vector<float>& values) {
+    return [&](int i) { return values[i]; };
+  };
+  const auto of_hidden = [&](const std::vector<float>& values) {
+    return [&](int i) { return hidden.channels[i] < 0 ? 0.F : values[hidden.channels[i]]; };
+  };
+  const auto of_stream = stream_values(c);
+  const int projected = static_cast<int>(bias.size()), hiddens = p.groups * width;
+  p.bias_project = packer.floats(projected, project(bias));
+  p.bias0 = packer.floats(hiddens, of_hidden(m.conv0.bias));
+  p.bias1 = packer.floats(stride, of_stream(m.conv1.bias));
+  p.unscale0 = m.conv0.scale.front();
+  p.unscale1 = m.conv1.scale.front();
+  p.unscale_project = m.v.scale.front();
+  if (c.operand == Operand::int8) {
+    p.scale_project = packer.floats(projected, project(scale));
+    p.scale0 = packer.floats(hiddens, of_hidden(m.conv0.scale));
+    p.scale1 = packer.floats(stride, of_stream(m.conv1.scale));
+    p.input = m.conv0.input;
+    p.hidden = m.conv1.input;
+    p.projected = m.v.input;
+  }
   return p;
 }
 
-PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) {
+PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
   const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
   const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
   const int bytes = c.hopper ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
-  const float scale = weight_scale(project_out.weight);
   const MatrixFn value = [&](int k, int column) {
-    const int in = group_row(c, k, l.channels / kWindowGroups, 0);
+    const int in = group_row(c, k);
     const int out = column < stride ? c.order[column_channel(l, column)] : -1;
-    return in < 0 || out < 0 ? 0.F : scale * project_out.weight[out * project_out.in + in];
+    return in < 0 || out < 0 ? 0.F : project_out.at(out, in);
   };
   PackedOut p;
-  p.unscale = 1 / scale;
+  p.unscale = project_out.scale.front();
   p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
   for (int s = 0; s < slabs; ++s) {
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
@@ -195,11 +142,17 @@ PackedOut pack_out(Packer& packer, const Context& c, const Linear& project_out) 
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);
     }
   }
-  p.bias = packer.floats(stride, [&](int i) {
-    const int out = c.order[column_channel(l, i)];
-    return out < 0 ? 0.F : project_out.bias[out];
-  });
+  p.bias = packer.floats(stride, stream_values(c)(project_out.bias));
+  if (c.operand == Operand::int8) {
+    p.scale = packer.floats(stride, stream_values(c)(project_out.scale));
+    p.input = project_out.input;
+  }
   return p;
+}
+
+PackedOut pack_out(Packer& packer, const Context& c, const Gmsa& gmsa) {
+  if (c.hopper && c.operand == Operand::int8) return pack_out_int8(packer, c, gmsa);
+  return pack_out(packer, c, out_matrix(gmsa, c.operand));
 }
 
 PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale) {
@@ -223,6 +176,26 @@ PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int s
 
 }  // namespace
 
+PackedLfe packed_taps(const Context& c, const Lfe& lfe, const Gmsa& gmsa,
+                      const HiddenOrder& hidden) {
+  // The displacement of tap 3 * ky + kx.
+  const auto tap_y = [](int tap) { return static_cast<signed char>(tap / 3 - 1); };
+  const auto tap_x = [](int tap) { return static_cast<signed char>(tap % 3 - 1); };
+  PackedLfe p;
+  p.has_q = gmsa.computes_attention;
+  p.groups = std::min(static_cast<int>(hidden.taps.size()), kMaxHiddenGroups);  // checked before
+  for (int g = 0; g < p.groups; ++g) {
+    p.hidden_y[g] = tap_y(hidden.taps[g]);
+    p.hidden_x[g] = tap_x(hidden.taps[g]);
+  }
+  for (std::size_t i = 0; i < c.order.size(); ++i) {
+    if (c.order[i] < 0) continue;
+    p.chunk_y[i / 4] = tap_y(lfe.conv0.taps[c.order[i]]);
+    p.chunk_x[i / 4] = tap_x(lfe.conv0.taps[c.order[i]]);
+  }
+  return p;
+}
+
 Operand operand_of(Precision precision) {
   switch (precision) {
     case Precision::fp16:
@@ -233,13 +206,15 @@ Operand operand_of(Precision precision) {
       return Operand::tf32;
     case Precision::fp32:
       return Operand::fp32;
+    case Precision::int8:
+      return Operand::int8;
     case Precision::fp64:
     case Precision::fp8:
-    case Precision::int8:
       break;
   }
-  throw Error(ErrorKind::usage, "device cuda: expected precision fp32, tf32, bf16 or fp16, found " +
-                                    std::string(to_string(precision)));
+  throw Error(ErrorKind::usage,
+              "device cuda: expected precision fp32, tf32, bf16, fp16 or int8, found " +
+                  std::string(to_string(precision)));
 }
 
 std::uint16_t to_half(float v) {
@@ -328,6 +303,7 @@ void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, 
       const auto halves = [](std::uint32_t lo, std::uint32_t hi) { return lo | hi << 16; };
       switch (operand) {
         case Operand::fp16:
+        case Operand::int8:
           put(lane, word, halves(to_half(a), to_half(b)));
           break;
         case Operand::bf16:
@@ -427,7 +403,7 @@ PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
     auto& pairs = p.body.emplace_back();
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       pairs.push_back({pack_lfe(packer, context, elab.lfe[j], elab.gmsa[j]),
-                       pack_out(packer, context, elab.gmsa[j].project_out)});
+                       pack_out(packer, context, elab.gmsa[j])});
     }
   }
   p.tail = pack_tail(packer, {layout, shape.tail, p.order, false}, net.tail, net.arch.scale);
@@ -448,7 +424,7 @@ PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vec
   PackedNetwork p;
   Packer packer(p);
   const Context context{layout_of(layout.channels), layout.operand, order, layout.hopper};
-  const PackedOut at = pack_out(packer, context, project_out);
+  const PackedOut at = pack_out(packer, context, float_matrix(project_out));
   return {std::move(p.data), at};
 }
 

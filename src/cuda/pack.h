@@ -52,6 +52,9 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
 struct PackedLfe {
   std::size_t weights = 0, bias0 = 0, bias1 = 0, bias_project = 0;
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;
+  std::size_t scale0 = 0, scale1 = 0, scale_project = 0;  // int8: a number for each column instead
+  Rounding input, hidden, projected;
+  std::size_t columns = 0;  // int8 on Hopper: all scales and biases
   int groups = 0;
   std::array<signed char, kMaxHiddenGroups> hidden_y{}, hidden_x{};
   std::array<signed char, kMaxChunks> chunk_y{}, chunk_x{};
@@ -61,6 +64,9 @@ struct PackedLfe {
 struct PackedOut {  // project_out, or the last convolution
   std::size_t weights = 0, bias = 0;
   float unscale = 1;
+  std::size_t scale = 0;  // int8: a number for each column instead
+  Rounding input;
+  std::size_t columns = 0;  // int8 on Hopper: all scales and biases
 };
 
 struct PackedPair {
@@ -83,6 +89,8 @@ int most_hidden_groups(const Network& net);
 // Throws Error (model) when these kernels cannot run the network: channels other than 60 or 180,
 // windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
 void check_network(const Network& net);
+// Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
+bool int8_layout_fits(const Elab& elab);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

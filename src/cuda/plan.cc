@@ -36,6 +36,11 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
   const ChannelLayout l = layout_of(net.channels);
   const Operand o = kind.operand;
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
+  if (uses_int8_kernels(kind)) {
+    return {kInt8Warpgroups, kInt8Stages,
+            std::min(blocks / (4 * kInt8Warpgroups), device.multiprocessors),
+            int8_lfe_shared_bytes()};
+  }
   if (kind.hopper) {
     constexpr int kTileBlocks = 8;
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
@@ -73,6 +78,7 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
 
 GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
+  if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
   if (kind.hopper) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
@@ -128,10 +134,11 @@ std::size_t attention_bytes(int channels, const Grid& grid, const PairKind& kind
 
 Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   const Grid grid{padded(width), padded(height), batch, false};
-  std::size_t stream = 0, blocks = 0;
+  std::size_t stream = 0, blocks = 0, integers = 0;
   for (const PairKind& kind : net.kinds()) {
     stream = std::max(stream, stream_bytes(net.channels, grid, kind));
     blocks = std::max(blocks, attention_bytes(net.channels, grid, kind));
+    if (uses_int8_kernels(kind)) integers = int8_image_bytes(grid.width, grid.height, batch);
   }
   Arena a;
   const auto take = [&a](std::size_t bytes) {
@@ -143,6 +150,7 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   a.y = take(stream);
   a.q = take(blocks);
   a.v = take(blocks);
+  a.integers = take(integers);
   return a;
 }
 

@@ -14,17 +14,26 @@ std::string group_of(const std::string& operation) {
   return operation.substr(0, operation.find('.', std::string("body.").size()));
 }
 
+bool has_int8(const Elab& elab) {
+  return std::any_of(elab.lfe.begin(), elab.lfe.end(),
+                     [](const Lfe& lfe) { return lfe.conv0.int8 || lfe.conv1.int8; }) ||
+         std::any_of(elab.gmsa.begin(), elab.gmsa.end(),
+                     [](const Gmsa& gmsa) { return gmsa.int8_q || gmsa.int8_v || gmsa.int8_out; });
+}
+
 void check_plan(const PrecisionPlan& plan, const Architecture& arch) {
   check_able(plan, arch, "cuda", [](std::string_view operation) {
     if (operation == "residual") return std::vector{Precision::fp32, Precision::fp16};
-    return std::vector{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16};
+    return std::vector{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16,
+                       Precision::int8};
   });
 }
 
 }  // namespace
 
 Operand exacter(Operand a, Operand b) {
-  if (a == b) return a;
+  if (a == b || b == Operand::int8) return a;
+  if (a == Operand::int8) return b;
   return a == Operand::fp32 || b == Operand::fp32 ? Operand::fp32 : Operand::tf32;
 }
 
@@ -51,10 +60,15 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     for (const std::string& operation : group) {
       kind.operand = exacter(kind.operand, operand_of(plan.at(operation)));
     }
-    kind.hopper = wishes.hopper && wishes.hopper(kind.operand);
-    const auto elab = static_cast<int>(shape.body.size());
-    const bool asked = plan.uniform() || plan.at(stream_name(elab)) == Precision::fp16;
-    kind.half_stream = wishes.half_stream.value_or(asked) && kind.operand == Operand::fp16;
+    const auto index = static_cast<int>(shape.body.size());
+    const Elab& elab = net.body[shape.body.size()];
+    if (kind.operand == Operand::int8 && !has_int8(elab)) kind.operand = Operand::fp16;
+    const bool int8 = kind.operand == Operand::int8;
+    const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
+    kind.half_stream =
+        wishes.half_stream.value_or(asked) && (int8 || kind.operand == Operand::fp16);
+    kind.hopper = wishes.hopper && wishes.hopper(kind.operand) &&
+                  (!int8 || (kind.half_stream && int8_layout_fits(elab)));
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);
@@ -85,6 +99,8 @@ std::string_view to_string(Operand operand) {
       return "tf32";
     case Operand::fp32:
       return "fp32";
+    case Operand::int8:
+      return "int8";
   }
   return "";
 }

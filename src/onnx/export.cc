@@ -361,9 +361,9 @@ void check_precisions(const Network& net, const OnnxOptions& options) {
   }
   const Precision first = plan.default_precision();
   if (!options.plugins) return;
-  if (!plan.uniform() || (first != Precision::fp32 && first != Precision::fp16)) {
+  if (!plan.uniform() || first == Precision::int8 || first == Precision::fp8) {
     throw Error(ErrorKind::usage,
-                "ONNX export with plugins: expected fp32 or fp16 for all operations, found " +
+                "ONNX export with plugins: expected fp32, tf32 or fp16 for all operations, found " +
                     (plan.uniform() ? std::string(to_string(first)) : "a plan"));
   }
   check_plugins(net);

@@ -14,7 +14,7 @@
 namespace elan::tensorrt {
 
 // Bumped when what the builder is told changes without any option having changed.
-constexpr int kRecipeVersion = 2;
+constexpr int kRecipeVersion = 3;
 
 // Sizes of the input that one engine takes; all equal: one size, for which it is built best.
 struct Profile {

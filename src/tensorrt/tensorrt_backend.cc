@@ -84,11 +84,12 @@ std::vector<std::byte> read_timing(const Runtime& runtime, const Warning& warnin
 }
 
 // 8.6 finds out for itself what a loose or calibrated engine computes in. TF32 is a flag, not a
-// type.
+// type, but for plugins.
 PrecisionPlan graph_precision(const BuildOptions& options) {
   const Precision first = options.precision.default_precision();
   const bool free = options.calibration || (options.loose && first == Precision::fp16);
-  if (free || (options.precision.uniform() && first == Precision::tf32)) return Precision::fp32;
+  const bool flag = first == Precision::tf32 && options.precision.uniform() && !options.plugins;
+  if (free || flag) return Precision::fp32;
   return options.precision;
 }
 

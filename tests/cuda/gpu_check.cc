@@ -9,8 +9,9 @@
 // --sizes: how many random sizes for each model and precision (50).
 // --quick: small sizes, one model of each width (for use under compute-sanitizer).
 // --tiny: one picture of 16x16 and nothing else (for racecheck, which is slower still).
-// --only: what "MODEL PRECISION" must contain, for example "elan_x4 fp16"; "mixed",
-//         "robustness" and "quality" are the parts without a model.
+// --only: what "MODEL PRECISION" must contain, for example "elan_x4 fp16"; "int8", "mixed",
+// "robustness"
+//         and "quality" are the parts without a model.
 // Columns: largest and mean difference on 0..255 (for PSNR: dB, and the distance from fp32).
 // Ends with 0 when all is well, 1 when something is not, 77 when there is no GPU.
 #include <array>
@@ -90,6 +91,7 @@ int check_all(const Options& options) {
       results.note(name, false, e.what());
     }
   };
+  part("int8", check_integers);
   part("mixed", check_mixed);
   part("robustness", check_robustness);
   if (!options.sets.empty()) part("quality", check_quality);

@@ -30,7 +30,8 @@ TEST(CudaPack, OperandsAreNamedByPrecision) {
   EXPECT_EQ(operand_of(Precision::bf16), Operand::bf16);
   EXPECT_EQ(operand_of(Precision::tf32), Operand::tf32);
   EXPECT_EQ(operand_of(Precision::fp32), Operand::fp32);
-  for (const Precision other : {Precision::fp64, Precision::fp8, Precision::int8}) {
+  EXPECT_EQ(operand_of(Precision::int8), Operand::int8);
+  for (const Precision other : {Precision::fp64, Precision::fp8}) {
     EXPECT_THROW(operand_of(other), Error) << to_string(other);
   }
 }
@@ -161,6 +162,7 @@ TEST(CudaPack, SlabsHoldTheMatrixInOrderOfUse) {
             float a = 0, b = 0;
             switch (operand) {
               case Operand::fp16:
+              case Operand::int8:
                 a = low(w0);
                 b = high(w0);
                 break;

@@ -124,10 +124,28 @@ TEST(CudaShape, GroupsAreElabsAndTheRest) {
   EXPECT_EQ(groups[13].front(), "body.10.lfe.0.conv0");
 }
 
+TEST(CudaShape, EightBitsWhereTheModelHasThem) {
+  const PairKind fast{Operand::int8, true, true}, portable{Operand::int8, false, true};
+  EXPECT_EQ(shape_of("elan_int8_x4", R"({"default": "int8"})").kinds(), std::vector{fast});
+  EXPECT_EQ(shape_of("elan_light_int8_x4", R"({"default": "int8"})").kinds(),
+            std::vector{portable});
+  EXPECT_EQ(shape_of("elan_int8_x4", R"({"default": "int8"})", false).kinds(),
+            std::vector{PairKind{Operand::int8}});  // on an FP32 stream
+  // None without scales, and none beside a more exact operation.
+  EXPECT_EQ(shape_of("elan_x4", R"({"default": "int8"})").kinds(),
+            (std::vector{PairKind{Operand::fp16, true, true}}));
+  const NetworkShape s = shape_of("elan_int8_x4", R"({"default": "int8", "residual": "fp16",
+      "body.1.gmsa.0.qk": "fp32", "body.2.lfe.0.conv0": "bf16"})");
+  EXPECT_EQ(s.body[0], fast);
+  EXPECT_EQ(s.body[1].operand, Operand::fp32);
+  EXPECT_EQ(s.body[2].operand, Operand::bf16);
+  EXPECT_EQ(operands_text(s), "int8, fp32 and bf16");
+}
+
 TEST(CudaShape, RefusesWhatNoKernelComputesIn) {
-  const std::string able = "expected fp32, tf32, bf16 or fp16, found ";
+  const std::string able = "expected fp32, tf32, bf16, fp16 or int8, found ";
   for (const auto& [json, text] : std::map<std::string, std::string>{
-           {R"({"default": "int8"})", able + "int8"},
+           {R"({"default": "fp64"})", able + "fp64"},
            {R"({"body.2.lfe.0.conv1": "fp8"})", "body.2.lfe.0.conv1: " + able + "fp8"},
            {R"({"residual": "bf16"})", "residual: expected fp32 or fp16, found bf16"}}) {
     try {

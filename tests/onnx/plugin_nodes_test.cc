@@ -59,6 +59,16 @@ TEST_P(PluginNodes, NameThePluginAndTheNetwork) {
   EXPECT_EQ(plugins, 2 * net_.arch.elabs * net_.arch.pairs);
 }
 
+TEST_P(PluginNodes, SayWhatTheyComputeIn) {
+  for (const Precision precision : {Precision::fp32, Precision::tf32}) {
+    const onnx::ModelProto proto = exported(model_, {.precision = precision, .plugins = true});
+    for (const auto& [name, node] : nodes_of(proto)) {
+      if (node->domain().empty()) continue;
+      EXPECT_EQ(text(*node, "precision"), to_string(precision));
+    }
+  }
+}
+
 TEST_P(PluginNodes, LfeCarriesItsConvolutionsAndTheNextProjection) {
   const onnx::NodeProto& node = *nodes_.at("body.1.lfe.0");
   const Lfe& lfe = net_.body[1].lfe[0];

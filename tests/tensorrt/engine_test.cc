@@ -95,7 +95,7 @@ TEST(EngineKey, CoversEverythingThatDecidesWhatAnEngineIs) {
 TEST(EngineKey, StaysTheSameFromRunToRun) {
   const std::string description = describe(kWeights, {}, kRuntime);
   EXPECT_EQ(description,
-            "recipe: 2\nweights: 0123456789abcdef\nprecision: fp16\nscales: the model's\n"
+            "recipe: 3\nweights: 0123456789abcdef\nprecision: fp16\nscales: the model's\n"
             "effort: 3\nloose: no\nsizes: 1x1/304x208/1024x1024\nbatch: 1\nplugins: "
             "none\ntensorrt: 10 10.16.0\n"
             "gpu: NVIDIA H200, sm_90\n");
@@ -293,7 +293,7 @@ TEST_F(PlanFiles, OfAnotherMachineVersionOrModelAreRefused) {
             std::string::npos);
   EXPECT_NE(refusal("other", kRuntime).find("another weights: expected other"), std::string::npos);
   PlanFile old = file;
-  old.description.replace(0, std::string("recipe: 2").size(), "recipe: 1");
+  old.description.replace(0, std::string("recipe: 3").size(), "recipe: 2");
   EXPECT_NE(error_of(ErrorKind::model, [&] { check_plan(path_, old, kWeights, kRuntime); })
                 .find("another recipe"),
             std::string::npos);

@@ -15,8 +15,10 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/kernels/ptx.cuh"
+#include "cuda/layout.h"
 
 namespace elan::cuda {
 
@@ -133,6 +135,47 @@ struct Codec16 {
 
 struct CodecFp16 : Codec16<true> {};
 struct CodecBf16 : Codec16<false> {};
+
+// Integers of 8 bits in FP16, which multiply exactly: what goes into a matrix is rounded first, and
+// what comes out has a scale for each column. Attention is that of fp16.
+struct CodecInt8 : Codec16<true> {};
+
+template <typename K>
+constexpr bool kRounds = std::is_same_v<K, CodecInt8>;
+
+// Rounds what a matrix takes; nothing for other codecs.
+template <typename K, int N>
+__device__ __forceinline__ void round_to_operand(float (&c)[N], const Rounding& r) {
+  if constexpr (kRounds<K>) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) c[i] = (limit(c[i] * r.factor, r.most) + r.ties) - r.ties;
+  }
+}
+template <typename K>
+__device__ __forceinline__ float4 round_to_operand(float4 v, const Rounding& r) {
+  if constexpr (kRounds<K>) {
+    float c[4] = {v.x, v.y, v.z, v.w};
+    round_to_operand<K>(c, r);
+    return make_float4(c[0], c[1], c[2], c[3]);
+  }
+  return v;
+}
+
+// What columns i + 2t and i + 2t + 1 of a product are multiplied by: `all`, or each by its own.
+template <typename K>
+__device__ __forceinline__ float2 column_scale(const float* scales, float all, int i, int t) {
+  if constexpr (kRounds<K>) return __ldg(reinterpret_cast<const float2*>(scales + i) + t);
+  return make_float2(all, all);
+}
+
+// An accumulator tile with its columns' scales and biases.
+__device__ __forceinline__ void apply(float (&c)[4], const float (&acc)[4], float2 scale,
+                                      float2 bias) {
+  c[0] = fmaf(acc[0], scale.x, bias.x);
+  c[1] = fmaf(acc[1], scale.y, bias.y);
+  c[2] = fmaf(acc[2], scale.x, bias.x);
+  c[3] = fmaf(acc[3], scale.y, bias.y);
+}
 
 // Each number as the sum of two FP16 terms, three products: as exact as FP32 within FP16's range.
 struct CodecFp32 {

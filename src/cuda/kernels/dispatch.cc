@@ -13,6 +13,8 @@ void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t
       return launch_lfe_tf32(channels, args, stream);
     case Operand::fp32:
       return launch_lfe_fp32(channels, args, stream);
+    case Operand::int8:
+      return launch_lfe_int8(channels, args, stream);
   }
 }
 
@@ -26,6 +28,8 @@ void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream
       return launch_gmsa_tf32(channels, args, stream);
     case Operand::fp32:
       return launch_gmsa_fp32(channels, args, stream);
+    case Operand::int8:
+      return launch_gmsa_int8(channels, args, stream);
   }
 }
 
@@ -37,6 +41,7 @@ void prepare_kernels() {
   prepare_bf16();
   prepare_tf32();
   prepare_fp32();
+  prepare_int8();
   prepare_tail(most);
 }
 

@@ -178,8 +178,9 @@ __device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (
   }
 }
 
+// Divides the sums by those of the weights; results come out times `factor`.
 template <typename K, int U>
-__device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to, int lane) {
+__device__ __forceinline__ void finish(Attention<U>& a, int lane, float factor) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     float l = a.sum[r];
@@ -190,15 +191,23 @@ __device__ __forceinline__ void finish(Attention<U>& a, typename K::UnitA* to, i
       l += __shfl_xor_sync(~0U, l, 1);
       l += __shfl_xor_sync(~0U, l, 2);
     }
-    const float inverse = 1.F / l;
+    const float inverse = factor / l;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
       a.out[n][2 * r] *= inverse;
       a.out[n][2 * r + 1] *= inverse;
     }
   }
+}
+
+template <typename K, int U>
+__device__ __forceinline__ void encode(Attention<U>& a, typename K::UnitA* to,
+                                       const Rounding& rounding) {
 #pragma unroll
-  for (int n = 0; n < U; ++n) to[n] = K::encode(a.out[n]);
+  for (int n = 0; n < U; ++n) {
+    round_to_operand<K>(a.out[n], rounding);
+    to[n] = K::encode(a.out[n]);
+  }
 }
 
 // Where a warp's block of queries lies: thread blocks have tiles of 16 x 8 pixels, halves of the
@@ -297,11 +306,10 @@ __device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const ch
   }
 }
 
-// The windows of 4 and 8: o[0 .. 2 * U).
-template <typename K, int U, std::size_t kBlock, int kGroup>
-__device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place,
-                                             typename K::UnitA* o, int lane,
-                                             std::uint32_t nothing = 0) {
+// The windows of 4 and 8: done(attention, 0) and (attention, 1), numbers as types.
+template <typename K, int U, std::size_t kBlock, int kGroup, typename Done>
+__device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place, int lane,
+                                             float factor, Done done, std::uint32_t nothing = 0) {
   using UnitA = typename K::UnitA;
   const int g = lane >> 2, t = lane & 3;
   const std::size_t own = place.at(place.y, place.x) * kBlock;
@@ -334,7 +342,8 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
                               });
       }
     }
-    finish<K>(a, o, lane);
+    finish<K>(a, lane, factor);
+    done(a, std::integral_constant<int, 0>{});
   }
   {  // windows of 8
     UnitA q[U];
@@ -350,22 +359,23 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
                         b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
       attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
     }
-    finish<K>(a, o + U, lane);
+    finish<K>(a, lane, factor);
+    done(a, std::integral_constant<int, 1>{});
   }
 }
 
 // Tiles [first, first + N) of project_out's result with its bias, before the residual.
-template <int Units, int N>
-__device__ __forceinline__ void add_bias(float (&acc)[N][4], int first, const float* bias,
-                                         float unscale, int t) {
+template <typename K, int Units, int N>
+__device__ __forceinline__ void add_bias(float (&acc)[N][4], int first, const GmsaArgs& p, int t) {
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    float2 b = make_float2(0, 0);
-    if (first + n < Units) b = __ldg(reinterpret_cast<const float2*>(bias + (first + n) * 8) + t);
-    acc[n][0] = fmaf(acc[n][0], unscale, b.x);
-    acc[n][1] = fmaf(acc[n][1], unscale, b.y);
-    acc[n][2] = fmaf(acc[n][2], unscale, b.x);
-    acc[n][3] = fmaf(acc[n][3], unscale, b.y);
+    const int column = (first + n) * 8;
+    float2 b = make_float2(0, 0), scale = b;
+    if (first + n < Units) {
+      b = __ldg(reinterpret_cast<const float2*>(p.bias + column) + t);
+      scale = column_scale<K>(p.scale, p.unscale, column, t);
+    }
+    apply(acc[n], acc[n], scale, b);
   }
 }
 
@@ -405,7 +415,10 @@ __global__ __launch_bounds__(256, K::kWords == 2
 
   UnitA o[kAll];
   const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
-  attend_small<K, U, kBlock, kGroup>(p, place, o, lane, nothing);
+  attend_small<K, U, kBlock, kGroup>(
+      p, place, lane, 1,
+      [&](Attention<U>& a, auto group) { encode<K>(a, o + decltype(group)::value * U, p.input); },
+      nothing);
   {  // windows of 16
     UnitA q[U];
     load_queries<K>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane, nothing);
@@ -432,7 +445,8 @@ __global__ __launch_bounds__(256, K::kWords == 2
         __syncthreads();
       }
     }
-    finish<K>(a, o + 2 * U, lane);
+    finish<K>(a, lane, 1);
+    encode<K>(a, o + 2 * U, p.input);
   }
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
@@ -456,7 +470,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
         },
         [&](int, int u, UnitA& a) { a = o[u]; });
     const int first = slab * kN;
-    add_bias<L.units>(acc[0], first, p.bias, p.unscale, t);
+    add_bias<K, L.units>(acc[0], first, p, t);
     residual.add(acc[0]);
     store_rows<L.units>(acc[0], first, x + row0, x + row1, t);
     if (slab + 1 < L.out_slabs) residual.fetch(first + kN, y + row0, y + row1, t);

@@ -1,70 +1,14 @@
-// The GMSA of gmsa.cuh on Hopper's own instructions, for 180 channels in 16 bits: windows of 16 and
-// project_out as products of a whole warpgroup, 64 queries, whose keys, values and weights come
-// straight from shared memory, brought there by bulk copies.
+// The GMSA of gmsa.cuh on Hopper's own instructions, for 180 channels in 16 bits: project_out, too,
+// is a product of a whole warpgroup with weights brought by bulk copies.
 
-#include "cuda/kernels/gmsa.cuh"
-#include "cuda/kernels/wgmma.cuh"
+#include "cuda/kernels/gmsa_hopper.cuh"
 
 namespace elan::cuda {
 namespace {
 
-constexpr ChannelLayout kL = layout_of(180);
-constexpr int kU = kL.units, kGU = kL.group_units, kThreads = 256;
-constexpr int kGroup = static_cast<int>(group_bytes(kL, 2));
-constexpr std::size_t kBlock = block_bytes(kL, 2);
-constexpr int kWindow = 16 * kGroup;  // q or v of a window of 16
+using namespace hopper;
 
-#if ELAN_HOPPER
-
-// The 256 keys of a window, 32 at a time, for the warpgroup's 64 queries. q and v: the window in
-// shared memory, as store_cores() left it; own, own_units: the warpgroup's and the warp's queries
-// there.
-template <bool F16>
-__device__ __forceinline__ void attend_window(UnitA2* o, std::uint32_t own, std::uint32_t q_window,
-                                              std::uint32_t v_window, const char* own_units,
-                                              int lane) {
-  using K = Codec16<F16>;
-  constexpr int kHalf = kGroup / 2, kStep = 2 * kGroup;
-  Attention<kGU> a;
-  {
-    UnitA2 q[kGU];
-#pragma unroll
-    for (int u = 0; u < kGU; ++u) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        q[u].r[h] = reinterpret_cast<const std::uint32_t*>(own_units + h * kHalf + u * 128)[lane];
-      }
-    }
-    start<K>(a, q, lane);
-  }
-#pragma unroll 1
-  for (int i = 0; i < 8; ++i) {
-    float s[4][4];
-#pragma unroll
-    for (int n = 0; n < 4; ++n) clear<K>(s[n], a);
-    wgmma_fence();
-#pragma unroll
-    for (int u = 0; u < kGU; u += 2) {
-      wgmma_shared<F16>(s, core_descriptor(own + u * 128, 128, kHalf),
-                        core_descriptor(q_window + i * kStep + u * 128, 128, kHalf), 1);
-    }
-    wgmma_commit();
-    wgmma_wait<0>(s);
-    UnitA2 weights[4];
-    weigh<K>(a, s, weights);
-    wgmma_fence();
-#pragma unroll
-    for (int n = 0; n < 4; n += 2) {
-      wgmma<F16>(a.out, weights[n], weights[n + 1],
-                 core_descriptor(v_window + i * kStep + n * kHalf, kHalf, 128), 1);
-    }
-    wgmma_commit();
-    wgmma_wait<0>(a.out);
-  }
-  finish<K>(a, o, lane);
-}
-
-#endif
+constexpr int kThreads = 256;
 
 template <bool F16, typename S>
 __global__ __launch_bounds__(kThreads,
@@ -96,13 +40,7 @@ __global__ __launch_bounds__(kThreads,
   __syncthreads();
   wait_for_previous();
   if (warp == 0) {
-    if (lane == 0) barrier_expect(window_full, 2 * kWindow);
-    __syncwarp();
-    const int b = lane % 16, is_v = lane / 16;
-    const std::size_t from =
-        place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock + 2 * kGroup;
-    copy_bulk(window + is_v * kWindow + b * kGroup, (is_v != 0 ? p.v : p.q) + from, kGroup,
-              window_full);
+    bring_window(p, place, window, window_full, lane);
     if (lane == 0) {
       for (int s = 0; s < kHopperOutStages; ++s) bring_slab(s);
     }
@@ -110,10 +48,17 @@ __global__ __launch_bounds__(kThreads,
   }
 
   UnitA2 o[kWindowGroups * kGU];
-  attend_small<K, kGU, kBlock, kGroup>(p, place, o, lane);
+  const auto done = [&](Attention<kGU>& a, auto group) {
+    encode<K>(a, o + decltype(group)::value * kGU, p.input);
+  };
+  attend_small<K, kGU, kBlock, kGroup>(p, place, lane, 1, done);
   barrier_wait(window_full, 0);
-  attend_window<F16>(o + 2 * kGU, window + place.in_window / 4 * 4 * kGroup, window,
-                     window + kWindow, shared + place.in_window * kGroup, lane);
+  {
+    Attention<kGU> a;
+    attend_window<F16>(a, window + place.in_window / 4 * 4 * kGroup, window, window + kWindow,
+                       shared + place.in_window * kGroup, lane, 1);
+    done(a, std::integral_constant<int, 2>{});
+  }
   __syncthreads();  // nobody reads the window any more
   if (thread == 0) bring_slab(kHopperOutSlabs - 1);
 
@@ -139,7 +84,7 @@ __global__ __launch_bounds__(kThreads,
     RowPair<S, kU, kHopperOutTiles> residual;
     residual.fetch(first, y + row0, y + row1, t);
     wgmma_wait<0>(acc);
-    add_bias<kU>(acc, first, p.bias, p.unscale, t);
+    add_bias<K, kU>(acc, first, p, t);
     residual.add(acc);
     store_rows<kU>(acc, first, x + row0, x + row1, t);
   }

@@ -15,16 +15,16 @@ namespace elan::cuda {
 // The accumulators of a slab of project_inp as units of q, or of v transposed.
 template <typename K, int C, bool V>
 __device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).project_tiles][4],
-                                                int slab, const float* bias, float unscale,
-                                                char* block, int lane) {
+                                                int slab, const float* bias, const float* scale,
+                                                float unscale, char* block, int lane) {
   constexpr ChannelLayout L = layout_of(C);
   constexpr int N = L.project_tiles, kUnit = K::kWords * 128;
   typename K::UnitA u[N];
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     const float2 b = __ldg(reinterpret_cast<const float2*>(bias + (slab * N + n) * 8) + (lane & 3));
-    const float c[4] = {fmaf(acc[n][0], unscale, b.x), fmaf(acc[n][1], unscale, b.y),
-                        fmaf(acc[n][2], unscale, b.x), fmaf(acc[n][3], unscale, b.y)};
+    float c[4];
+    apply(c, acc[n], column_scale<K>(scale, unscale, (slab * N + n) * 8, lane & 3), b);
     u[n] = K::encode(c);
     if constexpr (V) K::transpose(u[n]);
   }
@@ -51,7 +51,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   constexpr int kU = L.units, kHT = L.hidden_tiles, kNP = L.project_tiles;
   constexpr int kQSlabs = project_slabs(L);
   // The stream holds operands already: tiles are copied, and the residual is found in them.
-  constexpr bool kCopied = std::is_same_v<S, __half>;
+  constexpr bool kCopied = std::is_same_v<S, __half> && !kRounds<K>;
   constexpr bool kTf32 = std::is_same_v<K, CodecTf32>;
   // Weights of the narrow network in 16 bits fit beside any tile.
   constexpr bool kResident = C == 60 && K::kWords == 2;
@@ -90,7 +90,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
       cp_async_commit();
     } else {
       TileWalk<T> walk = start;
-      load_tile<K, T>(0, walk, tile, stream, o, p.grid, taps);
+      load_tile<K, T>(0, walk, tile, stream, o, p.grid, taps, p.input);
     }
   }
   if (kCopied || ring.resident()) cp_async_wait<0>();
@@ -157,14 +157,15 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
       for (int n = 0; n < kHT; ++n) {
         const float2 b =
             __ldg(reinterpret_cast<const float2*>(p.bias0 + (group * kHT + n) * 8) + t);
+        const float2 scale = column_scale<K>(p.scale0, unscale0, (group * kHT + n) * 8, t);
 #pragma unroll
         for (int m = 0; m < M; ++m) {
           const int y = y0 + 4 * m + dy;
           const bool in0 = in_x && y >= 0 && y < p.grid.height;
           const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
-          const auto& d = hidden[m][n];
-          const float c[4] = {fmaf(d[0], unscale0, b.x), fmaf(d[1], unscale0, b.y),
-                              fmaf(d[2], unscale0, b.x), fmaf(d[3], unscale0, b.y)};
+          float c[4];
+          apply(c, hidden[m][n], scale, b);
+          round_to_operand<K>(c, p.hidden);
           h[m][n] = K::encode_relu(c);
           keep_rows(h[m][n], in0, in1);
         }
@@ -197,10 +198,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
 #pragma unroll
       for (int n = 0; n < kU; ++n) {
         const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
-        out[m][n][0] = fmaf(out[m][n][0], unscale1, b.x);
-        out[m][n][1] = fmaf(out[m][n][1], unscale1, b.y);
-        out[m][n][2] = fmaf(out[m][n][2], unscale1, b.x);
-        out[m][n][3] = fmaf(out[m][n][3], unscale1, b.y);
+        apply(out[m][n], out[m][n], column_scale<K>(p.scale_out, unscale1, n * 8, t), b);
       }
       if constexpr (kCopied) {
         store_rows<kU>(out[m], 0, result + row0, result + row1, t);
@@ -219,6 +217,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
       }
 #pragma unroll
       for (int n = 0; n < kU; ++n) {
+        round_to_operand<K>(out[m][n], p.projected);
         y[m][n] = K::encode(out[m][n]);
         detach(y[m][n], nothing);
       }
@@ -244,7 +243,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
                                       o.x / 4 + wx) *
              kBlock;
     };
-    const float* bias = p.bias_project;
+    const float *bias = p.bias_project, *scale = p.scale_project;
     const auto project = [&](auto is_v, char* to) {
 #pragma unroll 1
       for (int s = 0; s < kQSlabs; ++s) {
@@ -262,20 +261,21 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
             [&](int m, int u, UnitA& a) { a = y[m][u]; });
 #pragma unroll
         for (int m = 0; m < M; ++m) {
-          store_projected<K, C, decltype(is_v)::value>(acc[m], s, bias, unscale_project,
+          store_projected<K, C, decltype(is_v)::value>(acc[m], s, bias, scale, unscale_project,
                                                        to + block(m), lane);
         }
-        if (fetching) store_slices<K, T>(ahead, walk, tile);
+        if (fetching) store_slices<K, T>(ahead, walk, tile, p.input);
         slice += kAhead;
       }
       bias += kQSlabs * kNP * 8;
+      if constexpr (kRounds<K>) scale += kQSlabs * kNP * 8;
     };
     if (p.has_q) project(std::false_type{}, p.q);
     project(std::true_type{}, p.v);
     if constexpr (kCopied) {
       cp_async_wait<0>();
     } else {
-      load_tile<K, T>(slice, walk, tile, stream, next_origin, p.grid, taps);
+      load_tile<K, T>(slice, walk, tile, stream, next_origin, p.grid, taps, p.input);
     }
   }
   cp_async_wait<0>();

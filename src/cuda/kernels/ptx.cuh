@@ -36,6 +36,34 @@ __device__ __forceinline__ float relu(float v) {
   return r;
 }
 
+// Within -most..most, NaN as NaN.
+__device__ __forceinline__ float limit(float v, float most) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(v), "f"(most));
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(r) : "f"(-most));
+  return r;
+}
+
+// Four numbers as signed bytes, the first lowest: to the nearest integer (halves to even), within
+// -128..127.
+__device__ __forceinline__ std::uint32_t pack_int8(float a, float b, float c, float d) {
+  std::uint32_t upper, r;
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;"
+      : "=r"(upper)
+      : "r"(__float2int_rn(d)), "r"(__float2int_rn(c)));
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;"
+      : "=r"(r)
+      : "r"(__float2int_rn(b)), "r"(__float2int_rn(a)), "r"(upper));
+  return r;
+}
+
+// Each byte's sign, eight times. (__byte_perm() has no selectors for that.)
+__device__ __forceinline__ std::uint32_t byte_signs(std::uint32_t v) {
+  std::uint32_t r;
+  asm("prmt.b32 %0, %1, 0, 0xba98;" : "=r"(r) : "r"(v));
+  return r;
+}
+
 // The larger of two numbers each.
 __device__ __forceinline__ std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
   asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));

@@ -131,12 +131,13 @@ __device__ __forceinline__ void fetch_slices(Q (&v)[Count], TileWalk<T> walk, co
 
 // Stores them; moves `walk` on.
 template <typename K, typename T, typename Q, int Count>
-__device__ __forceinline__ void store_slices(const Q (&v)[Count], TileWalk<T>& walk, char* tile) {
+__device__ __forceinline__ void store_slices(const Q (&v)[Count], TileWalk<T>& walk, char* tile,
+                                             const Rounding& rounding) {
 #pragma unroll
   for (int i = 0; i < Count; ++i) {
     if (walk.row < T::kHeight) {
       K::store4(tile + (walk.row * T::kRow + walk.column) * T::kPitch, T::kPlane, walk.chunk * 4,
-                widen(v[i]));
+                round_to_operand<K>(widen(v[i]), rounding));
     }
     walk.next();
   }
@@ -247,14 +248,15 @@ __device__ __forceinline__ void start_from_tile(float (&acc)[N][4], const char* 
 // All slices from `first` on.
 template <typename K, typename T, typename S>
 __device__ __forceinline__ void load_tile(int first, TileWalk<T>& walk, char* tile, const S* x,
-                                          TileOrigin o, const Grid& g, const int* taps) {
+                                          TileOrigin o, const Grid& g, const int* taps,
+                                          const Rounding& rounding = {}) {
   constexpr int kBatch = 6;
   const Quad<S>* image = tile_image<T>(x, o, g);
 #pragma unroll 1
   for (int s = first; s < T::kSlices; s += kBatch) {
     Quad<S> v[kBatch];
     fetch_slices<T>(v, walk, image, o, g, taps);
-    store_slices<K, T>(v, walk, tile);
+    store_slices<K, T>(v, walk, tile, rounding);
   }
 }
 

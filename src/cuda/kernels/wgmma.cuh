@@ -30,6 +30,14 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[N][4]) {
     asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])::"memory");
   }
 }
+template <int Left, int N>
+__device__ __forceinline__ void wgmma_wait(int (&d)[N][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    asm volatile("" : "+r"(d[n][0]), "+r"(d[n][1]), "+r"(d[n][2]), "+r"(d[n][3])::"memory");
+  }
+}
 
 // d (64 x 8N over a warpgroup) = or += A (64 x 16) * B; `accumulate` 0 or 1.
 #define ELAN_WGMMA_8(TYPE)                                                                        \
@@ -113,7 +121,51 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23
 
-// The same with A in shared memory, too, and 32 columns.
+// The same with 8-bit integers: d = or += A (64 x 32) * B.
+#define ELAN_WGMMA_S8_8()                                                                         \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8"                                          \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
+      "}, {%32,%33,%34,%35}, %36, p;}"                                                            \
+      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]), \
+        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]), \
+        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]), \
+        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]), \
+        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]), \
+        "+r"(d[7][2]), "+r"(d[7][3])                                                              \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+#define ELAN_WGMMA_S8_10()                                                                        \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %45, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n80k32.s32.s8.s8"                                          \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
+      "%32,%33,%34,%35,%36,%37,%38,%39"                                                           \
+      "}, {%40,%41,%42,%43}, %44, p;}"                                                            \
+      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]), \
+        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]), \
+        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]), \
+        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]), \
+        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]), \
+        "+r"(d[7][2]), "+r"(d[7][3]), "+r"(d[8][0]), "+r"(d[8][1]), "+r"(d[8][2]), "+r"(d[8][3]), \
+        "+r"(d[9][0]), "+r"(d[9][1]), "+r"(d[9][2]), "+r"(d[9][3])                                \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+
+template <int N>
+__device__ __forceinline__ void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4],
+                                           std::uint64_t b, int accumulate) {
+  static_assert(N == 8 || N == 10);
+  if constexpr (N == 8) ELAN_WGMMA_S8_8();
+  if constexpr (N == 10) ELAN_WGMMA_S8_10();
+}
+#undef ELAN_WGMMA_S8_8
+#undef ELAN_WGMMA_S8_10
+
+// The same as the first with A in shared memory, too, and 32 columns.
 #define ELAN_WGMMA_SHARED_4(TYPE)                                                                 \
   asm volatile(                                                                                   \
       "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                                     \
@@ -162,6 +214,11 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
           "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
+}
+
+// Has bytes brought to the L2 cache; addresses and sizes are multiples of 16.
+__device__ __forceinline__ void prefetch_bulk(const void* global, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
 }
 
 // All of `Threads` threads, whole warps, that name barrier `id` (1..15; 0 is the block's).

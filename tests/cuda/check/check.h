@@ -99,6 +99,8 @@ void check_device_pictures(const Subject& subject);
 void check_mixed(const Options& options, Results& results);
 // Overflow, little memory, errors.
 void check_robustness(const Options& options, Results& results);
+// 8 bits: the same integers on the same input, and no further from FP32 than the CPU.
+void check_integers(const Options& options, Results& results);
 // PSNR of the test sets in `options.sets` (SET/xN/NAME_LR.ppm and NAME_HR.ppm).
 void check_quality(const Options& options, Results& results);
 

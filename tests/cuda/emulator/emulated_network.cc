@@ -25,12 +25,20 @@ EmulatedNetwork::EmulatedNetwork(const Network& net, NetworkShape shape, const D
       {"bias of the tail", &packed_.tail.bias}};
   for (auto& elab : packed_.body) {
     for (PackedPair& pair : elab) {
-      parts.insert(parts.end(), {{"weights of an LFE", &pair.lfe.weights},
-                                 {"bias0 of an LFE", &pair.lfe.bias0},
-                                 {"bias1 of an LFE", &pair.lfe.bias1},
-                                 {"bias of project_inp", &pair.lfe.bias_project},
-                                 {"weights of project_out", &pair.out.weights},
-                                 {"bias of project_out", &pair.out.bias}});
+      for (const auto& [name, offset] : {std::pair{"weights of an LFE", &pair.lfe.weights},
+                                         {"bias0 of an LFE", &pair.lfe.bias0},
+                                         {"bias1 of an LFE", &pair.lfe.bias1},
+                                         {"bias of project_inp", &pair.lfe.bias_project},
+                                         {"scale0 of an LFE", &pair.lfe.scale0},
+                                         {"scale1 of an LFE", &pair.lfe.scale1},
+                                         {"scale of project_inp", &pair.lfe.scale_project},
+                                         {"columns of an LFE", &pair.lfe.columns},
+                                         {"weights of project_out", &pair.out.weights},
+                                         {"bias of project_out", &pair.out.bias},
+                                         {"scale of project_out", &pair.out.scale},
+                                         {"columns of project_out", &pair.out.columns}}) {
+        if (*offset != 0) parts.emplace_back(name, offset);  // not all operands have all of them
+      }
     }
   }
   std::sort(parts.begin(), parts.end(),
@@ -49,11 +57,13 @@ EmulatedNetwork::EmulatedNetwork(const Network& net, NetworkShape shape, const D
 // The same with the arena's parts.
 Plan EmulatedNetwork::plan_with_memory(int width, int height) {
   Plan plan = make_plan(shape_, device_, width, height, 1);
-  const std::size_t ends[] = {plan.arena.y, plan.arena.q, plan.arena.v, plan.arena.bytes};
-  const char* const names[] = {"stream x", "stream y", "q", "v"};
-  std::size_t* const parts[] = {&plan.arena.x, &plan.arena.y, &plan.arena.q, &plan.arena.v};
+  const std::size_t ends[] = {plan.arena.y, plan.arena.q, plan.arena.v, plan.arena.integers,
+                              plan.arena.bytes};
+  const char* const names[] = {"stream x", "stream y", "q", "v", "integers"};
+  std::size_t* const parts[] = {&plan.arena.x, &plan.arena.y, &plan.arena.q, &plan.arena.v,
+                                &plan.arena.integers};
   arena_.clear();
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 5; ++i) {
     arena_.push_back(std::make_unique<Memory>(names[i], ends[i] - *parts[i]));
     *parts[i] = reinterpret_cast<std::size_t>(arena_.back()->data()) -
                 reinterpret_cast<std::size_t>(arena_.front()->data());

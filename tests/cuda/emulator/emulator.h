@@ -231,10 +231,9 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(b) << 32 | a;
   unsigned r = 0;
   for (int i = 0; i < 4; ++i) {
-    const unsigned s = selector >> (4 * i) & 15;
-    unsigned v = static_cast<unsigned>(bytes >> (8 * (s & 7))) & 255;
-    if ((s & 8) != 0) v = (v & 128) != 0 ? 255 : 0;
-    r |= v << (8 * i);
+    // The upper bit of a selector counts in PTX, not here.
+    const unsigned s = selector >> (4 * i) & 7;
+    r |= (static_cast<unsigned>(bytes >> (8 * s)) & 255) << (8 * i);
   }
   return r;
 }

@@ -10,7 +10,9 @@
 #include "cuda/shape.h"
 #include "elan/error.h"
 #include "emulated_network.h"
+#include "model/stages.h"
 #include "support/golden.h"
+#include "support/int8_lfe.h"
 
 namespace elan::emulator {
 namespace {
@@ -84,9 +86,9 @@ StageObserver keep(Stages& stages) {
 
 // Runs both and compares each stage; `relative` is the error that a stage may have, of its largest
 // value.
-void compare_stages(const Network& net, const PrecisionPlan& plan, const cuda::NetworkShape& shape,
-                    const Device& device, int width, int height,
-                    const std::function<double(const std::string& stage)>& relative) {
+Stages compare_stages(const Network& net, const PrecisionPlan& plan,
+                      const cuda::NetworkShape& shape, const Device& device, int width, int height,
+                      const std::function<double(const std::string& stage)>& relative) {
   const auto rgb = drawn(width, height);
   const ConstImageView in = view_of(rgb.data(), width, height);
   const auto cpu = make_reference_backend(std::make_shared<Network>(net), plan);
@@ -100,9 +102,11 @@ void compare_stages(const Network& net, const PrecisionPlan& plan, const cuda::N
   set_order(device.multiprocessors == 1 ? Order::descending : Order::ascending);
   const std::vector<float> picture =
       EmulatedNetwork(net, shape, limits_of(device)).run(in, keep(found));
-  ASSERT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);  // head, LFEs and GMSAs, body
+  // Head, LFEs and GMSAs, body.
+  EXPECT_EQ(found.size(), 2U + 2U * net.arch.elabs * net.arch.pairs);
   for (const auto& [name, values] : found) {
-    ASSERT_EQ(values.size(), wanted[name].size()) << name;
+    EXPECT_EQ(values.size(), wanted[name].size()) << name;
+    if (values.size() != wanted[name].size()) continue;
     double largest = 0, error = 0;
     for (std::size_t i = 0; i < values.size(); ++i) {
       largest = std::max(largest, std::abs(double{wanted[name][i]}));
@@ -117,9 +121,28 @@ void compare_stages(const Network& net, const PrecisionPlan& plan, const cuda::N
     error = std::isnan(e) ? INFINITY : std::max(error, e);
   }
   EXPECT_LE(error, relative("output") * 255);
+  return found;
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c);
+
+// What an LFE in 8 bits makes of the x that it had: the same bits.
+void expect_integers(const Network& net, const Case& c, const Stages& found) {
+  std::string before = "head";
+  for (int i = 0; i < net.arch.elabs; ++i) {
+    for (int j = 0; j < net.arch.pairs; ++j) {
+      const std::vector<float>& y = found.at(lfe_stage(i, j));
+      const std::vector<float> wanted = test::int8_lfe(
+          net.body[i].lfe[j], found.at(before), cuda::padded(c.width), cuda::padded(c.height));
+      std::size_t wrong = 0;
+      for (std::size_t k = 0; k < y.size(); ++k) {
+        wrong += y[k] == cuda::from_half(cuda::to_half(wanted[k])) ? 0 : 1;
+      }
+      EXPECT_EQ(wrong, 0U) << lfe_stage(i, j) << ", of " << y.size();
+      before = gmsa_stage(i, j);
+    }
+  }
+}
 
 class Emulated : public testing::TestWithParam<Case> {};
 
@@ -128,12 +151,14 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
   Network net = part_of(Model::load(test::model_path(c.model)).network(), c.elabs, 2);
   net.body.back().shifted = true;
   const auto shape = shape_of(net, {c.body, c.hopper, c.half_stream}, c.device);
-  compare_stages(net, Precision::fp32, shape, c.device, c.width, c.height,
-                 [&](const std::string&) { return c.relative; });
+  const Precision precision = c.body == Operand::int8 ? Precision::int8 : Precision::fp32;
+  const Stages found = compare_stages(net, precision, shape, c.device, c.width, c.height,
+                                      [&](const std::string&) { return c.relative; });
+  if (c.body == Operand::int8) expect_integers(net, c, found);
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32"};
+  static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32", "int8"};
   return out << c.model << ' ' << kNames[static_cast<int>(c.body)]
              << (c.half_stream ? "" : " on an FP32 stream") << (c.hopper ? ", hopper" : "") << ", "
              << c.elabs << " ELABs, " << c.width << 'x' << c.height << ", "
@@ -142,7 +167,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 
 constexpr const char *kLight = "elan_light_x4", *kFull = "elan_x4";
 constexpr auto kFp16 = Operand::fp16, kBf16 = Operand::bf16, kTf32 = Operand::tf32,
-               kFp32 = Operand::fp32;
+               kFp32 = Operand::fp32, kInt8 = Operand::int8;
+constexpr const char *kLightInt8 = "elan_light_int8_x4", *kFullInt8 = "elan_int8_x4";
 
 // The last convolution has FP16 operands whatever the body has, which must not end tf32's range.
 TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
@@ -164,6 +190,12 @@ INSTANTIATE_TEST_SUITE_P(Portable, Emulated,
                                          Case{kFull, kFp16, true, false, 1, 9, 5, kSmall, 4e-3},
                                          Case{kFull, kTf32, false, false, 1, 15, 9, kLarge, 1e-3},
                                          Case{kFull, kFp32, false, false, 1, 3, 8, kLarge, 1e-5}));
+INSTANTIATE_TEST_SUITE_P(
+    Int8, Emulated,
+    testing::Values(Case{kLightInt8, kInt8, true, false, 2, 17, 13, kLarge, 2e-2},
+                    Case{kFullInt8, kInt8, true, false, 1, 9, 5, kSmall, 2e-2},
+                    Case{kFullInt8, kInt8, true, true, 2, 14, 9, kLarge, 2e-2},
+                    Case{kFullInt8, kInt8, true, true, 1, 30, 21, kSmall, 2e-2}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
                          testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
                                          Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2}));

@@ -21,6 +21,19 @@ inline std::uint32_t pack_bf16(float a, float b) {
 inline float relu(float v) {
   return v <= 0 ? 0 : v;
 }
+inline std::uint32_t pack_int8(float a, float b, float c, float d) {
+  std::uint32_t r = 0;
+  for (const float v : {d, c, b, a}) {
+    r = r << 8 | (static_cast<std::uint32_t>(std::clamp(__float2int_rn(v), -128, 127)) & 255);
+  }
+  return r;
+}
+inline std::uint32_t byte_signs(std::uint32_t v) {
+  return (v >> 7 & 0x01010101U) * 255;
+}
+inline float limit(float v, float most) {
+  return v > most ? most : v < -most ? -most : v;
+}
 inline std::uint32_t pack_half_relu(float a, float b) {
   return pack_half(relu(a), relu(b));
 }

@@ -34,6 +34,13 @@ void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b, int accumu
   emulator::multiply_async(F16 ? Format::f16 : Format::bf16, 4, d, nullptr, a, b, accumulate != 0);
 }
 
+template <int N>
+void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  static_assert(N == 8 || N == 10);
+  emulator::multiply_async(Format::s8, N, d, a, 0, b, accumulate != 0);
+}
+
+inline void prefetch_bulk(const void*, int) {}
 template <int Threads>
 void named_barrier(int id) {
   emulator::block_barrier(id, Threads);

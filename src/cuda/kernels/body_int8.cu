@@ -1,0 +1,5 @@
+#include "cuda/kernels/instantiate.cuh"
+
+namespace elan::cuda {
+ELAN_INSTANTIATE(int8, CodecInt8, __half)
+}  // namespace elan::cuda

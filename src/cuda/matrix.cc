@@ -1,0 +1,85 @@
+#include "cuda/matrix.h"
+
+#include <cmath>
+#include <numbers>
+#include <optional>
+
+#include "cuda/pack.h"
+
+namespace elan::cuda {
+namespace {
+
+// `factor`, a power of two, brings the weights to where FP16 is at its best; results come out times
+// `stretch`.
+PackMatrix in_floats(const std::vector<float>& weight, const std::vector<float>& bias, int in,
+                     float factor, float stretch = 1) {
+  PackMatrix m{in, weight, std::vector<float>(bias.size(), 1 / factor), bias, {}};
+  for (float& w : m.weight) w *= stretch * factor;
+  for (float& b : m.bias) b *= stretch;
+  return m;
+}
+
+// Results come out divided by `unit`, the scale of what they go into.
+PackMatrix in_integers(const QuantizedMatrix& matrix, const std::vector<float>& bias, int in,
+                       double unit = 1) {
+  PackMatrix m;
+  m.in = in;
+  m.weight.assign(matrix.weight.begin(), matrix.weight.end());
+  const double input_scale = matrix.input_scale;
+  for (std::size_t o = 0; o < bias.size(); ++o) {
+    m.scale.push_back(static_cast<float>(input_scale * matrix.weight_scale[o] / unit));
+    m.bias.push_back(static_cast<float>(bias[o] / unit));
+  }
+  m.input = to_int8(static_cast<float>(1 / input_scale));
+  return m;
+}
+
+PackMatrix of_conv(const ShiftConv& conv, bool int8, double unit = 1) {
+  return int8 ? in_integers(*conv.int8, conv.bias, conv.in, unit)
+              : in_floats(conv.weight, conv.bias, conv.in, weight_scale(conv.weight));
+}
+
+}  // namespace
+
+LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+  const bool may = operand == Operand::int8;
+  const bool first = may && lfe.conv0.int8, second = may && lfe.conv1.int8;
+  LfeMatrices m;
+  m.conv0 = of_conv(lfe.conv0, first, first && second ? lfe.conv1.int8->input_scale : 1);
+  m.conv1 = of_conv(lfe.conv1, second);
+  if (first && second) m.conv1.input.factor = 1;  // conv0's scales have it
+
+  const bool has_q = gmsa.computes_attention;
+  const float stretch = std::sqrt(std::numbers::log2e_v<float>);  // logits in units of log2(e)
+  if (may && gmsa.int8_v && (!has_q || gmsa.int8_q)) {
+    m.v = in_integers(*gmsa.int8_v, gmsa.projection_v().bias, gmsa.project_inp.in);
+    if (has_q) {
+      m.q = in_integers(*gmsa.int8_q, gmsa.projection_q().bias, gmsa.project_inp.in,
+                        1 / double{stretch});
+    }
+    return m;
+  }
+  Gmsa folded = gmsa;
+  folded.project_inp = gmsa.folded_project_inp();
+  const float factor = weight_scale(folded.project_inp.weight);
+  const Linear v = folded.projection_v();
+  m.v = in_floats(v.weight, v.bias, v.in, factor);
+  if (has_q) {
+    const Linear q = folded.projection_q();
+    m.q = in_floats(q.weight, q.bias, q.in, factor, stretch);
+  }
+  return m;
+}
+
+PackMatrix out_matrix(const Gmsa& gmsa, Operand operand) {
+  if (operand == Operand::int8 && gmsa.int8_out) {
+    return in_integers(*gmsa.int8_out, gmsa.project_out.bias, gmsa.project_out.in);
+  }
+  return float_matrix(gmsa.project_out);
+}
+
+PackMatrix float_matrix(const Linear& matrix) {
+  return in_floats(matrix.weight, matrix.bias, matrix.in, weight_scale(matrix.weight));
+}
+
+}  // namespace elan::cuda
