@@ -11,6 +11,7 @@ which other processes took more than a tenth of a core is taken again, at most t
 runs with a malloc that keeps its memory; "stock malloc" is what a user gets who sets nothing.
 Errors are against PyTorch in FP64, before rounding (elan-sr: after rounding to 8 bits); a peer
 whose mean error exceeds 1 is wrong and is not listed. Peers whose package is missing are left out.
+INT8 is --int8 for all: elan-sr runs it, OpenVINO what elan-sr export makes of it.
 
 On a shared machine --guard "flock FILE cat" holds a lock during each round: the command must echo a
 line when it has what it waits for and end with its standard input. --guard-setup holds another
@@ -44,9 +45,11 @@ PEERS = {  # name: package it needs, text
     "ort": ("onnxruntime", "ONNX Runtime FP32"),
     "openvino": ("openvino", "OpenVINO FP32"),
     "openvino_bf16": ("openvino", "OpenVINO BF16"),
+    "openvino_int8": ("openvino", "OpenVINO INT8, the rest FP32"),
+    "openvino_int8_bf16": ("openvino", "OpenVINO INT8, the rest BF16"),
     "ncnn": ("ncnn", "ncnn FP32"),
 }
-OURS = {"ours_fp32": "fp32", "ours_bf16": "bf16"}
+OURS = {"ours_fp32": "fp32", "ours_bf16": "bf16", "ours_int8": "int8"}
 
 
 def read_picture(path):
@@ -221,10 +224,11 @@ class Ours(Runtime):
     def __init__(self, name, arguments):
         super().__init__(name, f"elan-sr {OURS[name]}")
         self.precision, self.arguments, self.shares = OURS[name], arguments, []
+        self.model = arguments.int8 if self.precision == "int8" else arguments.model
 
     def once(self):
         a = self.arguments
-        command = [a.program, "bench", "-m", a.model, "-d", "cpu", "-p", self.precision,
+        command = [a.program, "bench", "-m", self.model, "-d", "cpu", "-p", self.precision,
                    "--threads", str(a.threads), "-i", a.picture, "--json", "--warm-up", "50",
                    "--iterations", "1", "--duration", "0"]
         busy, own = busy_seconds(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -239,7 +243,7 @@ class Ours(Runtime):
     def output(self, work):
         out = f"{work}/{self.name}.png"
         a = self.arguments
-        subprocess.run([a.program, "upscale", "-m", a.model, "-d", "cpu", "-p", self.precision, "-i",
+        subprocess.run([a.program, "upscale", "-m", self.model, "-d", "cpu", "-p", self.precision, "-i",
                         a.picture, "-o", out, "--overwrite"], check=True, capture_output=True)
         return read_picture(out)
 
@@ -278,22 +282,21 @@ def compare(arguments):
         x = read_picture(arguments.picture)
         with guarded(arguments.guard_setup):
             exact = torch_net(arguments.model, torch.float64)(torch.from_numpy(x).double()).numpy()
-        onnx = f"{work}/model.onnx"
+        onnx = {False: f"{work}/model.onnx", True: f"{work}/int8.onnx"}  # by whether in 8 bits
         names = [n for n, (package, _) in PEERS.items()
                  if importlib.util.find_spec(package) and n not in arguments.skip.split(",")
                  and (not arguments.only or n in arguments.only.split(","))]
-        if {"ort", "openvino", "openvino_bf16"} & set(names):
-            size = f"{x.shape[3]}x{x.shape[2]}"
-            subprocess.run([arguments.program, "export", arguments.model, onnx, "--size", size],
+        for int8 in {"int8" in n for n in names if n.startswith(("ort", "openvino"))}:
+            model, size = arguments.int8 if int8 else arguments.model, f"{x.shape[3]}x{x.shape[2]}"
+            subprocess.run([arguments.program, "export", model, onnx[int8], "--size", size],
                            check=True, capture_output=True)
-        pass_on = {"model": arguments.model, "picture": arguments.picture, "onnx": onnx,
-                   "work": work, "threads": arguments.threads,
-                   "program": arguments.program}
+        pass_on = {"model": arguments.model, "picture": arguments.picture, "work": work,
+                   "threads": arguments.threads, "program": arguments.program}
         peers = []
         for name in names:
             with guarded(arguments.guard_setup):
-                peers.append(Peer(name, pass_on))
-        ours = [Ours(name, arguments) for name in OURS]
+                peers.append(Peer(name, pass_on | {"onnx": onnx["int8" in name]}))
+        ours = [Ours(name, arguments) for name in OURS if name not in arguments.skip.split(",")]
         runs = ours + [p for p in peers if p.ready]
         errors = {}
         for p in list(runs):
@@ -313,16 +316,17 @@ def compare(arguments):
         print(f"{x.shape[3]}x{x.shape[2]}, {Path(arguments.model).stem}, {arguments.threads} threads, "
               f"{arguments.rounds} rounds; {ours[0].report['hardware']}; {versions()}; "
               f"{sum(p.disturbed for p in runs)} runs stayed disturbed\n")
-        head = ["Runtime", "median ms", "min", "max", "share of peak", "times elan-sr fp32",
-                "times elan-sr bf16", "max error", "mean error"]
+        head = ["Runtime", "median ms", "min", "max", "share of peak",
+                *(f"times {o.text}" for o in ours), "max error", "mean error"]
         print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
         base = [statistics.median(o.times) for o in ours]
         for p in sorted(runs, key=lambda p: statistics.median(p.times)):
             median = statistics.median(p.times)
             share = f"{100 * statistics.median(p.shares):.1f} %" if isinstance(p, Ours) else ""
             print(f"| {p.text} | {1e3 * median:.0f} | {1e3 * min(p.times):.0f} | "
-                  f"{1e3 * max(p.times):.0f} | {share} | {median / base[0]:.2f} | "
-                  f"{median / base[1]:.2f} | {errors[p].max():.2g} | {errors[p].mean():.2g} |")
+                  f"{1e3 * max(p.times):.0f} | {share} | "
+                  + "".join(f"{median / b:.2f} | " for b in base)
+                  + f"{errors[p].max():.2g} | {errors[p].mean():.2g} |")
 
 
 def main(only=""):
@@ -330,11 +334,14 @@ def main(only=""):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default=str(ROOT / "build/release/cli/elan-sr"))
     parser.add_argument("--model", default=str(ROOT / "models/elan_light_x4.safetensors"))
+    parser.add_argument("--int8", default=str(ROOT / "models/elan_light_int8_x4.safetensors"),
+                        help="the model in 8 bits, for the peers in 8 bits")
     parser.add_argument("--picture", default="", help="PNG; without it one is made")
     parser.add_argument("--size", default="320x180")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--skip", default="", help="peers to leave out, with commas: " + ", ".join(PEERS))
+    parser.add_argument("--skip", default="",
+                        help="what to leave out, with commas: " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--only", default=only, help="peers to run, the others left out")
     parser.add_argument("--guard", default="", help="a command that is held during each round")
     parser.add_argument("--guard-setup", default="", help="one that is held while a peer starts")

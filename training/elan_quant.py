@@ -365,8 +365,15 @@ def joined(pair):
     return weight[:, :, None, None], bias
 
 
-def save(net, masks, metadata, path):
-    save_file(tensors_of(net, masks), path, {**metadata, "format": "pt", "scale": str(net.scale)})
+def save(net, masks, metadata, path, half_ends=False):
+    """`half_ends` rounds the weights of head and tail to F16, which makes a small file smaller."""
+    tensors = tensors_of(net, masks)
+    for key, t in tensors.items():
+        if key.endswith("shift_conv.weight") or key in ("sub_mean.weight", "add_mean.weight"):
+            tensors[key] = t.bfloat16()  # zeros and ones
+        elif half_ends and key in ("head.0.weight", "tail.0.weight"):
+            tensors[key] = t.half()
+    save_file(tensors, path, {**metadata, "format": "pt", "scale": str(net.scale)})
 
 
 def pad_to_windows(x):

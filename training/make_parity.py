@@ -3,14 +3,12 @@
 
     make_parity.py INT8.safetensors PICTURE OUT.safetensors [--size 32x32]
 
-INT8 is a model with attention in 8 bits: for tests/data the shipped light x4, to which the scales of attention were
-added that `elan-sr quantize --attention` finds. The centre of PICTURE is enlarged with it and with the same model whose
-attention stays in floating point. OUT holds
+INT8 is a model with attention in 8 bits: for tests/data the shipped light x4. The centre of PICTURE is enlarged with it
+and with the same model whose attention stays in floating point. OUT holds
     input.HxW                    uint8   [H, W, 3] RGB
     output.HxW                   float32 [s*H, s*W, 3], not rounded, attention in 8 bits
     float_attention.HxW          float32 likewise, attention in floating point
     stage.body.0.gmsa.0          float32 [C, H, W], after the first pair, attention in 8 bits
-    scale.BLOCK.PAIR.{q,v}       float32 [3], the scales of attention of INT8
 
 Everything that comes before a rounding is computed in the order and with the roundings of the reference, head and
 tail included, so that with attention in 8 bits nothing but the last bits of tail may differ.
@@ -86,13 +84,10 @@ def main():
     picture = torch.from_numpy(whole[top : top + height, left : left + width].copy())
 
     tensors, metadata = elan_quant.load(arguments.int8)
-    scales = {key: t for key, t in tensors.items() if key.endswith((".q_scale", ".v_scale"))}
-    if not scales:
+    without = {key: t for key, t in tensors.items() if not key.endswith((".q_scale", ".v_scale"))}
+    if len(without) == len(tensors):
         raise SystemExit(f"{arguments.int8}: expected scales of attention, found none")
     out = {"input." + arguments.size: picture}
-    for key, scale in scales.items():
-        _, elab, _, gmsa, name = key.split(".")
-        out[f"scale.{elab}.{gmsa.removeprefix('gmsa_')}.{name[0]}"] = scale
 
     net = network((tensors, metadata))
 
@@ -102,7 +97,6 @@ def main():
     net.body[0].pairs[0].register_forward_hook(keep)
     with torch.no_grad():
         out["output." + arguments.size] = elan_quant.enlarge(net, picture).contiguous()
-        without = {key: t for key, t in tensors.items() if key not in scales}
         out["float_attention." + arguments.size] = elan_quant.enlarge(network((without, metadata)), picture).contiguous()
     save_file(out, arguments.out)
 

@@ -7,19 +7,19 @@
 
 The network computes what docs/quantization.md says, so that the file written is one that every engine runs alike.
 The loss is L1 against the pictures plus `--distil` times L1 against the enlargement by --model in floating point.
-A run ends after --minutes and writes its checkpoint; the same command goes on from there until --steps are done, and
-takes the same steps however it is cut into pieces. The file (of averaged weights) is written at the end of every
-piece. `--fp32` trains --model itself by the same steps, which is what a quantised result must be compared with:
-training alone raises PSNR.
+A run ends after --minutes, or when it is interrupted or told to end, and writes its checkpoint; the same command goes
+on from there until --steps are done, and takes the same steps however it is cut into pieces. The file (of averaged
+weights) is written at the end of every piece. `--fp32` trains --model itself by the same steps, which is what a
+quantised result must be compared with: training alone raises PSNR.
 
 Needs the packages of training/requirements.txt and a patch pack made by pack.py. Works on a GPU or the CPU.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import pathlib
+import signal
 import time
 
 import torch
@@ -120,13 +120,14 @@ class Run:
         if steps:
             groups.append({"params": steps, "top": arguments.step_rate})
         self.optimiser = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.99), fused=device.type == "cuda")
-        self.step, self.seconds, self.history = 0, 0.0, []
+        self.step, self.seconds, self.history, self.told_to_stop = 0, 0.0, [], False
         if arguments.checkpoint.exists():
             self.resume()
         if arguments.compile:
             for net in (self.net, self.teacher):
                 for elab in net.body:
                     elab.compile()
+        self.differentiate = self.recorded() if device.type == "cuda" else self.differentiate_now
 
     @torch.no_grad()
     def references(self, low, high):
@@ -160,17 +161,42 @@ class Run:
         torch.save(state, beside)
         beside.replace(self.arguments.checkpoint)
 
-    def take_step(self):
+    def differentiate_now(self, low, high):
+        """Leaves the gradients of a batch in the parameters and gives its losses."""
         a = self.arguments
-        low, high = self.patches.batch(self.step, a.batch, a.side)
+        self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
             taught = self.teacher(low) if a.distil > 0 else None
         y = self.net(low)
         loss = F.l1_loss(y, high)
         distance = F.l1_loss(y, taught) if a.distil > 0 else torch.zeros_like(loss)
-        total = loss + a.distil * distance
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        (loss + a.distil * distance).backward()
+        return torch.stack([loss.detach(), distance.detach()])
+
+    def recorded(self):
+        """The same as one CUDA graph: thousands of short kernels are not launched one by one."""
+        batch = self.patches.batch(0, self.arguments.batch, self.arguments.side)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # libraries reserve what they need, --compile compiles
+            for _ in range(3):
+                self.differentiate_now(*batch)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            losses = self.differentiate_now(*batch)
+
+        def replay(*next_batch):
+            for to, of in zip(batch, next_batch):
+                to.copy_(of)
+            graph.replay()
+            return losses.clone()
+
+        return replay
+
+    def take_step(self):
+        a = self.arguments
+        losses = self.differentiate(*self.patches.batch(self.step, a.batch, a.side))
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 20.0)
         share = min(1, (self.step + 1) / a.warm) * (0.5 + 0.5 * math.cos(math.pi * self.step / a.steps))
         for group in self.optimiser.param_groups:
@@ -180,15 +206,20 @@ class Run:
         keep = min(a.average, self.step / (self.step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - keep)
-        return torch.stack([loss.detach(), distance.detach()])
+        return losses
 
     def note(self, **values):
         line = {"step": self.step, "seconds": round(self.seconds, 1), **values}
         self.history.append(line)
         print(json.dumps(line), flush=True)
 
+    def stop(self, *_):
+        self.told_to_stop = True
+
     def train(self):
         a = self.arguments
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, self.stop)
         began, before = time.monotonic(), self.seconds
         if self.step == 0:
             self.note(**validate(self.average, self.pictures))
@@ -207,13 +238,21 @@ class Run:
                 quality = validate(self.average, self.pictures)
                 self.note(loss=loss, distance=distance, **quality, steps_per_second=round(rate, 3))
                 losses, first = [], (time.monotonic(), self.step)
-            if asked and self.seconds - before > a.minutes * 60:
+            if self.told_to_stop or (asked and self.seconds - before > a.minutes * 60):
                 break
         self.seconds = before + time.monotonic() - began
         self.keep()
         self.export()
         left = a.steps - self.step
         print(f"{a.out}: step {self.step}" + (f", {left} left: the same command goes on" if left else ", done"))
+
+    @torch.no_grad()
+    def worst_mean_error(self):
+        """Of a validation picture, against exact activations: what the check of a sample expects."""
+        exact = elan_quant.ElanQuant(elan_quant.floats_of((elan_quant.tensors_of(self.average, self.masks), {})))
+        exact = exact.to(self.arguments.device)
+        enlarge = elan_quant.enlarge
+        return max(float((enlarge(self.average, p[0]) - enlarge(exact, p[0])).abs().mean()) for p in self.pictures)
 
     def export(self):
         a = self.arguments
@@ -229,7 +268,8 @@ class Run:
             )
             metadata["quantization_training"] = did + f", scales {a.step_rate:g}"
             metadata.pop("quantization_error", None)
-        elan_quant.save(self.average, self.masks, metadata, a.out)
+            metadata["worst_mean_abs_error"] = f"{self.worst_mean_error():.4g}"
+        elan_quant.save(self.average, self.masks, metadata, a.out, half_ends=not a.fp32)
 
 
 def main():
@@ -240,8 +280,7 @@ def main():
     torch.manual_seed(arguments.seed)
     if arguments.deterministic:
         torch.use_deterministic_algorithms(True)
-    with contextlib.suppress(KeyboardInterrupt):
-        Run(arguments).train()
+    Run(arguments).train()
 
 
 if __name__ == "__main__":

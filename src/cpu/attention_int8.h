@@ -73,25 +73,24 @@ struct WindowAttentionInt8 {
     }
   }
 
-  // e - 128 for all keys, which fits a signed byte, and the sum of e.
+  // e for all keys, and its sum.
   void exponentiate() {
-    constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
     const F octaves = Vec::set1(task.octaves), top = Vec::set1(255.0f);
-    const F magic = Vec::set1(kMagic), back = Vec::set1(kMagic + 128);
     for (int r = 0; r < R; ++r) {
-      total[r] = Vec::set1(128.0f * kKeys);
+      I sum = Vec::set1(std::int32_t{0});
       for (int n = 0; n < kKeys; n += kPack) {
-        F e[kPack];
+        I e[kPack];
 #pragma GCC unroll 4
         for (int i = 0; i < kPack; ++i) {
           const F s = Vec::load(scores + (n + i) * kBlock + r * Vec::kLanes);
           const F power = Vec::exp2(Vec::mul(octaves, Vec::sub(s, largest[r])));
-          e[i] = Vec::sub(Vec::add(Vec::mul(top, power), magic), back);
-          total[r] = Vec::add(total[r], e[i]);
+          e[i] = Vec::round(Vec::mul(top, power));
+          sum = Vec::add(sum, e[i]);
         }
         Vec::store_bytes(powers + n / kPack * kBlock + r * Vec::kLanes,
-                         Vec::to_bytes(e[0], e[1], e[2], e[3], -128));
+                         Vec::unsigned_bytes(e[0], e[1], e[2], e[3]));
       }
+      total[r] = Vec::to_float(sum);
     }
   }
 

@@ -165,16 +165,5 @@ struct Int8 {
                                       Vec::mul(c, q.inverse), Vec::mul(d, q.inverse), q.low));
   }
   // Neighbouring pixels of one channel, as weights: with a sign.
-  static void store_keys(Word* p, Vec::F a) {
-    constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
-    float values[Vec::kLanes];
-    std::int8_t bytes[Vec::kLanes];
-    Vec::store(values, a);
-    for (int i = 0; i < Vec::kLanes; ++i) {
-      float v = values[i] > -127.0f ? values[i] : -127.0f;
-      v = v < 127.0f ? v : 127.0f;
-      bytes[i] = static_cast<std::int8_t>((v + kMagic) - kMagic);
-    }
-    __builtin_memcpy(p, bytes, sizeof bytes);
-  }
+  static void store_keys(Word* p, Vec::F a) { Vec::store_signed(p, a); }
 };

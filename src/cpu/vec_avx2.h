@@ -67,6 +67,8 @@ struct Vec {
   static I set1(std::int32_t a) { return _mm256_set1_epi32(a); }
   static I words(F a) { return _mm256_castps_si256(a); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+  static I round(F a) { return _mm256_cvtps_epi32(a); }  // rint(a), halves to even
+  static I add(I a, I b) { return _mm256_add_epi32(a, b); }
 
   // rint(a), halves to even, clamped to low..127, as an operand.
   static I to_bytes(F a, F b, F c, F d, int low) {
@@ -74,13 +76,23 @@ struct Vec {
     const auto integers = [&](F x) { return _mm256_cvtps_epi32(_mm256_min_ps(x, top)); };
     const I words = _mm256_packs_epi16(_mm256_packs_epi32(integers(a), integers(b)),
                                        _mm256_packs_epi32(integers(c), integers(d)));
-    const I order = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const I bytes = _mm256_max_epi8(_mm256_shuffle_epi8(words, order),
-                                    _mm256_set1_epi8(static_cast<char>(low)));
+    const I bytes = _mm256_max_epi8(by_lane(words), _mm256_set1_epi8(static_cast<char>(low)));
     return _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(kZeroByte)));
   }
+  // Of 0..255 as an operand; where those have a sign, less 128.
+  static I unsigned_bytes(I a, I b, I c, I d) {
+    const I words = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    return _mm256_xor_si256(by_lane(words), _mm256_set1_epi8(static_cast<char>(kZeroByte ^ 128)));
+  }
   static void store_bytes(Word* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
+  // rint(a), halves to even, clamped to -127..127: one byte with a sign for each lane.
+  static void store_signed(Word* p, F a) {
+    const __m256i rounded = _mm256_cvtps_epi32(_mm256_min_ps(a, set1(127.0f)));
+    const __m128i shorts =
+        _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+    const __m128i bytes = _mm_max_epi8(_mm_packs_epi16(shorts, shorts), _mm_set1_epi8(-127));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), bytes);
+  }
 
 #ifdef __AVXVNNI__
   // The instruction takes one operand without sign.
@@ -104,4 +116,12 @@ struct Vec {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 #endif
+
+ private:
+  // From the order that packing twice leaves.
+  static I by_lane(I bytes) {
+    const I order = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return _mm256_shuffle_epi8(bytes, order);
+  }
 };

@@ -65,6 +65,8 @@ struct Vec {
   static I set1(std::int32_t a) { return _mm512_set1_epi32(a); }
   static I words(F a) { return _mm512_castps_si512(a); }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+  static I round(F a) { return _mm512_cvtps_epi32(a); }  // rint(a), halves to even
+  static I add(I a, I b) { return _mm512_add_epi32(a, b); }
 
   // rint(a), halves to even, clamped to low..127, as an operand.
   static I to_bytes(F a, F b, F c, F d, int low) {
@@ -72,13 +74,21 @@ struct Vec {
     const auto integers = [&](F x) { return _mm512_cvtps_epi32(_mm512_min_ps(x, top)); };
     const I words = _mm512_packs_epi16(_mm512_packs_epi32(integers(a), integers(b)),
                                        _mm512_packs_epi32(integers(c), integers(d)));
-    const I order =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const I bytes = _mm512_max_epi8(_mm512_shuffle_epi8(words, order),
-                                    _mm512_set1_epi8(static_cast<char>(low)));
+    const I bytes = _mm512_max_epi8(by_lane(words), _mm512_set1_epi8(static_cast<char>(low)));
     return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(kZeroByte)));
   }
+  // Of 0..255 as an operand; where those have a sign, less 128.
+  static I unsigned_bytes(I a, I b, I c, I d) {
+    const I words = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    return _mm512_xor_si512(by_lane(words), _mm512_set1_epi8(static_cast<char>(kZeroByte ^ 128)));
+  }
   static void store_bytes(Word* p, I a) { _mm512_storeu_si512(p, a); }
+  // rint(a), halves to even, clamped to -127..127: one byte with a sign for each lane.
+  static void store_signed(Word* p, F a) {
+    const __m512i rounded = _mm512_cvtps_epi32(_mm512_min_ps(a, set1(127.0f)));
+    const __m128i bytes = _mm_max_epi8(_mm512_cvtsepi32_epi8(rounded), _mm_set1_epi8(-127));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  }
 
 #ifdef __AVX512VNNI__
   // The instruction takes one operand without sign.
@@ -106,6 +116,13 @@ struct Vec {
 #endif
 
  private:
+  // From the order that packing twice leaves.
+  static I by_lane(I bytes) {
+    const I order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return _mm512_shuffle_epi8(bytes, order);
+  }
+
   // p * 2^(n / 16), n the low bits of `shifted`.
   static F scale(F shifted, F p) {
     // The table holds the bits of 2^(k/16) less k << 19; adding n << 19 leaves the exponent right.

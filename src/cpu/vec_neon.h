@@ -63,6 +63,8 @@ struct Vec {
   static I set1(std::int32_t a) { return vdupq_n_s32(a); }
   static I words(F a) { return vreinterpretq_s32_f32(a); }
   static F to_float(I a) { return vcvtq_f32_s32(a); }
+  static I round(F a) { return vcvtnq_s32_f32(a); }  // rint(a), halves to even
+  static I add(I a, I b) { return vaddq_s32(a, b); }
   static Bytes bytes(I a) { return vreinterpretq_s8_s32(a); }
   static I dot(I sum, Bytes x, I w) {
 #ifdef __ARM_FEATURE_DOTPROD
@@ -81,10 +83,28 @@ struct Vec {
       return vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(x)), vqmovn_s32(vcvtnq_s32_f32(y)));
     };
     const int8x16_t words = vcombine_s8(vqmovn_s16(shorts(a, b)), vqmovn_s16(shorts(c, d)));
-    static constexpr std::uint8_t kOrder[16] = {0, 4, 8,  12, 1, 5, 9,  13,
-                                                2, 6, 10, 14, 3, 7, 11, 15};
-    const int8x16_t ordered = vqtbl1q_s8(words, vld1q_u8(kOrder));
-    return vreinterpretq_s32_s8(vmaxq_s8(ordered, vdupq_n_s8(static_cast<std::int8_t>(low))));
+    return vreinterpretq_s32_s8(
+        vmaxq_s8(by_lane(words), vdupq_n_s8(static_cast<std::int8_t>(low))));
+  }
+  // Of 0..255 as an operand; those have a sign, so less 128.
+  static I unsigned_bytes(I a, I b, I c, I d) {
+    const auto shorts = [](I x, I y) { return vcombine_s16(vmovn_s32(x), vmovn_s32(y)); };
+    const int8x16_t words = vcombine_s8(vmovn_s16(shorts(a, b)), vmovn_s16(shorts(c, d)));
+    return vreinterpretq_s32_s8(veorq_s8(by_lane(words), vdupq_n_s8(-128)));
   }
   static void store_bytes(Word* p, I a) { vst1q_f32(p, vreinterpretq_f32_s32(a)); }
+  // rint(a), halves to even, clamped to -127..127: one byte with a sign for each lane.
+  static void store_signed(Word* p, F a) {
+    const int16x4_t shorts = vqmovn_s32(vcvtnq_s32_f32(a));
+    const int8x8_t bytes = vmax_s8(vqmovn_s16(vcombine_s16(shorts, shorts)), vdup_n_s8(-127));
+    vst1_lane_f32(p, vreinterpret_f32_s8(bytes), 0);
+  }
+
+ private:
+  // From the order that packing twice leaves.
+  static int8x16_t by_lane(int8x16_t bytes) {
+    static constexpr std::uint8_t kOrder[16] = {0, 4, 8,  12, 1, 5, 9,  13,
+                                                2, 6, 10, 14, 3, 7, 11, 15};
+    return vqtbl1q_s8(bytes, vld1q_u8(kOrder));
+  }
 };

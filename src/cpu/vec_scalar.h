@@ -102,6 +102,16 @@ struct Vec {
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }
+  static I round(F a) {  // rint(a), halves to even
+    I rounded;
+    for (int i = 0; i < 4; ++i)
+      rounded.v[i] = static_cast<std::int32_t>((a.v[i] + kMagic) - kMagic);
+    return rounded;
+  }
+  static I add(I a, I b) {
+    for (int i = 0; i < 4; ++i) a.v[i] += b.v[i];
+    return a;
+  }
   // Rounds once, whatever the machine has.
   static F fused(F a, F b, F c) {
     return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
@@ -120,17 +130,38 @@ struct Vec {
   // rint(a), halves to even, clamped to low..127, as an operand.
   static I to_bytes(F a, F b, F c, F d, int low) {
     const F* const channels[4] = {&a, &b, &c, &d};
-    constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
+    Bytes bytes;
+    for (int i = 0; i < 16; ++i) bytes.v[i] = to_byte(channels[i % 4]->v[i / 4], low);
+    return words_of(bytes);
+  }
+  // Of 0..255 as an operand; those have a sign, so less 128.
+  static I unsigned_bytes(I a, I b, I c, I d) {
+    const I* const channels[4] = {&a, &b, &c, &d};
     Bytes bytes;
     for (int i = 0; i < 16; ++i) {
-      float x = channels[i % 4]->v[i / 4];
-      x = x > static_cast<float>(low) ? x : static_cast<float>(low);
-      x = x < 127.0f ? x : 127.0f;
-      bytes.v[i] = static_cast<std::int8_t>((x + kMagic) - kMagic);
+      bytes.v[i] = static_cast<std::int8_t>(channels[i % 4]->v[i / 4] - 128);
     }
+    return words_of(bytes);
+  }
+  static void store_bytes(Word* p, I a) { __builtin_memcpy(p, &a, sizeof a); }
+  // Likewise clamped to -127..127: one byte with a sign for each lane.
+  static void store_signed(Word* p, F a) {
+    std::int8_t bytes[4];
+    for (int i = 0; i < 4; ++i) bytes[i] = to_byte(a.v[i], -127);
+    __builtin_memcpy(p, bytes, sizeof bytes);
+  }
+
+ private:
+  static constexpr float kMagic = 12582912.0f;  // adding it rounds to an integer
+
+  static I words_of(const Bytes& bytes) {
     I words;
     __builtin_memcpy(&words, &bytes, sizeof words);
     return words;
   }
-  static void store_bytes(Word* p, I a) { __builtin_memcpy(p, &a, sizeof a); }
+  static std::int8_t to_byte(float x, int low) {
+    x = x > static_cast<float>(low) ? x : static_cast<float>(low);
+    x = x < 127.0f ? x : 127.0f;
+    return static_cast<std::int8_t>((x + kMagic) - kMagic);
+  }
 };

@@ -282,22 +282,22 @@ class Quantizer {
 
   // The pictures that `work` multiply-adds of one pass allow; a matter of the network, never of the
   // clock.
-  [[nodiscard]] std::size_t affordable(double work) const {
-    constexpr std::size_t kLeast = 4, kMost = 24;
+  [[nodiscard]] std::size_t affordable(double work, std::size_t least) const {
+    constexpr std::size_t kMost = 24;
     const double each =
         multiply_adds_per_pixel(net_.arch) * static_cast<double>(pictures_.front().pixels());
     return std::min(pictures_.size(),
-                    std::clamp(static_cast<std::size_t>(work / each), kLeast, kMost));
+                    std::clamp(static_cast<std::size_t>(work / each), least, kMost));
   }
 
   // The mean squared error of the 8-bit network on the pictures of a search.
   double final_error() {
-    return judge_->distance(net_, Precision::int8, affordable(kSearchWork)).squared;
+    return judge_->distance(net_, Precision::int8, affordable(kSearchWork, 4)).squared;
   }
 
   // Sites by how far the picture is off when they alone are in 8 bits, the worst first.
   std::vector<std::size_t> by_sensitivity() {
-    const std::size_t count = affordable(kSensitivityWork);
+    const std::size_t count = affordable(kSensitivityWork, 1);
     std::vector<double> error(sites_.size());
     std::vector<std::size_t> order(sites_.size());
     for (std::size_t s = 0; s < sites_.size(); ++s) {

@@ -40,22 +40,12 @@ class Int8Parity : public testing::Test {
     const GoldenCase& c = golden_.cases.at(0);
     float_attention_ = c;
     float_attention_.output = file.floats("float_attention." + c.size);
-    const Model model = Model::load(model_path("elan_light_int8_x4"));
-    matrices_ = model.shared_network();
-    auto all = std::make_shared<Network>(*matrices_);
-    for (std::size_t i = 0; i < all->body.size(); ++i) {
-      for (std::size_t j = 0; j < all->body[i].gmsa.size(); ++j) {
-        QuantizedAttention& scales = all->body[i].gmsa[j].int8_attention.emplace();
-        const std::string key = "scale." + std::to_string(i) + "." + std::to_string(j);
-        const auto take = [&](const std::string& from, std::array<float, 3>& to) {
-          const std::vector<float> found = file.floats(from);
-          std::copy(found.begin(), found.end(), to.begin());
-        };
-        if (j == 0) take(key + ".q", scales.q_scale);
-        take(key + ".v", scales.v_scale);
-      }
+    with_attention_ = Model::load(model_path("elan_light_int8_x4")).shared_network();
+    auto matrices = std::make_shared<Network>(*with_attention_);
+    for (Elab& elab : matrices->body) {
+      for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
     }
-    with_attention_ = all;
+    matrices_ = matrices;
   }
 
   // The output, and the stream after the first pair.
