@@ -23,7 +23,7 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
-  kind.hopper = hopper_able(m.channels, kind.operand, device);
+  kind.hopper = hopper_able(m.channels, device);
   return shape;
 }
 

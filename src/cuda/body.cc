@@ -26,9 +26,8 @@ Grid grid_of(const BodyArgs& b) {
 
 }  // namespace
 
-bool hopper_able(int channels, Operand operand, const DeviceInfo& device) {
-  return channels == 180 && operand_bytes(operand) == 2 && device.major == 9 && device.minor == 0 &&
-         hopper_compiled();
+bool hopper_able(int channels, const DeviceInfo& device) {
+  return channels == 180 && device.major == 9 && device.minor == 0 && hopper_compiled();
 }
 
 void prepare_body(const NetworkShape& shape) {
@@ -37,6 +36,8 @@ void prepare_body(const NetworkShape& shape) {
   if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
     prepare_lfe_hopper();
     prepare_gmsa_hopper();
+    prepare_lfe_hopper_wide();
+    prepare_gmsa_hopper_wide();
     prepare_lfe_int8();
     prepare_gmsa_int8();
   }
@@ -72,7 +73,9 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.has_q = p.has_q;
   l.grid = grid_of(b);
   l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
-  if (uses_int8_kernels(b.pair.kind)) {
+  if (uses_wide_kernels(b.pair.kind)) {
+    launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
+  } else if (uses_int8_kernels(b.pair.kind)) {
     launch_lfe_int8_hopper(l, stream);
   } else if (b.pair.kind.hopper) {
     launch_lfe_hopper(b.pair.kind.operand, l, stream);
@@ -114,7 +117,9 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.shifted = shifted;
   g.grid = grid_of(b);
   g.shape = b.pair.gmsa;
-  if (uses_int8_kernels(b.pair.kind)) {
+  if (uses_wide_kernels(b.pair.kind)) {
+    launch_gmsa_hopper_wide(b.pair.kind.operand, g, stream);
+  } else if (uses_int8_kernels(b.pair.kind)) {
     launch_gmsa_int8_hopper(g, stream);
   } else if (b.pair.kind.hopper) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);

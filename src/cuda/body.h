@@ -13,9 +13,9 @@
 
 namespace elan::cuda {
 
-// Whether Hopper's own kernels can run pairs of these operands on this device, the current one;
-// both LFE and GMSA or neither, for what one leaves, the other reads.
-bool hopper_able(int channels, Operand operand, const DeviceInfo& device);
+// Whether Hopper's own kernels can run on this device, the current one. Both LFE and GMSA of a pair
+// or neither, for what one leaves, the other reads.
+bool hopper_able(int channels, const DeviceInfo& device);
 
 // Before the first launch on the current device; cudaGetLastError() tells.
 void prepare_body(const NetworkShape& shape);

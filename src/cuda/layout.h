@@ -43,10 +43,14 @@ constexpr Rounding to_int8(float factor) {
 // q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
 struct PairKind {
   Operand operand = Operand::fp16;
-  bool hopper = false;       // Hopper's own instructions: 180 channels, 16-bit operands
+  bool hopper = false;       // Hopper's own instructions: 180 channels
   bool half_stream = false;  // the residual stream is FP16, not FP32: fp16 and int8 only
   friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
 };
+// Hopper's kernels of 32-bit operands, which have layouts of their own.
+constexpr bool uses_wide_kernels(const PairKind& kind) {
+  return kind.hopper && operand_bytes(kind.operand) == 4;
+}
 constexpr bool uses_int8_kernels(const PairKind& kind) {
   return kind.hopper && kind.operand == Operand::int8;
 }

@@ -7,7 +7,9 @@
 #include <string>
 #include <utility>
 
+#include "cuda/layout_wide.h"
 #include "cuda/matrix.h"
+#include "cuda/pack_wide.h"
 #include "cuda/packer.h"
 #include "elan/error.h"
 
@@ -33,6 +35,16 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
       const int in = channels[k], out = c.order[column_channel(l, column)];
       return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
     };
+    if (c.wide()) {
+      const int conv0_bytes = wide_slab_bytes(l.units, l.hidden_tiles);
+      const int conv1_bytes = wide_slab_bytes(l.hidden_tiles, l.units);
+      pack_wide_slab(packer.bytes(at, conv0_bytes), c.operand, KOrder::memory, l.units, 0,
+                     l.hidden_tiles, conv0);
+      pack_wide_slab(packer.bytes(at + conv0_bytes, conv1_bytes), c.operand, KOrder::registers,
+                     l.hidden_tiles, 0, l.units, conv1);
+      at += wide_group_bytes();
+      continue;
+    }
     if (c.hopper) {
       pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles,
                      conv0);
@@ -62,10 +74,13 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 
   const int project_tiles = c.hopper ? l.group_units : l.project_tiles;
   const int slabs = kWindowGroups * l.group_units / project_tiles;
-  const int project_bytes = c.hopper ? kHopperProjectBytes : project_slab_bytes(l, words);
+  const int project_bytes = c.wide()   ? wide_project_bytes()
+                            : c.hopper ? kHopperProjectBytes
+                                       : project_slab_bytes(l, words);
   const int conv_bytes =
-      p.groups * (c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
-                           : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
+      p.groups * (c.wide()   ? wide_group_bytes()
+                  : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
+                             : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
   pack_conv_slabs(packer, c, m, hidden, p);
@@ -82,7 +97,10 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
-      if (c.hopper) {
+      if (c.wide()) {
+        pack_wide_slab(slab, c.operand, KOrder::registers, l.units, s * project_tiles,
+                       project_tiles, value);
+      } else if (c.hopper) {
         pack_core_slab(slab, c.operand, l.units, s * project_tiles, project_tiles, value);
       } else {
         pack_slab(slab, c.operand, 0, l.units, s * project_tiles, project_tiles, value);
@@ -125,7 +143,9 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
   const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
   const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
-  const int bytes = c.hopper ? kHopperOutBytes : out_slab_bytes(l, weight_words(c.operand));
+  const int bytes = c.wide()   ? kWideOutBytes
+                    : c.hopper ? kHopperOutBytes
+                               : out_slab_bytes(l, weight_words(c.operand));
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k);
     const int out = column < stride ? c.order[column_channel(l, column)] : -1;
@@ -136,7 +156,9 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
   p.weights = packer.take(static_cast<std::size_t>(slabs) * bytes);
   for (int s = 0; s < slabs; ++s) {
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
-    if (c.hopper) {
+    if (c.wide()) {
+      pack_wide_slab(slab, c.operand, KOrder::registers, units, s * tiles, tiles, value);
+    } else if (c.hopper) {
       pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
     } else {
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);

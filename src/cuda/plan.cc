@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/layout_wide.h"
 #include "elan/error.h"
 
 namespace elan::cuda {
@@ -36,13 +37,21 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
   const ChannelLayout l = layout_of(net.channels);
   const Operand o = kind.operand;
   const int blocks = grid.width / 4 * (grid.height / 4) * grid.batch;
+  constexpr int kTileBlocks = 8;
+  if (uses_wide_kernels(kind)) {
+    int stages = kWideMostStages;
+    while (wide_shared_bytes(net.hidden_groups, stages) + kStaticShared > device.shared_per_block) {
+      --stages;
+    }
+    return {2, stages, std::min(blocks / kTileBlocks, device.multiprocessors),
+            wide_shared_bytes(net.hidden_groups, stages)};
+  }
   if (uses_int8_kernels(kind)) {
     return {kInt8Warpgroups, kInt8Stages,
             std::min(blocks / (4 * kInt8Warpgroups), device.multiprocessors),
             int8_lfe_shared_bytes()};
   }
   if (kind.hopper) {
-    constexpr int kTileBlocks = 8;
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
             hopper_shared_bytes()};
   }
@@ -78,6 +87,7 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
 
 GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(net.channels);
+  if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
   if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
   if (kind.hopper) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));

@@ -9,6 +9,8 @@
 #include <set>
 #include <string>
 
+#include "cuda/layout_wide.h"
+#include "cuda/pack_wide.h"
 #include "elan/error.h"
 #include "elan/model.h"
 
@@ -239,6 +241,46 @@ TEST(CudaPack, EveryElabIsPackedForItself) {
   }
 }
 
+TEST(CudaPack, WideSlabsHoldTwoPartsAUnit) {
+  constexpr int kUnits = 3, kTiles = 2;
+  const auto value = [](int k, int column) {
+    return static_cast<float>(32 * k + column) + 0x1p-13F;  // 24 bits: two terms, or rounded off
+  };
+  for (const Operand operand : {Operand::tf32, Operand::fp32}) {
+    for (const KOrder order : {KOrder::memory, KOrder::registers}) {
+      std::vector<std::byte> slab(wide_slab_bytes(kUnits, kTiles));
+      pack_wide_slab(slab, operand, order, kUnits, 1, kTiles, value);
+      const auto at = [&](int unit, int part, int column, int byte, auto& to) {
+        std::memcpy(
+            &to,
+            slab.data() + ((unit * 2 + part) * kTiles + column / 8) * 128 + column % 8 * 16 + byte,
+            sizeof to);
+      };
+      for (int k = 0; k < 8 * kUnits; ++k) {
+        for (int column = 0; column < 8 * kTiles; ++column) {
+          const float wanted = value(k, column + 8);
+          if (operand == Operand::fp32) {
+            std::uint16_t high = 0, low = 0;
+            at(k / 8, 0, column, k % 8 * 2, high);
+            at(k / 8, 1, column, k % 8 * 2, low);
+            EXPECT_EQ(high, to_half(wanted));
+            EXPECT_EQ(low, to_half(wanted - from_half(high)));
+          } else {
+            // In registers a lane's two neighbours are its number in either part.
+            std::uint32_t bits = 0;
+            if (order == KOrder::registers) {
+              at(k / 8, k % 2, column, k % 8 / 2 * 4, bits);
+            } else {
+              at(k / 8, k % 8 / 4, column, k % 4 * 4, bits);
+            }
+            EXPECT_EQ(bits, to_tf32_bits(wanted));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(CudaPack, PacksTheShippedModels) {
   for (const char* name : {"elan_light_x2", "elan_x4"}) {
     const Network& net = network(name);
@@ -312,6 +354,35 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
     }
   }
   EXPECT_GT(seen, 0);
+}
+
+// For every hidden group conv0 and conv1, then q and v.
+TEST(CudaPack, HopperPacksWideOperandsInPartsOfUnits) {
+  const Network& net = network("elan_x4");
+  const ChannelLayout l = layout_of(180);
+  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::tf32, true}));
+  const PackedLfe& lfe = p.body[0][0].lfe;
+  const auto word = [&](std::size_t at) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, p.data.data() + at, sizeof bits);
+    return bits;
+  };
+  // Of v's last window group the first channel, of which the middle of the stream is an input.
+  const Linear project = net.body[0].gmsa[0].folded_project_inp();
+  const std::size_t slab = lfe.weights + static_cast<std::size_t>(lfe.groups) * wide_group_bytes() +
+                           static_cast<std::size_t>(5) * wide_project_bytes();
+  const int k = 83, in = p.order[column_channel(l, k)], row = 2 * 120 + 60;
+  const std::uint32_t bits =
+      word(slab + ((k / 8 * 2 + k % 2) * l.group_units) * 128 + k % 8 / 2 * 4);
+  EXPECT_NE(bits, 0U);
+  EXPECT_EQ(bits, to_tf32_bits(project.weight[row * project.in + in] / lfe.unscale_project));
+
+  // project_out: from channel 5 of the windows of 16 to column 70, in the second slab.
+  const Linear& project_out = net.body[0].gmsa[0].project_out;
+  const PackedOut& out = p.body[0][0].out;
+  const int from = 2 * 60 + 5, to = p.order[column_channel(l, 70)], unit = 2 * l.group_units;
+  EXPECT_EQ(word(out.weights + kWideOutBytes + (unit * 2 + 1) * kHopperOutTiles * 128 + 6 * 16 + 8),
+            to_tf32_bits(project_out.weight[to * project_out.in + from] / out.unscale));
 }
 
 TEST(CudaPack, RefusesWhatTheKernelsCannotRun) {

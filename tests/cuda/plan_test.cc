@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/layout_wide.h"
 #include "elan/error.h"
 
 namespace elan::cuda {
@@ -102,6 +103,25 @@ TEST(CudaPlan, HopperTakesItsOwnTiles) {
   EXPECT_LE(p.pairs[0].lfe.shared_bytes + 256, kH200.shared_per_block);
   EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
   EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
+}
+
+TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {
+  for (const Operand operand : {Operand::tf32, Operand::fp32}) {
+    NetworkShape net = shape(180, 4, operand);
+    net.body[0].hopper = true;
+    const Plan p = make_plan(net, kH200, 206, 292, 1);
+    EXPECT_EQ(p.pairs[0].lfe.stages, kWideMostStages);
+    EXPECT_EQ(p.pairs[0].lfe.shared_bytes, wide_shared_bytes(net.hidden_groups, kWideMostStages));
+    EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
+    EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
+    EXPECT_EQ(p.pairs[0].gmsa.shared_bytes, wide_gmsa_shared_bytes());
+    EXPECT_LE(p.pairs[0].gmsa.shared_bytes + 512, kH200.shared_per_block);
+    net.hidden_groups = kMaxHiddenGroups;
+    const LfeShape most = make_plan(net, kH200, 206, 292, 1).pairs[0].lfe;
+    EXPECT_LE(most.shared_bytes + 512, kH200.shared_per_block);
+    EXPECT_GE(most.stages, 2);
+    EXPECT_LT(most.stages, kWideMostStages);
+  }
 }
 
 TEST(CudaPlan, HopperAttentionRunsTwiceOnAMultiprocessor) {

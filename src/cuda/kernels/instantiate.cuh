@@ -6,17 +6,6 @@
 
 namespace elan::cuda {
 
-inline void allow_shared(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  int device = 0, most = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  if (cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         most - static_cast<int>(attributes.sharedSizeBytes));
-  }
-}
-
 template <typename K, typename S, int C>
 void allow_channels() {
   allow_shared(reinterpret_cast<const void*>(&lfe_kernel<K, S, C, 1, 1>));

@@ -131,6 +131,12 @@ void prepare_gmsa_hopper();
 void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
+// The same for operands of 32 bits ...
+void prepare_lfe_hopper_wide();
+void prepare_gmsa_hopper_wide();
+void launch_lfe_hopper_wide(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_hopper_wide(Operand operand, const GmsaArgs& args, cudaStream_t stream);
+
 // ... and in 8 bits, for which x becomes integers first.
 struct IntegersArgs {
   const void* x = nullptr;   // FP16

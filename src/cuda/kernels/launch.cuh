@@ -9,6 +9,18 @@
 
 namespace elan::cuda {
 
+// Lets a kernel ask for as much shared memory as the current device has.
+inline void allow_shared(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         most - static_cast<int>(attributes.sharedSizeBytes));
+  }
+}
+
 template <typename Args>
 void launch_kernel(void (*kernel)(Args), dim3 blocks, int threads, std::size_t shared,
                    cudaStream_t stream, const Args& args) {

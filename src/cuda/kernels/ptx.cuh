@@ -1,6 +1,6 @@
 // The instructions that the kernels name themselves, one function each; those of Hopper alone are
-// in wgmma.cuh. Nothing else in this folder is written in PTX: tests/cuda/emulator puts plain C++
-// in the place of these two files.
+// in wgmma.cuh and wgmma_wide.cuh. Nothing else in this folder is written in PTX:
+// tests/cuda/emulator puts plain C++ in the place of these files.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -141,6 +141,11 @@ __device__ __forceinline__ void load_shared2(std::uint32_t& a, std::uint32_t& b,
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const std::uint32_t s = shared_address(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));
+}
+__device__ __forceinline__ void cp_async16_or_zeros(std::uint32_t shared, const void* global,
+                                                    bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+               "r"(there ? 16 : 0));
 }
 // 8 bytes, or zeros.
 __device__ __forceinline__ void cp_async8(std::uint32_t shared, const void* global, bool there) {

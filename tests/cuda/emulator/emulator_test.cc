@@ -201,7 +201,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kFullInt8, kInt8, true, true, 1, 30, 21, kSmall, 2e-2}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
                          testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
-                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2}));
+                                         Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2},
+                                         Case{kFull, kTf32, false, true, 2, 14, 9, kLarge, 1e-3},
+                                         Case{kFull, kTf32, false, true, 1, 17, 18, kLarge, 1e-3},
+                                         Case{kFull, kFp32, false, true, 1, 19, 3, kLarge, 1e-5}));
 
 // ELABs of all operands in one pass, the stream in FP16 for some of them, against the reference
 // under the same plan with an exact stream.
@@ -224,9 +227,7 @@ TEST_P(EmulatedMix, StagesAreThoseOfThePlan) {
   const Network net = part_of(Model::load(test::model_path(c.model)).network(), elabs, 2);
   const PrecisionPlan plan = PrecisionPlan::parse(c.plan, "plan", Precision::fp32);
   plan.check(net.arch);
-  const auto hopper = [&](Operand operand) {
-    return c.hopper && (operand == Operand::fp16 || operand == Operand::bf16);
-  };
+  const auto hopper = [&](Operand) { return c.hopper; };
   const auto shape = cuda::plan_shape(net, plan, {limits_of(kLarge), hopper, std::nullopt});
   PrecisionPlan wanted = plan;  // the exact ELABs must not notice what the others do to the stream
   wanted.set("residual", Precision::fp32);

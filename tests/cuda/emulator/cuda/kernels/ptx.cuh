@@ -101,6 +101,9 @@ inline void load_shared2(std::uint32_t& a, std::uint32_t& b, std::uint32_t addre
 inline void cp_async16(void* shared, const void* global) {
   emulator::copy_async(shared, global, 16);
 }
+inline void cp_async16_or_zeros(std::uint32_t shared, const void* global, bool there) {
+  emulator::copy_async(emulator::shared_pointer(shared), there ? global : nullptr, 16);
+}
 inline void cp_async8(std::uint32_t shared, const void* global, bool there) {
   emulator::copy_async(emulator::shared_pointer(shared), there ? global : nullptr, 8);
 }

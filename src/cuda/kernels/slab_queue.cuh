@@ -1,0 +1,78 @@
+// Weights on their way through shared memory on Hopper: one thread brings slabs with bulk copies,
+// two warpgroups multiply by them.
+#pragma once
+
+#include "cuda/kernels/wgmma.cuh"
+
+namespace elan::cuda {
+
+// Two warpgroups compute; the third one brings what they need. Registers move from it to them.
+constexpr int kGroupThreads = 128, kComputeThreads = 2 * kGroupThreads;
+constexpr int kHopperThreads = 3 * kGroupThreads;
+
+#if ELAN_HOPPER
+
+// Addresses of slabs of StageBytes each, and of two barriers for each: it is there, it is free.
+struct SlabPlaces {
+  std::uint32_t slabs, full, empty;
+  int stages;
+
+  // By one thread, before the others use them.
+  __device__ __forceinline__ void init() const {
+    for (int i = 0; i < stages; ++i) {
+      barrier_init(full + i * 8, 1);
+      barrier_init(empty + i * 8, kComputeThreads / 32);
+    }
+  }
+};
+
+// The consumers' side. Slabs are released in order, some later than the next one is waited for: the
+// products that read them are still under way.
+template <int StageBytes>
+struct SlabQueue {
+  SlabPlaces places;
+  int slot = 0, parity = 0, oldest = 0;
+
+  __device__ __forceinline__ explicit SlabQueue(const SlabPlaces& p) : places(p) {}
+  __device__ __forceinline__ std::uint32_t wait() {
+    barrier_wait(places.full + slot * 8, parity);
+    const std::uint32_t slab = places.slabs + slot * StageBytes;
+    if (++slot == places.stages) {
+      slot = 0;
+      parity ^= 1;
+    }
+    return slab;
+  }
+  // This warp is done with the oldest slab.
+  __device__ __forceinline__ void release(int lane) {
+    if (lane == 0) barrier_arrive(places.empty + oldest * 8);
+    if (++oldest == places.stages) oldest = 0;
+  }
+};
+
+// The other side, of one thread.
+template <int StageBytes>
+struct SlabSource {
+  SlabPlaces places;
+  int slot = 0, parity = 1;  // a fresh barrier counts as passed
+
+  __device__ __forceinline__ explicit SlabSource(const SlabPlaces& p) : places(p) {}
+  __device__ __forceinline__ void bring(const char* from, int bytes) {
+    barrier_wait(places.empty + slot * 8, parity);
+    barrier_expect(places.full + slot * 8, bytes);
+    copy_bulk(places.slabs + slot * StageBytes, from, bytes, places.full + slot * 8);
+    if (++slot == places.stages) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// The 128 threads of a warpgroup.
+__device__ __forceinline__ void group_barrier(int group) {
+  named_barrier<kGroupThreads>(1 + group);
+}
+
+#endif
+
+}  // namespace elan::cuda
