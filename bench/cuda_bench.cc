@@ -15,7 +15,6 @@
 #include <random>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "cuda/cuda_backend.h"
@@ -87,16 +86,15 @@ class Bench {
         2 * multiply_adds_per_pixel(model_.back().architecture()) * pixels / graph / 1e9;
     const double pictures = 1000 * job.batch / graph;
     const double in_flight = main_size ? time_in_flight(job, in) : 0;
-    const double added = main_size ? time_added(p, in, out) : 0;
     const FirstRuns first = main_size ? time_first_runs(job, in, out) : FirstRuns{};
     char line[720];
     std::snprintf(
         line, sizeof line,
-        R"({"model": "%s", "precision": "%s", "path": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "host_adds_ms": %.4f, "in_flight_ms": %.4f, "new_shape_ms": [%.4f, %.4f, %.4f], "tflops": %.1f, "ns_per_pixel": %.2f, "pictures_per_second": %.2f, "arena_mb": %.1f)",
+        R"({"model": "%s", "precision": "%s", "path": "%s", "width": %d, "height": %d, "batch": %d, "graph_ms": %.4f, "plain_ms": %.4f, "host_ms": %.4f, "in_flight_ms": %.4f, "new_shape_ms": [%.4f, %.4f, %.4f], "tflops": %.1f, "ns_per_pixel": %.2f, "pictures_per_second": %.2f, "arena_mb": %.1f)",
         job.model.c_str(), job.arithmetic().c_str(),
         backend_->description().find("hopper") == std::string::npos ? "portable" : "hopper",
-        job.width, job.height, job.batch, graph, plain, host, added, in_flight, first.ms[0],
-        first.ms[1], first.ms[2], tflops,
+        job.width, job.height, job.batch, graph, plain, host, in_flight, first.ms[0], first.ms[1],
+        first.ms[2], tflops,
         graph * 1e6 / (static_cast<double>(job.width) * job.height * job.batch), pictures,
         static_cast<double>(backend_->arena_bytes()) / 1e6);
     std::printf(
@@ -108,9 +106,8 @@ class Bench {
     if (in_flight > 0) {
       std::printf("    host to host with three in flight: %.3f ms a picture, device busy %.0f %%\n",
                   in_flight, 100 * graph / in_flight);
-      std::printf(
-          "    host to host adds %.3f ms; a new shape: first %.3f ms, second %.3f, third %.3f\n",
-          added, first.ms[0], first.ms[1], first.ms[2]);
+      std::printf("    a new shape, host to host: first %.3f ms, second %.3f, third %.3f\n",
+                  first.ms[0], first.ms[1], first.ms[2]);
     }
     std::fflush(stdout);
     lines_.emplace_back(line);
@@ -172,27 +169,6 @@ class Bench {
       if (i >= 0) times.push_back(ms);
     }
     return median(times);
-  }
-
-  // What host to host adds to device to device, both taken in turn: the GPU's clock drifts.
-  double time_added(const DevicePictures& p, const std::vector<std::uint8_t>& in,
-                    std::vector<std::uint8_t>& out) {
-    const int s = model_.back().scale();
-    const ConstImageView from = view_of(in.data(), p.width, p.height);
-    const ImageView to = view_of(out.data(), p.width * s, p.height * s);
-    std::vector<double> added;
-    const int before = std::exchange(repeats_, 1);
-    for (int i = 0; i < 15; ++i) {
-      const double device = time_device(p, Launch::graph);
-      const auto start = std::chrono::steady_clock::now();
-      backend_->run({&from, 1}, {&to, 1}, {});
-      added.push_back(
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count() -
-          device);
-    }
-    repeats_ = before;
-    return median(added);
   }
 
   // Medians over shapes that were not seen before, host to host: the first picture is launched

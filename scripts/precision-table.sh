@@ -7,14 +7,14 @@
 # Rows: the device's precisions, on GPUs the two class plans, the plans plans/MODEL-DEVICE*.json and
 # the model's 8-bit files (elan_light_int8*_x4 and elan_light_qat*_x4 for elan_light_x4) where there
 # are some. MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3),
-# PROGRAM the command, OUT the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
+# PROGRAM the command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 device=${1:?expected a device: cpu or cuda}
 shift
 (($#)) || { echo "expected folders of test pictures" >&2; exit 2; }
 program=${PROGRAM:-build/release/cli/elan-sr}
-folder=${OUT:-out/precision}
+folder=${RESULTS:-out/precision}
 mkdir -p "$folder"
 
 case $device in
@@ -58,7 +58,7 @@ for model in ${MODELS:-elan_light_x4 elan_x4}; do
     name=$model-$device-$(basename "$row")
     compare_random "$model" "$row" >"$folder/$name-random.json" || true
     mapfile -t options < <(run_as "$model" "$row")
-    "$program" bench "${options[@]}" --size "$size" --json >"$folder/$name-bench.json" || true
+    "$program" bench "${options[@]}" --size "$size" --duration 1000 --json >"$folder/$name-bench.json" || true
   done
 done
 if [[ -n ${TORCH:-} ]]; then cp "$TORCH" "$folder/torch-$device.json"; fi

@@ -152,10 +152,12 @@ TEST(Plan, ShippedOnesAreForTheirNetworks) {
     for (const char* file : {"convolutions-fp32.json", "products-fp32.json"}) {
       PrecisionPlan::read(plans + file, Precision::fp32).check(arch);
     }
-    const PrecisionPlan own = PrecisionPlan::read(plans + name + "-cpu.json", Precision::fp32);
-    own.check(arch);
-    EXPECT_TRUE(own.metadata().contains("worst_mean_abs_error")) << name;
-    EXPECT_FALSE(own.uniform()) << name;
+    for (const char* device : {"-cpu.json", "-cuda.json"}) {
+      const PrecisionPlan own = PrecisionPlan::read(plans + name + device, Precision::fp32);
+      own.check(arch);
+      EXPECT_TRUE(own.metadata().contains("worst_mean_abs_error")) << name << device;
+      EXPECT_FALSE(own.uniform()) << name << device;
+    }
   }
 }
 
