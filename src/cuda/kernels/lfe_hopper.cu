@@ -2,50 +2,20 @@
 // chain from conv0 to project_inp in registers, but products of a whole warpgroup with weights
 // straight from shared memory, and a warp that does nothing but bring the weights.
 
+#include "cuda/kernels/slab_queue.cuh"
 #include "cuda/kernels/tile.cuh"
-#include "cuda/kernels/wgmma.cuh"
 
 namespace elan::cuda {
 namespace {
 
 constexpr ChannelLayout kL = layout_of(180);
 constexpr int kU = kL.units, kHT = kL.hidden_tiles, kGU = kL.group_units;
-// Two warpgroups compute; of a third one thread brings the weights. Registers move from it to them.
-constexpr int kGroupThreads = 128, kComputeThreads = 2 * kGroupThreads, kThreads = 384;
 
 #if ELAN_HOPPER
 
-// The consumers' side of the slabs in shared memory. Slabs are released in order, some later than
-// the next one is waited for: the products that read them are still under way.
-struct SlabQueue {
-  std::uint32_t slabs, full, empty;
-  int slot = 0, parity = 0, oldest = 0;
-
-  __device__ __forceinline__ std::uint32_t wait() {
-    barrier_wait(full + slot * 8, parity);
-    const std::uint32_t slab = slabs + slot * kHopperStageBytes;
-    if (++slot == kHopperStages) {
-      slot = 0;
-      parity ^= 1;
-    }
-    return slab;
-  }
-  // This warp is done with the oldest slab.
-  __device__ __forceinline__ void release(int lane) {
-    if (lane == 0) barrier_arrive(empty + oldest * 8);
-    if (++oldest == kHopperStages) oldest = 0;
-  }
-};
-
-// The 128 threads of a warpgroup.
-__device__ __forceinline__ void group_barrier(int group) {
-  named_barrier<kGroupThreads>(1 + group);
-}
-
-__device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::uint32_t slabs,
-                                            std::uint32_t full, std::uint32_t empty) {
+__device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, const SlabPlaces& places) {
   const int conv = 2 * p.groups, steps = conv + kWindowGroups * (p.has_q ? 2 : 1);
-  int slot = 0, parity = 1;  // a fresh barrier counts as passed
+  SlabSource<kHopperStageBytes> source(places);
   for (int index = static_cast<int>(blockIdx.x); index < tiles;
        index += static_cast<int>(gridDim.x)) {
     const char* from = p.weights;
@@ -53,14 +23,8 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::ui
       const int bytes = s >= conv    ? kHopperProjectBytes
                         : s % 2 == 0 ? kHopperConv0Bytes
                                      : kHopperConv1Bytes;
-      barrier_wait(empty + slot * 8, parity);
-      barrier_expect(full + slot * 8, bytes);
-      copy_bulk(slabs + slot * kHopperStageBytes, from, bytes, full + slot * 8);
+      source.bring(from, bytes);
       from += bytes;
-      if (++slot == kHopperStages) {
-        slot = 0;
-        parity ^= 1;
-      }
     }
   }
 }
@@ -70,7 +34,7 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, std::ui
 template <bool F16, typename S>
 __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile, const int* taps,
                                         const int* steps, const int* back, const float* biases,
-                                        SlabQueue queue) {
+                                        SlabQueue<kHopperStageBytes> queue) {
   using K = Codec16<F16>;
   using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
   using UnitA = UnitA2;
@@ -254,7 +218,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
 #endif
 
 template <bool F16, typename S>
-__global__ __launch_bounds__(kThreads,
+__global__ __launch_bounds__(kHopperThreads,
                              1) void lfe_hopper_kernel(const __grid_constant__ LfeArgs p) {
 #if ELAN_HOPPER
   using T = PictureTile<Codec16<F16>, 180, 4, 1, kGroupThreads>;
@@ -264,9 +228,8 @@ __global__ __launch_bounds__(kThreads,
   __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
   __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages];
   const int thread = static_cast<int>(threadIdx.x);
-  const std::uint32_t slabs = shared_address(shared) + 2 * T::kBytes;
-  const std::uint32_t full = shared_address(barriers);
-  const std::uint32_t empty = full + 8 * kHopperStages;
+  const SlabPlaces places{shared_address(shared) + 2 * T::kBytes, shared_address(barriers),
+                          shared_address(barriers) + 8 * kHopperStages, kHopperStages};
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
 
   allow_next();
@@ -277,32 +240,20 @@ __global__ __launch_bounds__(kThreads,
   }
   float* biases =
       reinterpret_cast<float*>(shared + 2 * T::kBytes + kHopperStages * kHopperStageBytes);
-  const int projected = kWindowGroups * kGU * 8 * (p.has_q ? 2 : 1);
-  for (int i = thread; i < kHopperBias0 + p.groups * kHT * 8; i += kThreads) {
-    if (i < kHopperBiasProject) {
-      biases[i] = p.bias1[i];
-    } else if (i < kHopperBias0) {
-      biases[i] = i - kHopperBiasProject < projected ? p.bias_project[i - kHopperBiasProject] : 0.F;
-    } else {
-      biases[i] = p.bias0[i - kHopperBias0];
-    }
-  }
+  stage_biases(biases, p);
   if (thread == 0) {
-    for (int i = 0; i < kHopperStages; ++i) {
-      barrier_init(full + i * 8, 1);
-      barrier_init(empty + i * 8, kComputeThreads / 32);
-    }
+    places.init();
     barrier_init_fence();
   }
   __syncthreads();
   if (thread >= kComputeThreads) {
     give_registers<24>();
-    if (thread == kComputeThreads) bring_slabs(p, tiles, slabs, full, empty);
+    if (thread == kComputeThreads) bring_slabs(p, tiles, places);
   } else {
     take_registers<240>();
     wait_for_previous();
     compute<F16, S>(p, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps, back,
-                    biases, {slabs, full, empty});
+                    biases, SlabQueue<kHopperStageBytes>(places));
   }
 #else
   __trap();
@@ -331,7 +282,7 @@ void prepare_lfe_hopper() {
 
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
   const LfeKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
-  launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
+  launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kHopperThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }
 

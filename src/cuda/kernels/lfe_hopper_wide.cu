@@ -331,16 +331,7 @@ __global__ __launch_bounds__(kHopperThreads,
   allow_next();
   auto* biases =
       reinterpret_cast<float*>(shared + kWideTileBytes + p.shape.stages * kWideStageBytes);
-  const int projected = kWindowGroups * kGU * 8 * (p.has_q ? 2 : 1);
-  for (int i = thread; i < kHopperBias0 + p.groups * kHT * 8; i += kHopperThreads) {
-    if (i < kHopperBiasProject) {
-      biases[i] = p.bias1[i];
-    } else if (i < kHopperBias0) {
-      biases[i] = i - kHopperBiasProject < projected ? p.bias_project[i - kHopperBiasProject] : 0.F;
-    } else {
-      biases[i] = p.bias0[i - kHopperBias0];
-    }
-  }
+  stage_biases(biases, p);
   if (thread == 0) {
     barrier_init(tile_full, kTileThreads);
     barrier_init(tile_empty, kComputeThreads / 32);

@@ -1,7 +1,8 @@
-// Weights on their way through shared memory on Hopper: one thread brings slabs with bulk copies,
-// two warpgroups multiply by them.
+// What the LFEs on Hopper share. Weights on their way through shared memory: one thread brings
+// slabs with bulk copies, two warpgroups multiply by them.
 #pragma once
 
+#include "cuda/kernels/kernels.h"
 #include "cuda/kernels/wgmma.cuh"
 
 namespace elan::cuda {
@@ -67,6 +68,22 @@ struct SlabSource {
     }
   }
 };
+
+// All biases of an LFE, by all threads: of conv1, of q and v, of the hidden groups.
+__device__ __forceinline__ void stage_biases(float* biases, const LfeArgs& p) {
+  constexpr ChannelLayout l = kHopperLayout;
+  const int projected = kWindowGroups * l.group_units * 8 * (p.has_q ? 2 : 1);
+  for (int i = static_cast<int>(threadIdx.x); i < kHopperBias0 + p.groups * l.hidden_tiles * 8;
+       i += kHopperThreads) {
+    if (i < kHopperBiasProject) {
+      biases[i] = p.bias1[i];
+    } else if (i < kHopperBias0) {
+      biases[i] = i - kHopperBiasProject < projected ? p.bias_project[i - kHopperBiasProject] : 0.F;
+    } else {
+      biases[i] = p.bias0[i - kHopperBias0];
+    }
+  }
+}
 
 // The 128 threads of a warpgroup.
 __device__ __forceinline__ void group_barrier(int group) {
