@@ -10,8 +10,7 @@
 // --quick: small sizes, one model of each width (for use under compute-sanitizer).
 // --tiny: one picture of 16x16 and nothing else (for racecheck, which is slower still).
 // --only: what "MODEL PRECISION" must contain, for example "elan_x4 fp16"; "int8", "mixed",
-// "robustness"
-//         and "quality" are the parts without a model.
+//         "robustness" and "quality" are the parts without a model.
 // Columns: largest and mean difference on 0..255 (for PSNR: dB, and the distance from fp32).
 // Ends with 0 when all is well, 1 when something is not, 77 when there is no GPU.
 #include <array>
