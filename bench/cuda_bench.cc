@@ -1,7 +1,7 @@
 // Times the CUDA backend: device to device by events, host to host by the clock.
 //
-//   cuda-bench [--json FILE] [--models DIR] [--repeats N] [--only TEXT] [--profile] [--plan
-//   MODEL=FILE]...
+//   cuda-bench [--json FILE] [--models DIR] [--repeats N] [--only TEXT] [--profile]
+//              [--plan MODEL=FILE]...
 //
 // A line per model, precision or plan, size and batch; medians. TFLOP/s count the network's own
 // work.
@@ -270,8 +270,11 @@ int main(int argc, char** argv) {
     else if (key == "--plan") {
       const std::string text = value();
       const std::size_t at = text.find('=');
-      jobs.push_back({text.substr(0, at), Precision::fp16, 206, 292, 1,
-                      at == std::string::npos ? "" : text.substr(at + 1)});
+      if (at == std::string::npos || at + 1 == text.size()) {
+        std::fprintf(stderr, "cuda-bench: --plan: expected MODEL=FILE, found %s\n", text.c_str());
+        return 2;
+      }
+      jobs.push_back({text.substr(0, at), Precision::fp16, 206, 292, 1, text.substr(at + 1)});
     } else {
       std::fprintf(stderr, "cuda-bench: unknown option %s\n", key.c_str());
       return 2;
