@@ -216,11 +216,6 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
       : "memory");
 }
 
-// Has bytes brought to the L2 cache; addresses and sizes are multiples of 16.
-__device__ __forceinline__ void prefetch_bulk(const void* global, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
-}
-
 // All of `Threads` threads, whole warps, that name barrier `id` (1..15; 0 is the block's).
 template <int Threads>
 __device__ __forceinline__ void named_barrier(int id) {

@@ -40,7 +40,6 @@ void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4], std::uint64_t b, in
   emulator::multiply_async(Format::s8, N, d, a, 0, b, accumulate != 0);
 }
 
-inline void prefetch_bulk(const void*, int) {}
 template <int Threads>
 void named_barrier(int id) {
   emulator::block_barrier(id, Threads);
