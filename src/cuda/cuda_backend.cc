@@ -210,9 +210,7 @@ class Implementation : public CudaBackend {
     const std::string stream = variable("ELANSR_CUDA_STREAM", "fp16", "fp32");
     DeviceWishes wishes;
     wishes.limits = info_.limits;
-    wishes.hopper = [this, path](Operand) {
-      return path != "portable" && hopper_able(network_->arch.channels, info_);
-    };
+    wishes.hopper = path != "portable" && hopper_able(network_->arch.channels, info_);
     if (!stream.empty()) wishes.half_stream = stream == "fp16";
     return wishes;
   }

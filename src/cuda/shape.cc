@@ -67,8 +67,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
     kind.half_stream =
         wishes.half_stream.value_or(asked) && (int8 || kind.operand == Operand::fp16);
-    kind.hopper = wishes.hopper && wishes.hopper(kind.operand) &&
-                  (!int8 || (kind.half_stream && int8_layout_fits(elab)));
+    kind.hopper = wishes.hopper && (!int8 || (kind.half_stream && int8_layout_fits(elab)));
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

@@ -1,7 +1,6 @@
 // From a precision plan to what each ELAB of the network is computed with. Pure functions.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,8 +20,8 @@ Operand exacter(Operand a, Operand b);
 // What a device adds to a plan.
 struct DeviceWishes {
   DeviceLimits limits;
-  std::function<bool(Operand)> hopper;  // whether ELABs of these operands take Hopper's path
-  std::optional<bool> half_stream;      // of fp16; none: what the plan says
+  bool hopper = false;  // whether it can run Hopper's own kernels, which take all operands
+  std::optional<bool> half_stream;  // of fp16 and int8; none: what the plan says
 };
 
 // An ELAB gets the operands of its most exact operation; fp16 in the place of int8 where it has no

@@ -36,8 +36,7 @@ NetworkShape shape_of(const char* model, const std::string& json,
   const Network& net = network(model);
   const PrecisionPlan plan = PrecisionPlan::parse(json, "plan", Precision::fp16);
   plan.check(net.arch);
-  const auto hopper = [&](Operand o) { return net.arch.channels == 180 && operand_bytes(o) == 2; };
-  return plan_shape(net, plan, {kH200, hopper, half_stream});
+  return plan_shape(net, plan, {kH200, net.arch.channels == 180, half_stream});
 }
 
 TEST(CudaShape, TheExacterOperandCoversBothAndIsTheCoarsestThatDoes) {
@@ -66,7 +65,7 @@ TEST(CudaShape, OnePrecisionIsAllOfOneKind) {
   EXPECT_EQ(fp16.tail, Operand::fp32);
   EXPECT_EQ(operands_text(fp16), "fp16");
   const NetworkShape tf32 = shape_of("elan_x4", R"({"default": "tf32"})");
-  EXPECT_EQ(tf32.kinds(), (std::vector<PairKind>{{Operand::tf32}}));
+  EXPECT_EQ(tf32.kinds(), (std::vector<PairKind>{{Operand::tf32, true}}));
   const NetworkShape light = shape_of("elan_light_x4", R"({"default": "bf16"})");
   EXPECT_EQ(light.kinds(), (std::vector<PairKind>{{Operand::bf16}}));
 }
@@ -86,10 +85,12 @@ TEST(CudaShape, AnElabTakesItsMostExactOperation) {
 
 TEST(CudaShape, HopperRunsWhatItCanBesideTheRest) {
   const NetworkShape s =
-      shape_of("elan_x4", R"({"default": "fp16", "body.0.*": "tf32", "body.1.*": "bf16"})");
-  EXPECT_EQ(s.body[0], (PairKind{Operand::tf32}));
+      shape_of("elan_int8_x4", R"({"default": "int8", "body.0.*": "tf32", "body.1.*": "bf16",
+      "body.2.residual": "fp16"})");
+  EXPECT_EQ(s.body[0], (PairKind{Operand::tf32, true}));
   EXPECT_EQ(s.body[1], (PairKind{Operand::bf16, true}));
-  EXPECT_EQ(s.body[2], (PairKind{Operand::fp16, true}));
+  EXPECT_EQ(s.body[2], (PairKind{Operand::int8, true, true}));
+  EXPECT_EQ(s.body[3], (PairKind{Operand::int8}));  // not on an FP32 stream
 }
 
 TEST(CudaShape, TheStreamIsHalfWhereThePlanSaysSoAndTheOperandsAre) {

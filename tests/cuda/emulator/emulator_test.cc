@@ -248,7 +248,7 @@ TEST_P(EmulatedMix, StagesAreThoseOfThePlan) {
   const Network net = part_of(Model::load(test::model_path(c.model)).network(), elabs, 2);
   const PrecisionPlan plan = PrecisionPlan::parse(c.plan, "plan", Precision::fp32);
   plan.check(net.arch);
-  const auto shape = cuda::plan_shape(net, plan, {limits_of(kLarge), [&](Operand) { return c.hopper; }, std::nullopt});
+  const auto shape = cuda::plan_shape(net, plan, {limits_of(kLarge), c.hopper, std::nullopt});
   PrecisionPlan wanted = plan;  // the exact ELABs must not notice what the others do to the stream
   wanted.set("residual", Precision::fp32);
   compare_stages(net, wanted, shape, kLarge, c.width, c.height, [&](const std::string& stage) {
