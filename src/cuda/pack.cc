@@ -66,7 +66,7 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
 }
 
 PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
-  if (c.hopper && c.operand == Operand::int8) return pack_lfe_int8(packer, c, lfe, gmsa);
+  if (uses_int8_kernels({c.operand, c.hopper})) return pack_lfe_int8(packer, c, lfe, gmsa);
   const ChannelLayout& l = c.layout;
   const int words = weight_words(c.operand), stride = 8 * l.units, width = 8 * l.hidden_tiles;
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
@@ -173,7 +173,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
 }
 
 PackedOut pack_out(Packer& packer, const Context& c, const Gmsa& gmsa) {
-  if (c.hopper && c.operand == Operand::int8) return pack_out_int8(packer, c, gmsa);
+  if (uses_int8_kernels({c.operand, c.hopper})) return pack_out_int8(packer, c, gmsa);
   return pack_out(packer, c, out_matrix(gmsa, c.operand));
 }
 
