@@ -36,7 +36,7 @@ MEAN_BARS = {"int8": 0.5, "fp8": 0.5}  # mean difference on 0..255
 STAGE_BAR = 2e-3  # mean difference of a stage
 SIZES_8_BITS = ["1x1", "3x70", "16x16", "17x30", "33x50"]
 PLAN = {"default": "int8", "body.*.gmsa.*.av": "fp16", "body.*.project_inp.q": "fp32", "body.3.lfe.*": "fp16"}
-DTYPES = {"F32": np.float32, "U8": np.uint8, "I64": np.int64, "I8": np.int8, "BF16": np.uint16}
+DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8, "I64": np.int64, "I8": np.int8, "BF16": np.uint16}
 
 
 def read_safetensors(path):
