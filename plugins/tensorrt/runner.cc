@@ -23,7 +23,8 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
-  kind.hopper = hopper_able(m.channels, device);
+  kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
+                (m.kind != Kind::lfe || m.channels == 180 || narrow_layout_fits(m.lfe, m.stream));
   return shape;
 }
 

@@ -27,7 +27,7 @@ Grid grid_of(const BodyArgs& b) {
 }  // namespace
 
 bool hopper_able(int channels, const DeviceInfo& device) {
-  return channels == 180 && device.major == 9 && device.minor == 0 && hopper_compiled();
+  return has_layout(channels) && device.major == 9 && device.minor == 0 && hopper_compiled();
 }
 
 void prepare_body(const NetworkShape& shape) {
@@ -35,6 +35,7 @@ void prepare_body(const NetworkShape& shape) {
   const std::vector<PairKind> kinds = shape.kinds();
   if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
     prepare_lfe_hopper();
+    prepare_lfe_hopper_narrow();
     prepare_gmsa_hopper();
     prepare_lfe_hopper_wide();
     prepare_gmsa_hopper_wide();
@@ -77,6 +78,8 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
     launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
   } else if (uses_int8_kernels(b.pair.kind)) {
     launch_lfe_int8_hopper(l, stream);
+  } else if (b.pair.kind.hopper && b.channels == 60) {
+    launch_lfe_hopper_narrow(b.pair.kind.operand, l, stream);
   } else if (b.pair.kind.hopper) {
     launch_lfe_hopper(b.pair.kind.operand, l, stream);
   } else {
@@ -121,7 +124,7 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
     launch_gmsa_hopper_wide(b.pair.kind.operand, g, stream);
   } else if (uses_int8_kernels(b.pair.kind)) {
     launch_gmsa_int8_hopper(g, stream);
-  } else if (b.pair.kind.hopper) {
+  } else if (b.pair.kind.hopper && b.channels == 180) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);
   } else {
     launch_gmsa(b.channels, b.pair.kind.operand, g, stream);

@@ -43,7 +43,7 @@ constexpr Rounding to_int8(float factor) {
 // q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
 struct PairKind {
   Operand operand = Operand::fp16;
-  bool hopper = false;       // Hopper's own instructions: 180 channels
+  bool hopper = false;       // Hopper's own instructions, see has_hopper_kernels()
   bool half_stream = false;  // the residual stream is FP16, not FP32: fp16 and int8 only
   friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
 };
@@ -72,6 +72,11 @@ struct ChannelLayout {
 constexpr ChannelLayout layout_of(int channels) {
   return channels == 180 ? ChannelLayout{180, 23, 9, 2, 2, 4, 8, 4, 6}
                          : ChannelLayout{60, 8, 3, 1, 1, 3, 3, 8, 1};
+}
+
+// Of the narrow network Hopper has the LFE alone, for 16 bits.
+constexpr bool has_hopper_kernels(int channels, Operand o) {
+  return channels == 180 || o == Operand::fp16 || o == Operand::bf16;
 }
 
 constexpr bool has_layout(int channels) {
@@ -187,6 +192,53 @@ constexpr int hopper_shared_bytes() {
          kHopperBiases * static_cast<int>(sizeof(float));
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
+
+// The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0 reads
+// each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps twice,
+// with zeros among the weights. All weights stay in shared memory: of conv0 in a slab for each hidden
+// group, of conv1 in one, of q and v in one each; then the tile and the biases as above.
+constexpr ChannelLayout kNarrowLayout = layout_of(60);
+constexpr int kNarrowReads = 10;  // units that conv0 reads
+struct NarrowRead {
+  int chunk = 0;              // one whose tap it has
+  bool low = true, high = true;  // which chunks of the unit it is for
+};
+// The `read`th of them, in order of units; false if there are not so many.
+template <typename Taps>
+constexpr bool narrow_read(const Taps& chunk_y, const Taps& chunk_x, int read, NarrowRead& found) {
+  for (int unit = 0; unit < kNarrowLayout.units; ++unit) {
+    const int low = 2 * unit, high = low + 1;
+    const bool both = chunk_y[low] == chunk_y[high] && chunk_x[low] == chunk_x[high];
+    if (read == 0) return found = {low, true, both}, true;
+    if (!both && read == 1) return found = {high, false, true}, true;
+    read -= both ? 1 : 2;
+  }
+  return false;
+}
+constexpr int kNarrowProjectTiles = kWindowGroups * kNarrowLayout.group_units;
+constexpr int kNarrowConv0Bytes = core_slab_bytes(kNarrowReads, kNarrowLayout.hidden_tiles);
+constexpr int kNarrowProjectBytes = core_slab_bytes(kNarrowLayout.units, kNarrowProjectTiles);
+constexpr int narrow_conv_bytes(int groups) {
+  return groups * kNarrowConv0Bytes +
+         core_slab_bytes(groups * kNarrowLayout.hidden_tiles, kNarrowLayout.units);
+}
+constexpr int narrow_weight_bytes(int groups, bool has_q) {
+  return narrow_conv_bytes(groups) + (has_q ? 2 : 1) * kNarrowProjectBytes;
+}
+constexpr int kNarrowTileRow = 4 * 4 + 4;  // 4 modulo 8 pixels, as tile_row_pixels()
+constexpr int kNarrowPitch = tile_pitch(kNarrowLayout, 2);
+constexpr int narrow_tile_bytes(int tile_y) {
+  return kNarrowTileRow * (4 * tile_y + 4) * kNarrowPitch;
+}
+constexpr int kNarrowBias1 = 0, kNarrowBiasProject = 8 * kNarrowLayout.units;
+constexpr int kNarrowBias0 = kNarrowBiasProject + 2 * kNarrowProjectTiles * 8;
+constexpr int narrow_biases(int groups) {
+  return kNarrowBias0 + groups * 8 * kNarrowLayout.hidden_tiles;
+}
+constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y) {
+  return narrow_weight_bytes(groups, has_q) + narrow_tile_bytes(tile_y) +
+         narrow_biases(groups) * static_cast<int>(sizeof(float));
+}
 
 // The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
 // stream is an image of integers of its own with a ring of one pixel around it, each channel where

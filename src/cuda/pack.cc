@@ -65,6 +65,31 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
   }
 }
 
+// The same for the narrow LFE on Hopper.
+void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
+                            const HiddenOrder& hidden, PackedLfe& p) {
+  const ChannelLayout& l = c.layout;
+  for (int g = 0; g < p.groups; ++g) {
+    pack_core_slab(packer.bytes(p.weights + static_cast<std::size_t>(g) * kNarrowConv0Bytes,
+                                kNarrowConv0Bytes),
+                   c.operand, kNarrowReads, 0, l.hidden_tiles, [&](int k, int column) {
+                     NarrowRead read;
+                     if (!narrow_read(p.chunk_y, p.chunk_x, k / 8, read)) return 0.F;
+                     if (k % 8 < 4 ? !read.low : !read.high) return 0.F;
+                     const int in = c.order[read.chunk / 2 * 8 + k % 8];
+                     const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
+                     return in < 0 || out < 0 ? 0.F : m.conv0.at(out, in);
+                   });
+  }
+  const int conv0_bytes = p.groups * kNarrowConv0Bytes;
+  pack_core_slab(
+      packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes), c.operand,
+      p.groups * l.hidden_tiles, 0, l.units, [&](int k, int column) {
+        const int in = hidden.channels[k], out = c.order[column_channel(l, column)];
+        return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
+      });
+}
+
 PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
   if (uses_int8_kernels({c.operand, c.hopper})) return pack_lfe_int8(packer, c, lfe, gmsa);
   const ChannelLayout& l = c.layout;
@@ -72,18 +97,27 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
   PackedLfe p = packed_taps(c, lfe, gmsa, hidden);
 
-  const int project_tiles = c.hopper ? l.group_units : l.project_tiles;
+  const int project_tiles = c.narrow_hopper() ? kNarrowProjectTiles
+                            : c.hopper        ? l.group_units
+                                              : l.project_tiles;
   const int slabs = kWindowGroups * l.group_units / project_tiles;
-  const int project_bytes = c.wide()   ? wide_project_bytes()
-                            : c.hopper ? kHopperProjectBytes
-                                       : project_slab_bytes(l, words);
+  const int project_bytes = c.wide()            ? wide_project_bytes()
+                            : c.narrow_hopper() ? kNarrowProjectBytes
+                            : c.hopper          ? kHopperProjectBytes
+                                                : project_slab_bytes(l, words);
   const int conv_bytes =
-      p.groups * (c.wide()   ? wide_group_bytes()
-                  : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
-                             : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
+      c.narrow_hopper() ? narrow_conv_bytes(p.groups)
+                        : p.groups * (c.wide()   ? wide_group_bytes()
+                                      : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
+                                                 : (l.conv0_parts + l.conv1_parts) *
+                                                       conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
-  pack_conv_slabs(packer, c, m, hidden, p);
+  if (c.narrow_hopper()) {
+    pack_narrow_conv_slabs(packer, c, m, hidden, p);
+  } else {
+    pack_conv_slabs(packer, c, m, hidden, p);
+  }
 
   const int third = l.channels / kWindowGroups;
   std::size_t at = p.weights + conv_bytes;
@@ -141,11 +175,12 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const int slabs = c.hopper ? kHopperOutSlabs : l.out_slabs;
-  const int tiles = c.hopper ? kHopperOutTiles : l.out_tiles;
-  const int bytes = c.wide()   ? kWideOutBytes
-                    : c.hopper ? kHopperOutBytes
-                               : out_slab_bytes(l, weight_words(c.operand));
+  const bool hopper = c.hopper && !c.narrow_hopper();
+  const int slabs = hopper ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = hopper ? kHopperOutTiles : l.out_tiles;
+  const int bytes = c.wide() ? kWideOutBytes
+                    : hopper ? kHopperOutBytes
+                             : out_slab_bytes(l, weight_words(c.operand));
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k);
     const int out = column < stride ? c.order[column_channel(l, column)] : -1;
@@ -158,7 +193,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
     if (c.wide()) {
       pack_wide_slab(slab, c.operand, KOrder::registers, units, s * tiles, tiles, value);
-    } else if (c.hopper) {
+    } else if (hopper) {
       pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
     } else {
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);
@@ -210,10 +245,11 @@ PackedLfe packed_taps(const Context& c, const Lfe& lfe, const Gmsa& gmsa,
     p.hidden_y[g] = tap_y(hidden.taps[g]);
     p.hidden_x[g] = tap_x(hidden.taps[g]);
   }
-  for (std::size_t i = 0; i < c.order.size(); ++i) {
-    if (c.order[i] < 0) continue;
-    p.chunk_y[i / 4] = tap_y(lfe.conv0.taps[c.order[i]]);
-    p.chunk_x[i / 4] = tap_x(lfe.conv0.taps[c.order[i]]);
+  for (std::size_t i = 0; i < c.order.size(); i += 4) {
+    const int chunk = static_cast<int>(i / 4), channel = c.order[i];
+    // What pads the stream goes with what is before it.
+    p.chunk_y[chunk] = channel < 0 ? p.chunk_y[chunk - 1] : tap_y(lfe.conv0.taps[channel]);
+    p.chunk_x[chunk] = channel < 0 ? p.chunk_x[chunk - 1] : tap_x(lfe.conv0.taps[channel]);
   }
   return p;
 }
@@ -365,6 +401,13 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
       }
     }
   }
+}
+
+bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
+  const Context context{kNarrowLayout, Operand::fp16, order, true};
+  const PackedLfe p = packed_taps(context, lfe, Gmsa{}, {});
+  NarrowRead read;
+  return !narrow_read(p.chunk_y, p.chunk_x, kNarrowReads, read);
 }
 
 int most_hidden_groups(const Network& net) {

@@ -91,6 +91,8 @@ int most_hidden_groups(const Network& net);
 void check_network(const Network& net);
 // Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
 bool int8_layout_fits(const Elab& elab);
+// Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
+bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

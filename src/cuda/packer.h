@@ -47,6 +47,7 @@ struct Context {
   const std::vector<int>& order;  // of the stream
   bool hopper = false;            // the LFE as core matrices
   [[nodiscard]] bool wide() const { return uses_wide_kernels({operand, hopper}); }
+  [[nodiscard]] bool narrow_hopper() const { return hopper && layout.channels == 60; }
 };
 
 // The row of q or v (or the input of project_out) at place `i` of the padded groups; -1: none.

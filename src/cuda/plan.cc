@@ -51,6 +51,23 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
             std::min(blocks / (4 * kInt8Warpgroups), device.multiprocessors),
             int8_lfe_shared_bytes()};
   }
+  if (kind.hopper && net.channels == 60) {
+    // The largest tile that leaves no multiprocessor idle, or the smallest.
+    LfeShape s;
+    for (const int tile_y : {1, 2, 4}) {
+      const int tiles = blocks / (kTilesAcross * tile_y);
+      const int bytes = narrow_shared_bytes(net.hidden_groups, has_q, tile_y);
+      if (tile_y > 1 && (tiles < device.multiprocessors ||
+                         bytes + kStaticShared > device.shared_per_block)) {
+        break;
+      }
+      const int resident =
+          std::clamp(device.shared_per_multiprocessor / (bytes + kStaticShared + 1024), 1,
+                     tile_y == 1 ? 4 : 2);
+      s = {tile_y, 0, std::min(tiles, device.multiprocessors * resident), bytes};
+    }
+    return s;
+  }
   if (kind.hopper) {
     return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
             hopper_shared_bytes()};
@@ -89,7 +106,7 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   const ChannelLayout l = layout_of(net.channels);
   if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
   if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
-  if (kind.hopper) return {true, hopper_gmsa_shared_bytes()};
+  if (kind.hopper && net.channels == 180) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};

@@ -54,6 +54,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
   shape.channels = net.arch.channels;
   shape.scale = net.arch.scale;
   shape.hidden_groups = most_hidden_groups(net);
+  const std::vector<int> order = stream_order(net);
   for (const auto& group : operation_groups(net.arch)) {
     if (!group.front().starts_with("body.")) continue;
     PairKind kind{operand_of(plan.at(group.front()))};
@@ -67,7 +68,12 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
     kind.half_stream =
         wishes.half_stream.value_or(asked) && (int8 || kind.operand == Operand::fp16);
-    kind.hopper = wishes.hopper && (!int8 || (kind.half_stream && int8_layout_fits(elab)));
+    kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
+                  (!int8 || (kind.half_stream && int8_layout_fits(elab))) &&
+                  (shape.channels == 180 ||
+                   std::all_of(elab.lfe.begin(), elab.lfe.end(), [&](const Lfe& lfe) {
+                     return narrow_layout_fits(lfe, order);
+                   }));
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

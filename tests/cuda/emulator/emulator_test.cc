@@ -221,7 +221,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kFullInt8, kInt8, true, true, 2, 14, 9, kLarge, 2e-2},
                     Case{kFullInt8, kInt8, true, true, 1, 30, 21, kSmall, 2e-2}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
-                         testing::Values(Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
+                         testing::Values(Case{kLight, kFp16, true, true, 2, 17, 13, kLarge, 4e-3},
+                                         Case{kLight, kFp16, true, true, 1, 41, 37, kSmall, 4e-3},
+                                         Case{kLight, kFp16, false, true, 1, 16, 9, kLarge, 1e-3},
+                                         Case{kLight, kBf16, false, true, 1, 33, 31, kLarge, 1e-2},
+                                         Case{kFull, kFp16, true, true, 2, 14, 9, kLarge, 4e-3},
                                          Case{kFull, kBf16, false, true, 1, 16, 3, kLarge, 1e-2},
                                          Case{kFull, kTf32, false, true, 2, 14, 9, kLarge, 1e-3},
                                          Case{kFull, kTf32, false, true, 1, 17, 18, kLarge, 1e-3},
