@@ -1,7 +1,7 @@
 // How numbers lie in device memory: constants shared by the packing on the host and the kernels.
 //
 // A picture is computed in blocks of 4 x 4 pixels: the 16 rows of one matrix product, token
-// r = 4 * (y % 4) + x % 4. The stream x is FP32, [pixel][stride] with channels sorted by the tap of
+// r = 4 * (y % 4) + x % 4. The stream x is [pixel][stride] with channels sorted by the tap of
 // the LFE's first shift. q and v are kept by block as the operands that the attention reads:
 // [block][window group][unit][lane][words], a unit being 16 tokens x 8 channels.
 #pragma once
@@ -26,6 +26,30 @@ constexpr int weight_words(Operand o) {
   return operand_bytes(o) / 2;
 }
 
+// How the residual stream is kept. split: numbers rounded to FP16, and behind all of them a byte
+// each of what they are off by, 14 bits in all. Kernels of fp16 take all of these, those of int8
+// the first two, others FP32.
+enum class StreamFormat : std::uint8_t { fp32, fp16, split };
+
+// The bytes of split behind the first terms: 4 lanes have a pixel, each a word for every two units;
+// 4 words a lane, 64 bytes, are together.
+constexpr int rest_bytes(int units) {  // a pixel
+  return (units + 7) / 8 * 64;
+}
+constexpr int rest_word(int lane, int word) {
+  return word / 4 * 64 + lane * 16 + word % 4 * 4;
+}
+// Where that of a stream channel is; as in column_channel(), an odd unit's 8 are two a lane.
+constexpr int rest_byte(int units, int channel) {
+  const bool paired = channel < units / 2 * 16;
+  const int lane = paired ? channel / 4 % 4 : channel % 8 / 2;
+  return rest_word(lane, channel / 16) + channel % (paired ? 4 : 2);
+}
+constexpr int stream_pixel_bytes(int units, StreamFormat f) {
+  return f == StreamFormat::fp32 ? 32 * units
+                                 : 16 * units + (f == StreamFormat::split ? rest_bytes(units) : 0);
+}
+
 // How an activation becomes what a matrix takes: times `factor`, within -most..most, to the nearest
 // integer. The defaults change nothing: what goes into a matrix in floating point.
 struct Rounding {
@@ -43,8 +67,8 @@ constexpr Rounding to_int8(float factor) {
 // q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
 struct PairKind {
   Operand operand = Operand::fp16;
-  bool hopper = false;       // Hopper's own instructions, see has_hopper_kernels()
-  bool half_stream = false;  // the residual stream is FP16, not FP32: fp16 and int8 only
+  bool hopper = false;  // Hopper's own instructions, see has_hopper_kernels()
+  StreamFormat stream = StreamFormat::fp32;
   friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
 };
 // Hopper's kernels of 32-bit operands, which have layouts of their own.
@@ -193,14 +217,15 @@ constexpr int hopper_shared_bytes() {
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
 
-// The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0 reads
-// each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps twice,
-// with zeros among the weights. All weights stay in shared memory: of conv0 in a slab for each hidden
-// group, of conv1 in one, of q and v in one each; then the tile and the biases as above.
+// The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0
+// reads each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps
+// twice, with zeros among the weights. All weights stay in shared memory: of conv0 in a slab for
+// each hidden group, of conv1 in one, of q and v in one each; then the tile and the biases as
+// above.
 constexpr ChannelLayout kNarrowLayout = layout_of(60);
 constexpr int kNarrowReads = 10;  // units that conv0 reads
 struct NarrowRead {
-  int chunk = 0;              // one whose tap it has
+  int chunk = 0;                 // one whose tap it has
   bool low = true, high = true;  // which chunks of the unit it is for
 };
 // The `read`th of them, in order of units; false if there are not so many.

@@ -82,12 +82,11 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
                    });
   }
   const int conv0_bytes = p.groups * kNarrowConv0Bytes;
-  pack_core_slab(
-      packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes), c.operand,
-      p.groups * l.hidden_tiles, 0, l.units, [&](int k, int column) {
-        const int in = hidden.channels[k], out = c.order[column_channel(l, column)];
-        return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
-      });
+  pack_core_slab(packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes),
+                 c.operand, p.groups * l.hidden_tiles, 0, l.units, [&](int k, int column) {
+                   const int in = hidden.channels[k], out = c.order[column_channel(l, column)];
+                   return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
+                 });
 }
 
 PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
@@ -106,11 +105,11 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
                             : c.hopper          ? kHopperProjectBytes
                                                 : project_slab_bytes(l, words);
   const int conv_bytes =
-      c.narrow_hopper() ? narrow_conv_bytes(p.groups)
-                        : p.groups * (c.wide()   ? wide_group_bytes()
-                                      : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
-                                                 : (l.conv0_parts + l.conv1_parts) *
-                                                       conv_slab_bytes(l, words));
+      c.narrow_hopper()
+          ? narrow_conv_bytes(p.groups)
+          : p.groups * (c.wide()   ? wide_group_bytes()
+                        : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
+                                   : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
   if (c.narrow_hopper()) {
@@ -295,6 +294,19 @@ float from_half(std::uint16_t h) {
   if (exponent == 31) return mantissa != 0 ? NAN : sign * INFINITY;
   if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
   return sign * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+}
+
+float stream_number(const void* stream, StreamFormat format, int units, std::size_t pixels,
+                    std::size_t pixel, int channel) {
+  const std::size_t stride = 8 * static_cast<std::size_t>(units);
+  const std::size_t i = pixel * stride + static_cast<std::size_t>(channel);
+  if (format == StreamFormat::fp32) return static_cast<const float*>(stream)[i];
+  const float first = from_half(static_cast<const std::uint16_t*>(stream)[i]);
+  if (format == StreamFormat::fp16) return first;
+  const auto* rest = static_cast<const std::uint8_t*>(stream) + pixels * stride * 2;
+  const std::size_t at = pixel * static_cast<std::size_t>(rest_bytes(units)) +
+                         static_cast<std::size_t>(rest_byte(units, channel));
+  return first + from_half(static_cast<std::uint16_t>(rest[at] << 8));
 }
 
 std::uint16_t to_bf16(float v) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "cuda/layout_wide.h"
 #include "cuda/pack_wide.h"
@@ -47,6 +48,27 @@ TEST(CudaPack, HalfRoundTrips) {
     } else {
       EXPECT_EQ(to_half(v), h) << v;
     }
+  }
+}
+
+TEST(CudaPack, StreamsAreReadInTheirFormat) {
+  constexpr int kUnits = 3, kStride = 24, kPixels = 2;
+  std::vector<float> floats(kStride * kPixels);
+  floats[kStride + 5] = -3;
+  EXPECT_EQ(stream_number(floats.data(), StreamFormat::fp32, kUnits, kPixels, 1, 5), -3);
+  std::vector<std::uint8_t> bytes(
+      static_cast<std::size_t>(kPixels * stream_pixel_bytes(kUnits, StreamFormat::split)));
+  std::set<int> places;
+  for (int channel = 0; channel < kStride; ++channel) {
+    const std::uint16_t first = to_half(-2), rest = to_half(-0x1.8p-14F);
+    std::memcpy(&bytes[static_cast<std::size_t>(2 * (kStride + channel))], &first, 2);
+    const int at = kPixels * kStride * 2 + rest_bytes(kUnits) + rest_byte(kUnits, channel);
+    bytes[static_cast<std::size_t>(at)] = static_cast<std::uint8_t>(rest >> 8);
+    EXPECT_TRUE(places.insert(at).second && at < static_cast<int>(bytes.size()));
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::fp16, kUnits, kPixels, 1, channel), -2);
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::split, kUnits, kPixels, 1, channel),
+              -2 - 0x1.8p-14F);
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::split, kUnits, kPixels, 0, channel), 0);
   }
 }
 
@@ -357,6 +379,42 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
 }
 
 // For every hidden group conv0 and conv1, then q and v.
+TEST(CudaPack, TheNarrowLfeOfHopperReadsEveryChunkOnceByItsTap) {
+  const Network& net = network("elan_light_x4");
+  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16, true}));
+  const Lfe& lfe = net.body[1].lfe[0];
+  const PackedLfe& packed = p.body[1][0].lfe;
+  const float factor = weight_scale(lfe.conv0.weight);
+  const HiddenOrder hidden = hidden_order(lfe.conv1.taps, 24);
+  std::vector<int> times(p.order.size());
+  NarrowRead read;
+  for (int i = 0; narrow_read(packed.chunk_y, packed.chunk_x, i, read); ++i) {
+    ASSERT_LT(i, kNarrowReads);
+    for (int k = 0; k < 8; ++k) {
+      const int place = read.chunk / 2 * 8 + k, in = p.order[place];
+      const bool its = k < 4 ? read.low : read.high;
+      if (its && in >= 0) {
+        const int tap = lfe.conv0.taps[in];
+        EXPECT_EQ(packed.chunk_y[read.chunk], tap / 3 - 1) << place;
+        EXPECT_EQ(packed.chunk_x[read.chunk], tap % 3 - 1) << place;
+        ++times[place];
+      }
+      for (int column = 0; column < 24; ++column) {
+        const int out = hidden.channels[24 + column];  // of the second group
+        std::uint16_t bits = 0;
+        std::memcpy(&bits,
+                    p.data.data() + packed.weights + kNarrowConv0Bytes +
+                        (i * 3 + column / 8) * 128 + column % 8 * 16 + k * 2,
+                    sizeof bits);
+        const float wanted =
+            its && in >= 0 && out >= 0 ? factor * lfe.conv0.weight[out * 60 + in] : 0.F;
+        EXPECT_EQ(bits, to_half(wanted)) << i << ' ' << k << ' ' << column;
+      }
+    }
+  }
+  for (std::size_t i = 0; i < times.size(); ++i) EXPECT_EQ(times[i], p.order[i] < 0 ? 0 : 1) << i;
+}
+
 TEST(CudaPack, HopperPacksWideOperandsInPartsOfUnits) {
   const Network& net = network("elan_x4");
   const ChannelLayout l = layout_of(180);

@@ -73,7 +73,6 @@ TEST(PluginModule, IsPackedAsTheBackendPacks) {
     const Network& net = graph.network();
     const int pairs = net.arch.pairs;
     for (const bool hopper : {false, true}) {
-      if (hopper && net.arch.channels != 180) continue;
       cuda::NetworkShape shape;
       shape.channels = net.arch.channels;
       shape.scale = net.arch.scale;

@@ -2,7 +2,10 @@
 // in registers. All weights stay in shared memory, and so does the stream as it is, in whole lines:
 // what each chunk of channels would fetch from where its tap finds it comes from L2 several times.
 
-#include "cuda/kernels/tile.cuh"
+#include <iterator>
+#include <type_traits>
+
+#include "cuda/kernels/split.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
 namespace elan::cuda {
@@ -78,7 +81,7 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
   using K = Codec16<F16>;
   using T = NarrowTile<WY * M, 128 * WY>;
   using UnitA = UnitA2;
-  constexpr bool kCopied = F16 && std::is_same_v<S, __half>;
+  constexpr bool kCopied = !std::is_same_v<S, float>, kSplit = std::is_same_v<S, Split>;
 
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ int unshifted[kMaxChunks];  // taps for load_tile()
@@ -93,8 +96,8 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
   const std::uint32_t tile_address = shared_address(tile);
   const std::uint32_t conv0 = shared_address(shared), conv1 = conv0 + p.groups * kNarrowConv0Bytes;
   const std::uint32_t projections = conv0 + narrow_conv_bytes(p.groups);
-  const S* stream = static_cast<const S*>(p.x);
-  S* result = static_cast<S*>(p.y);
+  const auto stream = stream_at<S, 60>(p.x, p.grid);
+  const auto result = stream_at<S, 60>(p.y, p.grid);
   const int tiles = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
 
   allow_next();
@@ -109,8 +112,8 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
   if (thread < kNarrowReads) {
     NarrowRead read;
     if (!narrow_read(p.chunk_y, p.chunk_x, thread, read)) read = {};
-    places[thread] = (p.chunk_y[read.chunk] * T::kRow + p.chunk_x[read.chunk]) * T::kPitch +
-                     read.chunk / 2 * 16;
+    places[thread] =
+        (p.chunk_y[read.chunk] * T::kRow + p.chunk_x[read.chunk]) * T::kPitch + read.chunk / 2 * 16;
   }
   stage_narrow_biases<T::kThreads>(biases, p);
   __syncthreads();
@@ -120,7 +123,7 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
     if (index >= tiles) return;
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
     if constexpr (kCopied) {
-      copy_whole_pixels<T>(tile_address, stream, o, p.grid, thread);
+      copy_whole_pixels<T>(tile_address, tile_source(stream), o, p.grid, thread);
       cp_async_commit();
     } else {
       TileWalk<T> walk(thread);
@@ -134,15 +137,21 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
   int reads[kNarrowReads / 2];  // this lane's rows of two units at a time, see K::lane_base()
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
-  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
+  // Of so many tiles of columns; fetched while the products run.
+  const auto fetch_biases = [&](auto& to, int from) {
+#pragma unroll
+    for (std::size_t n = 0; n < std::size(to); ++n) {
+      to[n] = *(reinterpret_cast<const float2*>(biases + from + n * 8) + t);
+    }
+  };
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
 #pragma unroll 1
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
     if constexpr (kCopied) cp_async_wait<0>();
     __syncthreads();
-    const bool inner = o.y > 0 && o.x > 0 && o.y + 4 * WY * M < p.grid.height &&
-                       o.x + 16 < p.grid.width;
+    const bool inner =
+        o.y > 0 && o.x > 0 && o.y + 4 * WY * M < p.grid.height && o.x + 16 < p.grid.width;
 
 #pragma unroll 1
     for (int m = 0; m < M; ++m) {
@@ -153,14 +162,14 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
           tile_address + ((wy * 4 + r / 4 + 2) * T::kRow + wx * 4 + r % 4 + 2) * T::kPitch;
       float out[kU][4];
       if constexpr (kCopied) {
-        const char* own = tile + ((wy * 4 + (g >> 2) + 2) * T::kRow + wx * 4 + (g & 3) + 2) *
-                                     T::kPitch + t * 8;
+        const char* own =
+            tile + ((wy * 4 + (g >> 2) + 2) * T::kRow + wx * 4 + (g & 3) + 2) * T::kPitch + t * 8;
 #pragma unroll
         for (int i = 0; i < kU / 2; ++i) {
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
-            const float4 v = widen(
-                *reinterpret_cast<const uint2*>(own + i * 32 + h * 2 * T::kRow * T::kPitch));
+            const float4 v =
+                widen(*reinterpret_cast<const uint2*>(own + i * 32 + h * 2 * T::kRow * T::kPitch));
             out[2 * i][2 * h] = v.x * p.scale1;
             out[2 * i][2 * h + 1] = v.y * p.scale1;
             out[2 * i + 1][2 * h] = v.z * p.scale1;
@@ -177,7 +186,8 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         const std::uint32_t at =
             base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
 #pragma unroll
-        for (int u = 0; u < kNarrowReads; u += 2) K::load_pair(a[u], a[u + 1], at, reads[u / 2], 0, 0);
+        for (int u = 0; u < kNarrowReads; u += 2)
+          K::load_pair(a[u], a[u + 1], at, reads[u / 2], 0, 0);
       };
       const auto begin_hidden = [&](float(&hidden)[kHT][4], int group) {
         const std::uint32_t slab = conv0 + group * kNarrowConv0Bytes;
@@ -189,12 +199,12 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         wgmma_commit();
       };
       // Outside the picture the hidden layer is zero, not relu(bias).
-      const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
+      const auto end_hidden = [&](const float(&hidden)[kHT][4], const float2(&b)[kHT], UnitA* h,
+                                  int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
-          const float2 b = bias_at(kNarrowBias0 + (group * kHT + n) * 8);
           float c[4];
-          apply(c, hidden[n], make_float2(unscale0, unscale0), b);
+          apply(c, hidden[n], make_float2(unscale0, unscale0), b[n]);
           h[n] = K::encode_relu(c);
         }
         if (!inner) {
@@ -209,12 +219,13 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
       // Two groups at once, whose 2 * kHT units of k are whole steps of conv1.
       UnitA h[2 * kHT];
       float hidden[2][kHT][4];
+      float2 b[2][kHT];
       const auto add_hidden = [&](auto units, int group) {
         wgmma_fence();
 #pragma unroll
         for (int u = 0; u < decltype(units)::value; u += 2) {
-          wgmma<F16>(out, h[u], h[u + 1],
-                     core_descriptor(conv1 + (group * kHT + u) * kU * 128, kU), 1);
+          wgmma<F16>(out, h[u], h[u + 1], core_descriptor(conv1 + (group * kHT + u) * kU * 128, kU),
+                     1);
         }
         wgmma_commit();
       };
@@ -223,53 +234,62 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
 #pragma unroll 1
       for (; group + 1 < p.groups; group += 2) {
         begin_hidden(hidden[0], group);
+        fetch_biases(b[0], kNarrowBias0 + group * kHT * 8);
         wgmma_wait<0>(hidden[0]);
         fetch(group + 1);
         begin_hidden(hidden[1], group + 1);
-        end_hidden(hidden[0], h, group);
+        fetch_biases(b[1], kNarrowBias0 + (group + 1) * kHT * 8);
+        end_hidden(hidden[0], b[0], h, group);
         wgmma_wait<0>(hidden[1]);
-        end_hidden(hidden[1], h + kHT, group + 1);
+        end_hidden(hidden[1], b[1], h + kHT, group + 1);
         add_hidden(std::integral_constant<int, 2 * kHT>{}, group);
         if (group + 2 < p.groups) fetch(group + 2);
         wgmma_wait<0>(out);
       }
       if (group < p.groups) {
         begin_hidden(hidden[0], group);
+        fetch_biases(b[0], kNarrowBias0 + group * kHT * 8);
         wgmma_wait<0>(hidden[0]);
-        end_hidden(hidden[0], h, group);
+        end_hidden(hidden[0], b[0], h, group);
         h[kHT] = {};
         add_hidden(std::integral_constant<int, kHT>{}, group);
         wgmma_wait<0>(out);
       }
 
-      // The residual; y leaves and stays as an operand.
-      const auto pixel =
-          (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
-      const std::size_t row0 = pixel * (8 * kU),
-                        row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
-#pragma unroll
-      for (int n = 0; n < kU; ++n) {
-        apply(out[n], out[n], make_float2(unscale1, unscale1), bias_at(kNarrowBias1 + n * 8));
-      }
-      if constexpr (!kCopied) {
-        RowPair<S, kU, kU> own;
-        own.fetch(0, stream + row0, stream + row1, t);
-        own.add(out);
-      }
-      store_rows<kU>(out, 0, result + row0, result + row1, t);
-      UnitA y[kU];
-#pragma unroll
-      for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
-
-      // While the last projection runs, the next tile comes in: the last reader of this one was
-      // conv0.
+      // The next tile may come in: the last reader of this one was conv0.
       if (m == M - 1) {
         __syncthreads();
         if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
       }
 
-      const int block = ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) +
-                        o.x / 4 + wx;
+      // The residual; y leaves and stays as an operand.
+      const std::size_t pixel0 =
+          (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
+      const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
+      const auto from0 = at_pixel<60>(stream, pixel0), from1 = at_pixel<60>(stream, pixel1);
+      float2 bias1[kU];
+      fetch_biases(bias1, kNarrowBias1);
+#pragma unroll
+      for (int n = 0; n < kU; ++n) {
+        apply(out[n], out[n], make_float2(unscale1, unscale1), bias1[n]);
+      }
+      if constexpr (!kCopied) {
+        RowPair<S, kU, kU> own;
+        own.fetch(0, from0, from1, t);
+        own.add(out);
+      }
+      if constexpr (kSplit) {
+        RestPair<kU> rest;
+        rest.template fetch<kU>(0, from0.rest, from1.rest, t);
+        rest.add(out);
+      }
+      store_rows<kU>(out, 0, at_pixel<60>(result, pixel0), at_pixel<60>(result, pixel1), t);
+      UnitA y[kU];
+#pragma unroll
+      for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
+
+      const int block =
+          ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
       const std::size_t block_at = block * block_bytes(kL, 2);
       float acc[2][kNP][4];
       const auto begin_projection = [&](float(&d)[kNP][4], std::uint32_t slab) {
@@ -280,12 +300,13 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         }
         wgmma_commit();
       };
-      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], int bias, char* to) {
+      float2 bias[kNP];
+      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], char* to) {
         UnitA u[kNP];
 #pragma unroll
         for (int n = 0; n < kNP; ++n) {
           float c[4];
-          apply(c, d[n], make_float2(unscale_project, unscale_project), bias_at(bias + n * 8));
+          apply(c, d[n], make_float2(unscale_project, unscale_project), bias[n]);
           u[n] = K::encode(c);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
@@ -299,13 +320,16 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         begin_projection(acc[0], projections);
         begin_projection(acc[1], projections + kNarrowProjectBytes);
         wgmma_wait<1>(acc[0]);
-        end_projection(std::false_type{}, acc[0], kNarrowBiasProject, p.q);
+        fetch_biases(bias, kNarrowBiasProject);
+        end_projection(std::false_type{}, acc[0], p.q);
+        fetch_biases(bias, kNarrowBiasProject + kNP * 8);
         wgmma_wait<0>(acc[1]);
-        end_projection(std::true_type{}, acc[1], kNarrowBiasProject + kNP * 8, p.v);
+        end_projection(std::true_type{}, acc[1], p.v);
       } else {
         begin_projection(acc[0], projections);
+        fetch_biases(bias, kNarrowBiasProject);
         wgmma_wait<0>(acc[0]);
-        end_projection(std::true_type{}, acc[0], kNarrowBiasProject, p.v);
+        end_projection(std::true_type{}, acc[0], p.v);
       }
     }
     if constexpr (!kCopied) bring(index + static_cast<int>(gridDim.x));
@@ -342,15 +366,20 @@ void prepare() {
 
 void prepare_lfe_hopper_narrow() {
   prepare<true, __half>();
+  prepare<true, Split>();
   prepare<true, float>();
   prepare<false, float>();
 }
 
 void launch_lfe_hopper_narrow(Operand operand, const LfeArgs& a, cudaStream_t stream) {
-  if (operand != Operand::fp16) {
-    launch<false, float>(a, stream);
-  } else {
-    a.half ? launch<true, __half>(a, stream) : launch<true, float>(a, stream);
+  if (operand == Operand::bf16) return launch<false, float>(a, stream);
+  switch (a.format) {
+    case StreamFormat::fp16:
+      return launch<true, __half>(a, stream);
+    case StreamFormat::split:
+      return launch<true, Split>(a, stream);
+    case StreamFormat::fp32:
+      return launch<true, float>(a, stream);
   }
 }
 
