@@ -72,7 +72,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     }
     const bool half = kind.stream == StreamFormat::fp16;
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
-                  (!int8 || (half && int8_layout_fits(elab))) &&
+                  (!int8 || (half && int8_layout_fits(elab, order))) &&
                   (shape.channels == 180 ||
                    std::all_of(elab.lfe.begin(), elab.lfe.end(),
                                [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); }));
