@@ -30,6 +30,5 @@ struct LfeMatrices {
 // for they take the same. q comes out times sqrt(log2(e)).
 LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
 PackMatrix out_matrix(const Gmsa& gmsa, Operand operand);
-PackMatrix float_matrix(const Linear& matrix);
 
 }  // namespace elan::cuda

@@ -108,7 +108,7 @@ struct ModuleLayout {
 };
 PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
                                        const std::vector<int>& order, const ModuleLayout& layout);
-PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vector<int>& order,
+PackedModule<PackedOut> pack_out_alone(const Gmsa& gmsa, const std::vector<int>& order,
                                        const ModuleLayout& layout);
 
 }  // namespace elan::cuda

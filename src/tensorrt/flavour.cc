@@ -285,8 +285,10 @@ class Implementation : public Flavour {
   static void set_precisions(const BuildOptions& options, nvinfer1::INetworkDefinition& network,
                              nvinfer1::IBuilderConfig& config) {
     using namespace nvinfer1;
-    if (options.plugins) return;
-    bool half = options.loose;
+    // Of the plugins' types, only a stream in FP16 needs a flag.
+    const bool half_stream = options.precision.default_precision() == Precision::int8;
+    if (options.plugins && !half_stream) return;
+    bool half = options.loose || options.plugins;
     for (int i = 0; i < network.getNbLayers(); ++i) {
       ILayer& layer = *network.getLayer(i);
       const LayerType type = layer.getType();
