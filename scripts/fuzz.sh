@@ -2,7 +2,7 @@
 # Fuzzes the weight reader: scripts/fuzz.sh [SECONDS], 60 unless told.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-install_packages "${build_packages[@]}" "${fuzz_packages[@]}"
+install_packages "${build_packages[@]}" "${clang_packages[@]}"
 configure fuzz
 cmake --build --preset fuzz --parallel "$jobs" --target fuzz_weights
 mkdir -p build/fuzz/corpus

@@ -75,6 +75,7 @@ if $torch; then
 fi
 [[ -n $sets ]] && extra+=(--sets "$sets")
 step check 150 "$programs/gpu-check" "${folders[@]}" "${extra[@]}" --json "$out/check.json"
+ELANSR_CUDA_STREAM='split' step split 30 "$programs/gpu-check" "${folders[@]}" --quick --only fp16
 step bench 150 "$programs/cuda-bench" --models models --json "$out/bench.json" --profile
 ELANSR_CUDA_PATH=portable step portable 30 "$programs/cuda-bench" --models models \
   --json "$out/portable.json" --only 'elan_x4 fp16 206x292 b1'

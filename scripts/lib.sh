@@ -21,7 +21,8 @@ format_packages=(clang-format-19)
 lint_packages=(shellcheck)
 tidy_packages=(clang-19 clang-tidy-19)
 neon_packages=(g++-aarch64-linux-gnu qemu-user googletest)
-fuzz_packages=(clang-19 libclang-rt-19-dev)
+clang_packages=(clang-19 libclang-rt-19-dev)
+symbolizer_packages=(llvm-19)
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -7,15 +7,14 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 preset=${1:-asan}
 shift || true
 case $preset in
-  # Not detect_stack_use_after_return: its frames do not keep the alignment of vectors on the stack.
-  asan) export ASAN_OPTIONS=strict_string_checks=1
+  asan) export ASAN_OPTIONS=strict_string_checks=1 ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-19
         export LSAN_OPTIONS=suppressions=$root/scripts/lsan.supp:print_suppressions=0
         export UBSAN_OPTIONS=print_stacktrace=1 ;;
   tsan) export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 ;;
   *) echo "expected asan or tsan, found $preset" >&2; exit 2 ;;
 esac
 
-install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}"
+install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}" "${clang_packages[@]}" "${symbolizer_packages[@]}"
 configure "$preset"
 cmake --build --preset "$preset" --parallel "$jobs"
 run_tests() { ctest --preset "$preset" --output-junit junit.xml "$@"; }

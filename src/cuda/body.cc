@@ -47,7 +47,7 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   LfeArgs l;
   l.x = t.x;
   l.y = t.y;
-  l.half = b.pair.kind.half_stream;
+  l.format = b.pair.kind.stream;
   l.q = static_cast<char*>(t.q);
   l.v = static_cast<char*>(t.v);
   l.weights = bytes(b, p.weights);
@@ -100,7 +100,7 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   GmsaArgs g;
   g.y = t.y;
   g.x = t.x;
-  g.half = b.pair.kind.half_stream;
+  g.format = b.pair.kind.stream;
   g.q = static_cast<const char*>(t.q);
   g.v = static_cast<const char*>(t.v);
   g.weights = bytes(b, p.weights);

@@ -27,7 +27,7 @@ struct BodyArgs {
   const std::byte* weights;  // on the device; packed offsets are into them
 };
 
-// Device memory; streams are FP16 if the kind's half_stream says so, else FP32.
+// Device memory; streams are what the kind's `stream` says.
 struct LfeTensors {
   const void* x = nullptr;
   void* y = nullptr;

@@ -203,26 +203,30 @@ class Implementation : public CudaBackend {
     Slot& slot_;
   };
 
-  // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM=fp16 or fp32 is what fp16
-  // and int8 keep the residual stream in, whatever the plan says.
+  // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM is what fp16 and int8
+  // keep the residual stream in, whatever the plan says.
   [[nodiscard]] DeviceWishes wishes() const {
-    const std::string path = variable("ELANSR_CUDA_PATH", "portable", "hopper");
-    const std::string stream = variable("ELANSR_CUDA_STREAM", "fp16", "fp32");
+    const std::string path = variable("ELANSR_CUDA_PATH", {"portable", "hopper"});
+    const std::string stream = variable("ELANSR_CUDA_STREAM", {"fp16", "split", "fp32"});
     DeviceWishes wishes;
     wishes.limits = info_.limits;
     wishes.hopper = path != "portable" && hopper_able(network_->arch.channels, info_);
-    if (!stream.empty()) wishes.half_stream = stream == "fp16";
+    if (!stream.empty()) {
+      wishes.stream = stream == "fp16"    ? StreamFormat::fp16
+                      : stream == "split" ? StreamFormat::split
+                                          : StreamFormat::fp32;
+    }
     return wishes;
   }
 
-  // An environment variable: empty or one of two words.
-  static std::string variable(const std::string& name, const std::string& a, const std::string& b) {
+  // An environment variable: empty or one of these words.
+  static std::string variable(const std::string& name, std::initializer_list<const char*> words) {
     const char* value = std::getenv(name.c_str());
-    const std::string text = value != nullptr ? value : "";
-    if (!text.empty() && text != a && text != b) {
-      throw Error(ErrorKind::usage, name + ": expected " + a + " or " + b + ", found " + text);
-    }
-    return text;
+    std::string text = value != nullptr ? value : "";
+    if (text.empty() || std::find(words.begin(), words.end(), text) != words.end()) return text;
+    std::string expected;
+    for (const char* word : words) expected += (expected.empty() ? "" : " or ") + std::string(word);
+    throw Error(ErrorKind::usage, name + ": expected " + expected + ", found " + text);
   }
 
   void check_kernels_exist() const {
@@ -435,21 +439,21 @@ class Implementation : public CudaBackend {
     const Grid& grid = plan.grid;
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();
-    std::vector<float> raw(pixels * stride), planar(pixels * shape_.channels);
+    const int units = static_cast<int>(stride / 8);
+    std::vector<std::byte> raw;
+    std::vector<float> planar(pixels * shape_.channels);
     if (used_) wait_on_device(stream, streams_->last_pass);
     forward(args, pictures, stream, [&](const std::string& name, const StageStream& values) {
       ELAN_CUDA(cudaGetLastError());
-      if (values.half) {
-        std::vector<std::uint16_t> half(raw.size());
-        fetch(half, values.data);
-        std::transform(half.begin(), half.end(), raw.begin(), from_half);
-      } else {
-        fetch(raw, values.data);
-      }
+      raw.resize(grid.pixels() * stream_pixel_bytes(units, values.format));
+      fetch(raw, values.data);
       for (std::size_t i = 0; i < stride; ++i) {
         const int channel = packed_.order[i];
         if (channel < 0) continue;
-        for (std::size_t p = 0; p < pixels; ++p) planar[channel * pixels + p] = raw[p * stride + i];
+        for (std::size_t p = 0; p < pixels; ++p) {
+          planar[channel * pixels + p] = stream_number(raw.data(), values.format, units,
+                                                       grid.pixels(), p, static_cast<int>(i));
+        }
       }
       observer({name, shape_.channels, grid.height, grid.width, planar.data(), nullptr});
     });

@@ -48,9 +48,10 @@ void Event::wait() const {
       ELAN_CUDA(status);
       return;
     }
-    // Late by a fiftieth at most; short waits only make room for others.
-    const auto pause = (Clock::now() - start) / 50;
-    if (pause < std::chrono::microseconds(60)) {
+    // Late by a two-hundredth at most, and by the 50 us that a sleep takes longer than asked for;
+    // short waits only make room for others.
+    const auto pause = (Clock::now() - start) / 200;
+    if (pause < std::chrono::microseconds(10)) {
       std::this_thread::yield();
     } else {
       std::this_thread::sleep_for(std::min<Clock::duration>(pause, kLongest));

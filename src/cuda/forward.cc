@@ -34,16 +34,20 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
 // Where the stream is, and how it is kept: x holds it before and after a pair, y between.
 struct Place {
   std::byte *x, *y;
-  bool half;
+  StreamFormat format;
 };
 
 Place first_place(const ForwardArgs& a) {
-  return {a.arena + a.plan.arena.x, a.arena + a.plan.arena.y, a.shape.body.front().half_stream};
+  return {a.arena + a.plan.arena.x, a.arena + a.plan.arena.y, a.shape.body.front().stream};
 }
 
-// Before an ELAB of this kind. Where it keeps the stream otherwise, the stream goes over to y.
+// Before an ELAB of this kind. Where it keeps the stream otherwise, the stream goes over to y; a
+// split one has a stream of FP16 in it.
 Place next_place(const Place& p, const PairKind& kind) {
-  return kind.half_stream == p.half ? p : Place{p.y, p.x, kind.half_stream};
+  const StreamFormat format = kind.stream;
+  const bool there =
+      format == p.format || (format == StreamFormat::fp16 && p.format == StreamFormat::split);
+  return there ? Place{p.x, p.y, format} : Place{p.y, p.x, format};
 }
 
 Place last_place(const ForwardArgs& a) {
@@ -56,8 +60,10 @@ void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cu
   StreamArgs s;
   s.from = from.x;
   s.to = to.x;
-  s.to_half = to.half;
-  s.quads = a.plan.grid.pixels() * a.packed.order.size() / 4;
+  s.from_format = from.format;
+  s.to_format = to.format;
+  s.pixels = a.plan.grid.pixels();
+  s.units = layout_of(a.shape.channels).units;
   s.grid = a.plan.grid;
   launch_stream(s, stream);
 }
@@ -79,7 +85,7 @@ const PackedLfe* next_int8(const ForwardArgs& a, std::size_t elab, std::size_t p
 
 void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t stream) {
   head.x = place.x;
-  head.half = place.half;
+  head.format = place.format;
   head.accumulate = accumulate;
   launch_head(head, stream);
 }
@@ -88,7 +94,7 @@ TailArgs tail_args(const ForwardArgs& a) {
   const Place place = last_place(a);
   TailArgs t;
   t.x = place.x;
-  t.half = place.half;
+  t.format = place.format;
   t.weights = bytes(a, a.packed.tail.weights);
   t.bias = floats(a, a.packed.tail.bias);
   t.unscale = a.packed.tail.unscale;
@@ -106,7 +112,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
   const HeadArgs head = head_args(a, pictures);
   Place place = first_place(a);
   const auto show = [&](const std::string& name, const std::byte* data) {
-    if (hook) hook(name, {data, place.half});
+    if (hook) hook(name, {data, place.format});
   };
   run_head(head, place, false, stream);
   show("head", place.x);
@@ -119,7 +125,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     const PairKind& kind = a.shape.body[i];
     const BodyArgs body{a.shape.channels, a.plan.grid, a.plan.of(kind), a.weights};
     const Place before = std::exchange(place, next_place(place, kind));
-    if (place.half != before.half) convert_stream(a, before, place, stream);
+    if (place.x != before.x) convert_stream(a, before, place, stream);
     std::byte *const x = place.x, *const y = place.y;
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];

@@ -24,7 +24,7 @@ struct ForwardArgs {
 // The memory that holds a stage of the body: the residual stream, [pixel][stride].
 struct StageStream {
   const void* data = nullptr;
-  bool half = false;  // FP16, else FP32
+  StreamFormat format = StreamFormat::fp32;
 };
 
 // Called after each stage of the body.

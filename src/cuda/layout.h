@@ -1,7 +1,7 @@
 // How numbers lie in device memory: constants shared by the packing on the host and the kernels.
 //
 // A picture is computed in blocks of 4 x 4 pixels: the 16 rows of one matrix product, token
-// r = 4 * (y % 4) + x % 4. The stream x is FP32, [pixel][stride] with channels sorted by the tap of
+// r = 4 * (y % 4) + x % 4. The stream x is [pixel][stride] with channels sorted by the tap of
 // the LFE's first shift. q and v are kept by block as the operands that the attention reads:
 // [block][window group][unit][lane][words], a unit being 16 tokens x 8 channels.
 #pragma once
@@ -26,6 +26,30 @@ constexpr int weight_words(Operand o) {
   return operand_bytes(o) / 2;
 }
 
+// How the residual stream is kept. split: numbers rounded to FP16, and behind all of them a byte
+// each of what they are off by, 14 bits in all. Kernels of fp16 take all of these, those of int8
+// the first two, others FP32.
+enum class StreamFormat : std::uint8_t { fp32, fp16, split };
+
+// The bytes of split behind the first terms: 4 lanes have a pixel, each a word for every two units;
+// 4 words a lane, 64 bytes, are together.
+constexpr int rest_bytes(int units) {  // a pixel
+  return (units + 7) / 8 * 64;
+}
+constexpr int rest_word(int lane, int word) {
+  return word / 4 * 64 + lane * 16 + word % 4 * 4;
+}
+// Where that of a stream channel is; as in column_channel(), an odd unit's 8 are two a lane.
+constexpr int rest_byte(int units, int channel) {
+  const bool paired = channel < units / 2 * 16;
+  const int lane = paired ? channel / 4 % 4 : channel % 8 / 2;
+  return rest_word(lane, channel / 16) + channel % (paired ? 4 : 2);
+}
+constexpr int stream_pixel_bytes(int units, StreamFormat f) {
+  return f == StreamFormat::fp32 ? 32 * units
+                                 : 16 * units + (f == StreamFormat::split ? rest_bytes(units) : 0);
+}
+
 // How an activation becomes what a matrix takes: times `factor`, within -most..most, to the nearest
 // integer. The defaults change nothing: what goes into a matrix in floating point.
 struct Rounding {
@@ -43,8 +67,8 @@ constexpr Rounding to_int8(float factor) {
 // q and v as its GMSA reads them, and the pairs of an ELAB share q: all of these are of one kind.
 struct PairKind {
   Operand operand = Operand::fp16;
-  bool hopper = false;       // Hopper's own instructions: 180 channels
-  bool half_stream = false;  // the residual stream is FP16, not FP32: fp16 and int8 only
+  bool hopper = false;  // Hopper's own instructions: 180 channels
+  StreamFormat stream = StreamFormat::fp32;
   friend constexpr bool operator==(const PairKind&, const PairKind&) = default;
 };
 // Hopper's kernels of 32-bit operands, which have layouts of their own.

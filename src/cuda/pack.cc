@@ -261,6 +261,19 @@ float from_half(std::uint16_t h) {
   return sign * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
 }
 
+float stream_number(const void* stream, StreamFormat format, int units, std::size_t pixels,
+                    std::size_t pixel, int channel) {
+  const std::size_t stride = 8 * static_cast<std::size_t>(units);
+  const std::size_t i = pixel * stride + static_cast<std::size_t>(channel);
+  if (format == StreamFormat::fp32) return static_cast<const float*>(stream)[i];
+  const float first = from_half(static_cast<const std::uint16_t*>(stream)[i]);
+  if (format == StreamFormat::fp16) return first;
+  const auto* rest = static_cast<const std::uint8_t*>(stream) + pixels * stride * 2;
+  const std::size_t at = pixel * static_cast<std::size_t>(rest_bytes(units)) +
+                         static_cast<std::size_t>(rest_byte(units, channel));
+  return first + from_half(static_cast<std::uint16_t>(rest[at] << 8));
+}
+
 std::uint16_t to_bf16(float v) {
   const auto bits = std::bit_cast<std::uint32_t>(v);
   return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);

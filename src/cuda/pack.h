@@ -22,6 +22,10 @@ Operand operand_of(Precision precision);
 // hardware's own conversion does).
 std::uint16_t to_half(float v);
 float from_half(std::uint16_t h);
+
+// A stream channel of one pixel of a stream of so many.
+float stream_number(const void* stream, StreamFormat format, int units, std::size_t pixels,
+                    std::size_t pixel, int channel);
 std::uint16_t to_bf16(float v);
 std::uint32_t to_tf32_bits(float v);
 

@@ -72,8 +72,8 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
   };
   LfeShape s;
   // Two blocks of pixels a warp where that leaves no multiprocessor idle.
-  if (net.channels == 60 && kind.half_stream && blocks / 16 >= device.multiprocessors &&
-      try_shape(4, 0, s)) {
+  if (net.channels == 60 && kind.stream != StreamFormat::fp32 &&
+      blocks / 16 >= device.multiprocessors && try_shape(4, 0, s)) {
     return s;
   }
   for (const int tile_y : {small ? 1 : 2, small ? 2 : 1}) {
@@ -134,8 +134,8 @@ Operand choose_tail(int channels, int scale, Operand asked, const DeviceLimits& 
 }
 
 std::size_t stream_bytes(int channels, const Grid& grid, const PairKind& kind) {
-  const auto units = static_cast<std::size_t>(layout_of(channels).units);
-  return grid.pixels() * 8 * units * (kind.half_stream ? 2 : sizeof(float));
+  return grid.pixels() *
+         static_cast<std::size_t>(stream_pixel_bytes(layout_of(channels).units, kind.stream));
 }
 
 std::size_t attention_bytes(int channels, const Grid& grid, const PairKind& kind) {
@@ -169,13 +169,13 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
   Plan p;
   p.grid = {padded(width), padded(height), batch, false};
   // Measured on an H200: a gain of 4 % for the short kernels of the narrow network, 1 to 3 % for
-  // the wide one on an FP16 stream, a loss of 4 % for the longer ones otherwise, and of more where
+  // the wide one in FP16, a loss of 4 % for longer ones, and of more where
   // kernels do not fill the device.
   const std::size_t tiles = p.grid.pixels() / 128;
   const bool fills = tiles >= 2 * static_cast<std::size_t>(device.multiprocessors);
   p.grid.overlap = device.overlap && fills;
   for (const PairKind& kind : net.kinds()) {
-    const bool gains = net.channels == 60 || (kind.hopper && kind.half_stream);
+    const bool gains = net.channels == 60 || (kind.hopper && kind.stream != StreamFormat::fp32);
     p.pairs.push_back({kind, plan_lfe(net, kind, device, p.grid, true),
                        plan_lfe(net, kind, device, p.grid, false), plan_gmsa(net, kind, device),
                        device.overlap && fills && gains});

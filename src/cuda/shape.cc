@@ -65,9 +65,12 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     if (kind.operand == Operand::int8 && !has_int8(elab)) kind.operand = Operand::fp16;
     const bool int8 = kind.operand == Operand::int8;
     const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
-    kind.half_stream =
-        wishes.half_stream.value_or(asked) && (int8 || kind.operand == Operand::fp16);
-    kind.hopper = wishes.hopper && (!int8 || (kind.half_stream && int8_layout_fits(elab)));
+    if (int8 || kind.operand == Operand::fp16) {
+      kind.stream = wishes.stream.value_or(asked ? StreamFormat::fp16 : StreamFormat::split);
+      if (int8 && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
+    }
+    const bool half = kind.stream == StreamFormat::fp16;
+    kind.hopper = wishes.hopper && (!int8 || (half && int8_layout_fits(elab)));
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

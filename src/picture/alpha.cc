@@ -26,7 +26,7 @@ std::vector<std::int32_t> nearest_rows(const ConstImageView& alpha) {
   for (int y = 0; y < alpha.height; ++y) {
     const T* a = row_of<T>(alpha, y);
     std::int32_t* row = nearest.data() + static_cast<std::size_t>(y) * w;
-    for (std::size_t x = 0; x < w; ++x) row[x] = a[3 * x] != 0 ? y : y > 0 ? row[x - w] : kNone;
+    for (std::size_t x = 0; x < w; ++x) row[x] = a[3 * x] != 0 ? y : y > 0 ? (row - w)[x] : kNone;
   }
   for (int y = alpha.height - 2; y >= 0; --y) {
     std::int32_t* row = nearest.data() + static_cast<std::size_t>(y) * w;

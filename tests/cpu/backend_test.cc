@@ -116,7 +116,7 @@ std::vector<float> run(Backend& backend, const Picture& picture, int scale,
   return out;
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ELANSR_SANITIZED
 constexpr unsigned kOddPictures = 10;  // the reference is ten times slower then
 #else
 constexpr unsigned kOddPictures = 200;
@@ -217,9 +217,8 @@ std::shared_ptr<const Network> calibrated(const Network& original, const Picture
   forward<float>(
       network, padded, [](const std::string&, const Planar<float>&) {}, Precision::fp32,
       [&](const std::string& operation, const Planar<float>& value) {
-        for (const float v : value.values) {
-          step[operation] = std::max(step[operation], std::abs(v) / 127);
-        }
+        float& largest = step[operation];
+        for (const float v : value.values) largest = std::max(largest, std::abs(v) / 127);
       });
   for (int i = 0; i < arch.elabs; ++i) {
     for (int j = 0; j < arch.pairs; ++j) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "cuda/layout_wide.h"
 #include "cuda/pack_wide.h"
@@ -47,6 +48,27 @@ TEST(CudaPack, HalfRoundTrips) {
     } else {
       EXPECT_EQ(to_half(v), h) << v;
     }
+  }
+}
+
+TEST(CudaPack, StreamsAreReadInTheirFormat) {
+  constexpr int kUnits = 3, kStride = 24, kPixels = 2;
+  std::vector<float> floats(kStride * kPixels);
+  floats[kStride + 5] = -3;
+  EXPECT_EQ(stream_number(floats.data(), StreamFormat::fp32, kUnits, kPixels, 1, 5), -3);
+  std::vector<std::uint8_t> bytes(
+      static_cast<std::size_t>(kPixels * stream_pixel_bytes(kUnits, StreamFormat::split)));
+  std::set<int> places;
+  for (int channel = 0; channel < kStride; ++channel) {
+    const std::uint16_t first = to_half(-2), rest = to_half(-0x1.8p-14F);
+    std::memcpy(&bytes[static_cast<std::size_t>(2 * (kStride + channel))], &first, 2);
+    const int at = kPixels * kStride * 2 + rest_bytes(kUnits) + rest_byte(kUnits, channel);
+    bytes[static_cast<std::size_t>(at)] = static_cast<std::uint8_t>(rest >> 8);
+    EXPECT_TRUE(places.insert(at).second && at < static_cast<int>(bytes.size()));
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::fp16, kUnits, kPixels, 1, channel), -2);
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::split, kUnits, kPixels, 1, channel),
+              -2 - 0x1.8p-14F);
+    EXPECT_EQ(stream_number(bytes.data(), StreamFormat::split, kUnits, kPixels, 0, channel), 0);
   }
 }
 

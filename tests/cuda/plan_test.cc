@@ -87,11 +87,13 @@ TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
   EXPECT_TRUE(overlap(60, 512));
   EXPECT_FALSE(overlap(60, 64));
   EXPECT_FALSE(overlap(180, 512));
-  NetworkShape net = shape(180, 4, Operand::fp16);
+  NetworkShape net = shape(180, 4, Operand::bf16);
   net.body[0].hopper = true;
   EXPECT_FALSE(make_plan(net, device, 512, 512, 1).grid.overlap);
-  net.body[0].half_stream = true;
-  EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  for (const StreamFormat stream : {StreamFormat::fp16, StreamFormat::split}) {
+    net.body[0] = {Operand::fp16, true, stream};
+    EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  }
   EXPECT_FALSE(make_plan(net, device, 64, 64, 1).grid.overlap);
 }
 
@@ -134,13 +136,15 @@ TEST(CudaPlan, HopperAttentionRunsTwiceOnAMultiprocessor) {
             kH200.shared_per_multiprocessor);
 }
 
-TEST(CudaPlan, NarrowHalfStreamTakesTwoBlocksAWarpWhereThatFillsTheDevice) {
+TEST(CudaPlan, NarrowStreamsOfOperandsTakeTwoBlocksAWarpWhereThatFillsTheDevice) {
   NetworkShape net = shape(60, 4, Operand::fp16);
   const auto tile = [&](int width, int height) {
     return make_plan(net, kH200, width, height, 1).pairs[0].lfe.tile_y;
   };
   EXPECT_EQ(tile(206, 292), 2);
-  net.body[0].half_stream = true;
+  net.body[0].stream = StreamFormat::split;
+  EXPECT_EQ(tile(206, 292), 4);
+  net.body[0].stream = StreamFormat::fp16;
   EXPECT_EQ(tile(206, 292), 4);
   EXPECT_EQ(tile(64, 64), 1);
   const Plan p = make_plan(net, kH200, 1920, 1080, 1);
@@ -182,7 +186,7 @@ TEST(CudaArena, HalfStreamTakesHalf) {
   NetworkShape s = shape(60, 3, Operand::fp16);
   const std::size_t stream = std::size_t{64} * 32 * 2 * 64 * 4;
   const Arena full = plan_arena(s, 50, 30, 2);
-  s.body[0].half_stream = true;
+  s.body[0].stream = StreamFormat::fp16;
   const Arena half = plan_arena(s, 50, 30, 2);
   EXPECT_EQ(full.y - full.x, stream);
   EXPECT_EQ(half.y - half.x, stream / 2);
@@ -190,11 +194,18 @@ TEST(CudaArena, HalfStreamTakesHalf) {
   EXPECT_EQ(full.bytes - half.bytes, stream);
 }
 
+TEST(CudaArena, SplitStreamTakesThreeQuarters) {
+  NetworkShape s = shape(60, 3, Operand::fp16);
+  s.body[0].stream = StreamFormat::split;
+  const Arena a = plan_arena(s, 50, 30, 2);
+  EXPECT_EQ(a.y - a.x, std::size_t{64} * 32 * 2 * 64 * 3);
+}
+
 TEST(CudaPlan, HasAPlanForEveryKind) {
   NetworkShape net = shape(180, 4, Operand::fp16);
-  net.body = {{Operand::fp16, true, true},
+  net.body = {{Operand::fp16, true, StreamFormat::fp16},
               {Operand::fp32},
-              {Operand::fp16, true, true},
+              {Operand::fp16, true, StreamFormat::fp16},
               {Operand::bf16, true}};
   const DeviceLimits device{132, 232448, 233472, true};
   const Plan p = make_plan(net, device, 512, 512, 1);
@@ -218,16 +229,18 @@ TEST(CudaArena, HasRoomForTheWidestKind) {
     net.body = std::move(body);
     return plan_arena(net, 100, 70, 1);
   };
-  const PairKind half{Operand::fp16, false, true}, fp16{Operand::fp16}, fp32{Operand::fp32};
+  const PairKind half{Operand::fp16, false, StreamFormat::fp16}, fp32{Operand::fp32};
+  const PairKind split{Operand::fp16, false, StreamFormat::split}, fp16{Operand::fp16};
   EXPECT_EQ(of({half, fp32}).bytes, of({fp32}).bytes);
-  EXPECT_EQ(of({half, fp16}).bytes, of({fp16}).bytes);
-  EXPECT_LT(of({half}).bytes, of({fp16}).bytes);
+  EXPECT_EQ(of({half, split, fp16}).bytes, of({fp16}).bytes);
+  EXPECT_LT(of({half}).bytes, of({split}).bytes);
+  EXPECT_LT(of({split}).bytes, of({fp16}).bytes);
   EXPECT_LT(of({fp16}).bytes, of({fp32}).bytes);
 }
 
 TEST(CudaArena, StaysWithinItsBudget) {
   NetworkShape half = shape(180, 4, Operand::fp16);
-  half.body[0].half_stream = true;
+  half.body[0].stream = StreamFormat::fp16;
   EXPECT_LE(plan_arena(half, 206, 292, 1).bytes, 150'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp16), 206, 292, 1).bytes, 200'000'000U);
   EXPECT_LE(plan_arena(shape(180, 4, Operand::fp32), 206, 292, 1).bytes, 260'000'000U);

@@ -32,11 +32,11 @@ const Network& network(const char* name) {
 }
 
 NetworkShape shape_of(const char* model, const std::string& json,
-                      std::optional<bool> half_stream = std::nullopt) {
+                      std::optional<StreamFormat> stream = std::nullopt) {
   const Network& net = network(model);
   const PrecisionPlan plan = PrecisionPlan::parse(json, "plan", Precision::fp16);
   plan.check(net.arch);
-  return plan_shape(net, plan, {kH200, net.arch.channels == 180, half_stream});
+  return plan_shape(net, plan, {kH200, net.arch.channels == 180, stream});
 }
 
 TEST(CudaShape, TheExacterOperandCoversBothAndIsTheCoarsestThatDoes) {
@@ -59,7 +59,7 @@ TEST(CudaShape, TheExacterOperandCoversBothAndIsTheCoarsestThatDoes) {
 
 TEST(CudaShape, OnePrecisionIsAllOfOneKind) {
   const NetworkShape fp16 = shape_of("elan_x4", R"({"default": "fp16"})");
-  EXPECT_EQ(fp16.kinds(), (std::vector<PairKind>{{Operand::fp16, true, true}}));
+  EXPECT_EQ(fp16.kinds(), (std::vector<PairKind>{{Operand::fp16, true, StreamFormat::fp16}}));
   EXPECT_EQ(fp16.body.size(), network("elan_x4").body.size());
   EXPECT_EQ(fp16.hidden_groups, 5);
   EXPECT_EQ(fp16.tail, Operand::fp32);
@@ -75,9 +75,10 @@ TEST(CudaShape, AnElabTakesItsMostExactOperation) {
       "body.1.gmsa.0.qk": "fp32", "body.2.lfe.1.conv0": "bf16", "body.3.gmsa.1.av": "tf32",
       "head": "bf16"})");
   for (std::size_t i = 0; i < s.body.size(); ++i) {
-    const PairKind expected = i == 1             ? PairKind{Operand::fp32}
-                              : i == 2 || i == 3 ? PairKind{Operand::tf32}
-                                                 : PairKind{Operand::fp16, false, true};
+    const PairKind expected = i == 1 ? PairKind{Operand::fp32}
+                              : i == 2 || i == 3
+                                  ? PairKind{Operand::tf32}
+                                  : PairKind{Operand::fp16, false, StreamFormat::fp16};
     EXPECT_EQ(s.body[i], expected) << i;
   }
   EXPECT_EQ(operands_text(s), "fp16, fp32 and tf32");
@@ -89,28 +90,34 @@ TEST(CudaShape, HopperRunsWhatItCanBesideTheRest) {
       "body.2.residual": "fp16"})");
   EXPECT_EQ(s.body[0], (PairKind{Operand::tf32, true}));
   EXPECT_EQ(s.body[1], (PairKind{Operand::bf16, true}));
-  EXPECT_EQ(s.body[2], (PairKind{Operand::int8, true, true}));
+  EXPECT_EQ(s.body[2], (PairKind{Operand::int8, true, StreamFormat::fp16}));
   EXPECT_EQ(s.body[3], (PairKind{Operand::int8}));  // not on an FP32 stream
 }
 
-TEST(CudaShape, TheStreamIsHalfWhereThePlanSaysSoAndTheOperandsAre) {
-  const auto half = [](const std::string& json, std::optional<bool> wish = std::nullopt) {
-    return shape_of("elan_light_x4", json, wish).body[0].half_stream;
+TEST(CudaShape, TheStreamIsWhatThePlanSaysAndTheOperandsTake) {
+  const auto stream = [](const std::string& json, std::optional<StreamFormat> wish = std::nullopt) {
+    return shape_of("elan_light_x4", json, wish).body[0].stream;
   };
-  EXPECT_TRUE(half(R"({"default": "fp16"})"));
-  EXPECT_TRUE(half(R"({"default": "fp16", "residual": "fp16"})"));
-  EXPECT_FALSE(half(R"({"default": "fp16", "residual": "fp32"})"));
-  EXPECT_FALSE(half(R"({"default": "fp16", "body.5.*": "tf32"})"));
-  EXPECT_FALSE(half(R"({"default": "bf16", "residual": "fp16"})"));
-  EXPECT_FALSE(half(R"({"default": "fp16"})", false));
-  EXPECT_TRUE(half(R"({"default": "fp16", "residual": "fp32"})", true));
+  EXPECT_EQ(stream(R"({"default": "fp16"})"), StreamFormat::fp16);
+  EXPECT_EQ(stream(R"({"default": "fp16", "residual": "fp16"})"), StreamFormat::fp16);
+  EXPECT_EQ(stream(R"({"default": "fp16", "residual": "fp32"})"), StreamFormat::split);
+  EXPECT_EQ(stream(R"({"default": "fp16", "body.5.*": "tf32"})"), StreamFormat::split);
+  EXPECT_EQ(stream(R"({"default": "bf16", "residual": "fp16"})"), StreamFormat::fp32);
+  for (const StreamFormat wish : {StreamFormat::fp32, StreamFormat::fp16, StreamFormat::split}) {
+    EXPECT_EQ(stream(R"({"default": "fp16"})", wish), wish);
+    EXPECT_EQ(stream(R"({"default": "fp16", "residual": "fp32"})", wish), wish);
+    EXPECT_EQ(stream(R"({"default": "tf32"})", wish), StreamFormat::fp32);
+  }
 }
 
 TEST(CudaShape, EveryElabMayKeepTheStreamItsOwnWay) {
   const NetworkShape s = shape_of("elan_light_x4", R"({"default": "fp16",
       "body.*.residual": "fp16", "body.1?.residual": "fp32", "body.2.*": "tf32"})");
   for (std::size_t i = 0; i < s.body.size(); ++i) {
-    EXPECT_EQ(s.body[i].half_stream, i != 2 && i < 10) << i;
+    EXPECT_EQ(s.body[i].stream, i == 2   ? StreamFormat::fp32
+                                : i < 10 ? StreamFormat::fp16
+                                         : StreamFormat::split)
+        << i;
   }
 }
 
@@ -126,15 +133,18 @@ TEST(CudaShape, GroupsAreElabsAndTheRest) {
 }
 
 TEST(CudaShape, EightBitsWhereTheModelHasThem) {
-  const PairKind fast{Operand::int8, true, true}, portable{Operand::int8, false, true};
+  const PairKind fast{Operand::int8, true, StreamFormat::fp16},
+      portable{Operand::int8, false, StreamFormat::fp16};
   EXPECT_EQ(shape_of("elan_int8_x4", R"({"default": "int8"})").kinds(), std::vector{fast});
   EXPECT_EQ(shape_of("elan_light_int8_x4", R"({"default": "int8"})").kinds(),
             std::vector{portable});
-  EXPECT_EQ(shape_of("elan_int8_x4", R"({"default": "int8"})", false).kinds(),
-            std::vector{PairKind{Operand::int8}});  // on an FP32 stream
+  for (const StreamFormat wish : {StreamFormat::fp32, StreamFormat::split}) {
+    EXPECT_EQ(shape_of("elan_int8_x4", R"({"default": "int8"})", wish).kinds(),
+              std::vector{PairKind{Operand::int8}});  // on an FP32 stream
+  }
   // None without scales, and none beside a more exact operation.
   EXPECT_EQ(shape_of("elan_x4", R"({"default": "int8"})").kinds(),
-            (std::vector{PairKind{Operand::fp16, true, true}}));
+            (std::vector{PairKind{Operand::fp16, true, StreamFormat::fp16}}));
   const NetworkShape s = shape_of("elan_int8_x4", R"({"default": "int8", "residual": "fp16",
       "body.1.gmsa.0.qk": "fp32", "body.2.lfe.0.conv0": "bf16"})");
   EXPECT_EQ(s.body[0], fast);

@@ -15,7 +15,7 @@
 
 #include <math_constants.h>
 
-#include "cuda/kernels/tile.cuh"
+#include "cuda/kernels/split.cuh"
 
 namespace elan::cuda {
 
@@ -450,14 +450,15 @@ __global__ __launch_bounds__(256, K::kWords == 2
   }
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
-  const std::size_t row0 =
-      (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) * (8 * L.units);
-  const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * L.units);
-  const S* y = static_cast<const S*>(p.y);
-  S* x = static_cast<S*>(p.x);
+  const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
+  const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
+  const auto y = stream_at<S, C>(p.y, p.grid);
+  const auto x = stream_at<S, C>(p.x, p.grid);
+  const auto from0 = at_pixel<C>(y, pixel0), from1 = at_pixel<C>(y, pixel1);
+  const auto to0 = at_pixel<C>(x, pixel0), to1 = at_pixel<C>(x, pixel1);
   // The residual of a slab is fetched while the one before is multiplied.
   RowPair<S, L.units, kN> residual;
-  residual.fetch(0, y + row0, y + row1, t);
+  residual.fetch(0, from0, from1, t);
 #pragma unroll 1
   for (int slab = 0; slab < L.out_slabs; ++slab) {
     const char* weights = ring.next();
@@ -472,8 +473,8 @@ __global__ __launch_bounds__(256, K::kWords == 2
     const int first = slab * kN;
     add_bias<K, L.units>(acc[0], first, p, t);
     residual.add(acc[0]);
-    store_rows<L.units>(acc[0], first, x + row0, x + row1, t);
-    if (slab + 1 < L.out_slabs) residual.fetch(first + kN, y + row0, y + row1, t);
+    store_rows<L.units>(acc[0], first, to0, to1, t);
+    if (slab + 1 < L.out_slabs) residual.fetch(first + kN, from0, from1, t);
   }
   cp_async_wait<0>();
 }

@@ -63,11 +63,12 @@ __global__ __launch_bounds__(kThreads,
   if (thread == 0) bring_slab(kHopperOutSlabs - 1);
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
-  const std::size_t row0 =
-      (place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0) * (8 * kU);
-  const std::size_t row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
-  const S* y = static_cast<const S*>(p.y);
-  S* x = static_cast<S*>(p.x);
+  const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
+  const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
+  const auto y = stream_at<S, 180>(p.y, p.grid);
+  const auto x = stream_at<S, 180>(p.x, p.grid);
+  const auto from0 = at_pixel<180>(y, pixel0), from1 = at_pixel<180>(y, pixel1);
+  const auto to0 = at_pixel<180>(x, pixel0), to1 = at_pixel<180>(x, pixel1);
 #pragma unroll 1
   for (int slab = 0; slab < kHopperOutSlabs; ++slab) {
     const int first = slab * kHopperOutTiles;
@@ -82,11 +83,11 @@ __global__ __launch_bounds__(kThreads,
     }
     wgmma_commit();
     RowPair<S, kU, kHopperOutTiles> residual;
-    residual.fetch(first, y + row0, y + row1, t);
+    residual.fetch(first, from0, from1, t);
     wgmma_wait<0>(acc);
     add_bias<K, kU>(acc, first, p, t);
     residual.add(acc);
-    store_rows<kU>(acc, first, x + row0, x + row1, t);
+    store_rows<kU>(acc, first, to0, to1, t);
   }
 #else
   __trap();
@@ -94,9 +95,10 @@ __global__ __launch_bounds__(kThreads,
 }
 
 using GmsaKernel = void (*)(GmsaArgs);
-constexpr GmsaKernel kKernels[] = {&gmsa_hopper_kernel<true, __half>,
-                                   &gmsa_hopper_kernel<true, float>,
-                                   &gmsa_hopper_kernel<false, float>};
+// fp16 by the format of its streams, then bf16.
+constexpr GmsaKernel kKernels[] = {
+    &gmsa_hopper_kernel<true, float>, &gmsa_hopper_kernel<true, __half>,
+    &gmsa_hopper_kernel<true, Split>, &gmsa_hopper_kernel<false, float>};
 
 }  // namespace
 
@@ -108,7 +110,7 @@ void prepare_gmsa_hopper() {
 }
 
 void launch_gmsa_hopper(Operand operand, const GmsaArgs& a, cudaStream_t stream) {
-  const GmsaKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
+  const GmsaKernel kernel = kKernels[operand == Operand::bf16 ? 3 : static_cast<int>(a.format)];
   const int tiles = a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch;
   launch_kernel(kernel, dim3(static_cast<unsigned>(tiles)), kThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);

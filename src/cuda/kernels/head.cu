@@ -3,7 +3,7 @@
 // skip around the body: computing it twice is cheaper than keeping it.
 
 #include "cuda/kernels/samples.cuh"
-#include "cuda/kernels/tile.cuh"
+#include "cuda/kernels/split.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -35,6 +35,7 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   for (int i = 0; i < 27; ++i)
     w[i] = __ldg(reinterpret_cast<const float4*>(p.weights) + i * kQuads + quad);
   const float4 b = __ldg(reinterpret_cast<const float4*>(p.bias) + quad);
+  const auto out = stream_at<S, C>(p.x, p.grid);
   wait_for_previous();
   for (int i = thread; i < 3 * (kPixels + 2) * 3; i += threads) {
     const int c = i % 3, px = x0 + i / 3 % (kPixels + 2) - 1, py = y + i / (3 * (kPixels + 2)) - 1;
@@ -60,12 +61,11 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
       acc.w = fmaf(w[k].w, v, acc.w);
     }
     const auto at = (static_cast<std::size_t>(image) * p.grid.height + y) * p.grid.width + x0 + i;
-    Quad<S>* out = static_cast<Quad<S>*>(p.x) + at * kQuads + quad;
     if (p.accumulate) {
-      const float4 old = widen(*out);
+      const float4 old = load_quad(out, at, quad, kQuads / 2);
       acc = make_float4(acc.x + old.x, acc.y + old.y, acc.z + old.z, acc.w + old.w);
     }
-    narrow(*out, acc.x, acc.y, acc.z, acc.w);
+    store_quad(out, at, quad, kQuads / 2, acc);
   }
 }
 
@@ -77,13 +77,21 @@ void launch(const HeadArgs& a, cudaStream_t stream) {
   launch_kernel(&head_kernel<C, S>, blocks, kQuads * (C == 180 ? 4 : 8), 0, stream, a);
 }
 
+template <typename S>
+void launch_as(const HeadArgs& a, cudaStream_t stream) {
+  a.channels == 180 ? launch<180, S>(a, stream) : launch<60, S>(a, stream);
+}
+
 }  // namespace
 
 void launch_head(const HeadArgs& args, cudaStream_t stream) {
-  if (args.half) {
-    args.channels == 180 ? launch<180, __half>(args, stream) : launch<60, __half>(args, stream);
-  } else {
-    args.channels == 180 ? launch<180, float>(args, stream) : launch<60, float>(args, stream);
+  switch (args.format) {
+    case StreamFormat::fp32:
+      return launch_as<float>(args, stream);
+    case StreamFormat::fp16:
+      return launch_as<__half>(args, stream);
+    case StreamFormat::split:
+      return launch_as<Split>(args, stream);
   }
 }
 

@@ -21,28 +21,29 @@ struct HeadArgs {
   const float* weights = nullptr;  // [27 = 9 taps x 3 colours][stride]
   const float* bias = nullptr;     // [stride]
   void* x = nullptr;               // [pixel][stride]
-  bool half = false;               // the stream's numbers are FP16, else FP32
-  bool accumulate = false;         // x += head instead of x = head
+  StreamFormat format = StreamFormat::fp32;
+  bool accumulate = false;  // x += head instead of x = head
   Grid grid;
   int channels = 0;
 };
 void launch_head(const HeadArgs& args, cudaStream_t stream);
 
-// The stream, kept in FP32, in FP16 or the other way round.
+// The stream, kept in another format.
 struct StreamArgs {
   const void* from = nullptr;
   void* to = nullptr;
-  bool to_half = false;
-  std::size_t quads = 0;  // of 4 numbers
+  StreamFormat from_format = StreamFormat::fp32, to_format = StreamFormat::fp32;
+  std::size_t pixels = 0;
+  int units = 0;  // of 8 channels
   Grid grid;
 };
 void launch_stream(const StreamArgs& args, cudaStream_t stream);
 
 // y = x + LFE(x); q, v = project_inp(y).
 struct LfeArgs {
-  const void* x = nullptr;  // streams: FP32, or FP16 if `half`
+  const void* x = nullptr;
   void* y = nullptr;
-  bool half = false;
+  StreamFormat format = StreamFormat::fp32;  // of both
   char* q = nullptr;
   char* v = nullptr;
   const char* weights = nullptr;        // conv slabs, then project slabs
@@ -71,7 +72,7 @@ struct LfeArgs {
 struct GmsaArgs {
   const void* y = nullptr;
   void* x = nullptr;
-  bool half = false;
+  StreamFormat format = StreamFormat::fp32;
   const char* q = nullptr;
   const char* v = nullptr;
   const char* weights = nullptr;
@@ -93,7 +94,7 @@ struct GmsaArgs {
 // The last convolution with everything after it.
 struct TailArgs {
   const void* x = nullptr;
-  bool half = false;
+  StreamFormat format = StreamFormat::fp32;
   const char* weights = nullptr;  // 9 slabs
   const float* bias = nullptr;    // [8 * tiles]
   float unscale = 1;

@@ -8,7 +8,7 @@
 
 #include <type_traits>
 
-#include "cuda/kernels/tile.cuh"
+#include "cuda/kernels/split.cuh"
 
 namespace elan::cuda {
 
@@ -50,8 +50,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   constexpr int kW = K::kWords / 2;
   constexpr int kU = L.units, kHT = L.hidden_tiles, kNP = L.project_tiles;
   constexpr int kQSlabs = project_slabs(L);
-  // The stream holds operands already: tiles are copied, and the residual is found in them.
-  constexpr bool kCopied = std::is_same_v<S, __half> && !kRounds<K>;
+  // The stream holds operands already: tiles are copied, and the residual is found in them, or its
+  // first terms.
+  constexpr bool kCopied = !std::is_same_v<S, float> && !kRounds<K>;
+  constexpr bool kSplit = std::is_same_v<S, Split>;
   constexpr bool kTf32 = std::is_same_v<K, CodecTf32>;
   // Weights of the narrow network in 16 bits fit beside any tile.
   constexpr bool kResident = C == 60 && K::kWords == 2;
@@ -64,8 +66,8 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const int wx = warp % 4, wy = warp / 4 * M;
-  const S* stream = static_cast<const S*>(p.x);
-  S* result = static_cast<S*>(p.y);
+  const auto stream = stream_at<S, C>(p.x, p.grid);
+  const auto result = stream_at<S, C>(p.y, p.grid);
   const int across = p.grid.width / 16, down = p.grid.height / (4 * WY * M);
   const int tiles = across * down * p.grid.batch;
 
@@ -86,7 +88,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   if (index < tiles) {
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
     if constexpr (kCopied) {
-      copy_tile(start, tile_address, stream, o, p.grid, taps, steps);
+      copy_tile(start, tile_address, tile_source(stream), o, p.grid, taps, steps);
       cp_async_commit();
     } else {
       TileWalk<T> walk = start;
@@ -189,31 +191,41 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
 
     // The residual; y leaves and stays as an operand.
     UnitA y[M][kU];
+    const auto pixel_of = [&](int row) {
+      return (static_cast<std::size_t>(o.image) * p.grid.height + y0 + row) * p.grid.width + x0;
+    };
+    [[maybe_unused]] RestPair<kU> rest[M];
+    if constexpr (kSplit) {
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+        rest[m].template fetch<kU>(0, at_pixel<C>(stream, pixel_of(4 * m)).rest,
+                                   at_pixel<C>(stream, pixel_of(4 * m + 2)).rest, t);
+      }
+    }
 #pragma unroll
     for (int m = 0; m < M; ++m) {
-      const auto pixel =
-          (static_cast<std::size_t>(o.image) * p.grid.height + y0 + 4 * m) * p.grid.width + x0;
-      const std::size_t row0 = pixel * (8 * kU),
-                        row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
+      const std::size_t pixel0 = pixel_of(4 * m), pixel1 = pixel_of(4 * m + 2);
+      const auto to0 = at_pixel<C>(result, pixel0), to1 = at_pixel<C>(result, pixel1);
 #pragma unroll
       for (int n = 0; n < kU; ++n) {
         const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias1 + n * 8) + t);
         apply(out[m][n], out[m][n], column_scale<K>(p.scale_out, unscale1, n * 8, t), b);
       }
+      if constexpr (kSplit) rest[m].add(out[m]);
       if constexpr (kCopied) {
-        store_rows<kU>(out[m], 0, result + row0, result + row1, t);
+        store_rows<kU>(out[m], 0, to0, to1, t);
       } else {
         constexpr int kHalf = kU / 4 * 2;
         RowPair<S, kU, kHalf> first;
         RowPair<S, kU, kU - kHalf> second;
         auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[m][0]);
         auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[m][kHalf]);
-        first.fetch(0, stream + row0, stream + row1, t);
+        first.fetch(0, at_pixel<C>(stream, pixel0), at_pixel<C>(stream, pixel1), t);
         first.add(low);
-        second.fetch(kHalf, stream + row0, stream + row1, t);
-        store_rows<kU>(low, 0, result + row0, result + row1, t);
+        second.fetch(kHalf, at_pixel<C>(stream, pixel0), at_pixel<C>(stream, pixel1), t);
+        store_rows<kU>(low, 0, to0, to1, t);
         second.add(high);
-        store_rows<kU>(high, kHalf, result + row0, result + row1, t);
+        store_rows<kU>(high, kHalf, to0, to1, t);
       }
 #pragma unroll
       for (int n = 0; n < kU; ++n) {
@@ -230,9 +242,10 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
     constexpr int kAhead = 3;
     int slice = next < tiles ? 0 : T::kSlices;
     TileWalk<T> walk = start;
-    const Quad<S>* next_image = tile_image<T>(stream, next_origin, p.grid);
+    const Quad<S>* next_image = tile_image<T>(tile_source(stream), next_origin, p.grid);
     if constexpr (kCopied) {
-      if (next < tiles) copy_tile(start, tile_address, stream, next_origin, p.grid, taps, steps);
+      if (next < tiles)
+        copy_tile(start, tile_address, tile_source(stream), next_origin, p.grid, taps, steps);
       cp_async_commit();
     }
 
@@ -295,7 +308,7 @@ void launch_lfe_as(int channels, const LfeArgs& a, cudaStream_t stream) {
                         : launch_lfe_tile<K, S, 180, 1, 1>(a, stream);
     return;
   }
-  if constexpr (std::is_same_v<S, __half>) {
+  if constexpr (!std::is_same_v<S, float>) {
     if (a.shape.tile_y == 4) return launch_lfe_tile<K, S, 60, 2, 2>(a, stream);
   }
   a.shape.tile_y == 2 ? launch_lfe_tile<K, S, 60, 2, 1>(a, stream)

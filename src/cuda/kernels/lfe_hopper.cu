@@ -3,7 +3,7 @@
 // straight from shared memory, and a warp that does nothing but bring the weights.
 
 #include "cuda/kernels/slab_queue.cuh"
-#include "cuda/kernels/tile.cuh"
+#include "cuda/kernels/split.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -38,14 +38,14 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   using K = Codec16<F16>;
   using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
   using UnitA = UnitA2;
-  constexpr bool kCopied = std::is_same_v<S, __half>;
+  constexpr bool kCopied = !std::is_same_v<S, float>, kSplit = std::is_same_v<S, Split>;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
   const int lane = thread & 31, wx = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const std::uint32_t tile_address = shared_address(tile);
-  const S* stream = static_cast<const S*>(p.x);
-  S* result = static_cast<S*>(p.y);
+  const auto stream = stream_at<S, 180>(p.x, p.grid);
+  const auto result = stream_at<S, 180>(p.y, p.grid);
   const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
   const auto origin = [&](int index) {
     TileOrigin o = tile_origin<4, 2>(index, p.grid);
@@ -56,7 +56,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   const auto bring = [&](int index) {
     if (index >= tiles) return;
     if constexpr (kCopied) {
-      copy_tile(start, tile_address, stream, origin(index), p.grid, taps, steps);
+      copy_tile(start, tile_address, tile_source(stream), origin(index), p.grid, taps, steps);
       cp_async_commit();
     } else {
       TileWalk<T> walk = start;
@@ -76,12 +76,16 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
     const TileOrigin o = origin(index);
     const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
+    const std::size_t pixel0 =
+        (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
+    const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
     if constexpr (kCopied) cp_async_wait<0>();
     group_barrier(warpgroup);  // the tile is there
 
     float out[kU][4];
     if constexpr (kCopied) start_from_tile<T>(out, tile + own_place * T::kPitch, back, p.scale1, t);
-    // The operands of a group's conv0 are fetched while conv1 of the one before runs.
+    // The operands of a group's conv0 are fetched while conv1 of the one before runs, and second
+    // terms of the residual, into the same registers, while the last one runs.
     UnitA a[kU + 1];
     const auto fetch = [&](int group) {
       const std::uint32_t at = base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
@@ -89,6 +93,17 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
       K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
       a[kU] = {};
+    };
+    const auto fetch_rest = [&] {
+      if constexpr (kSplit) {
+        RestPair<kU> rest;
+        rest.template fetch<kU>(0, at_pixel<180>(stream, pixel0).rest,
+                                at_pixel<180>(stream, pixel1).rest, t);
+#pragma unroll
+        for (int i = 0; i < kU + 1; ++i) {
+          a[i / 2].r[i % 2] = rest.word[i / (RestPair<kU>::kWords)][i % RestPair<kU>::kWords];
+        }
+      }
     };
     fetch(0);
 #pragma unroll 1
@@ -125,7 +140,11 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
                    kCopied || group + u > 0);
       }
       wgmma_commit();
-      if (group + 1 < p.groups) fetch(group + 1);
+      if (group + 1 < p.groups) {
+        fetch(group + 1);
+      } else {
+        fetch_rest();
+      }
       wgmma_wait<0>(out);
       queue.release(lane);
     }
@@ -133,15 +152,13 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     // The residual; y leaves and stays as an operand.
     UnitA y[kU + 1];
     y[kU] = {};
-    const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
-    const std::size_t row0 = pixel * (8 * kU),
-                      row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
     constexpr int kHalf = kU / 4 * 2;
-    [[maybe_unused]] RowPair<S, kU, kHalf> first;
-    [[maybe_unused]] RowPair<S, kU, kU - kHalf> second;
+    using Term = std::conditional_t<kSplit, __half, S>;
+    [[maybe_unused]] RowPair<Term, kU, kHalf> first;
+    [[maybe_unused]] RowPair<Term, kU, kU - kHalf> second;
     if constexpr (!kCopied) {
-      first.fetch(0, stream + row0, stream + row1, t);
-      second.fetch(kHalf, stream + row0, stream + row1, t);
+      first.fetch(0, at_pixel<180>(stream, pixel0), at_pixel<180>(stream, pixel1), t);
+      second.fetch(kHalf, at_pixel<180>(stream, pixel0), at_pixel<180>(stream, pixel1), t);
     }
     group_barrier(warpgroup);  // nobody reads the tile any more: the next one may come in
     if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
@@ -153,14 +170,27 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       out[n][2] = fmaf(out[n][2], unscale1, b.x);
       out[n][3] = fmaf(out[n][3], unscale1, b.y);
     }
+    if constexpr (kSplit) {
+      RestPair<kU> rest;
+#pragma unroll
+      for (int i = 0; i < kU + 1; ++i) {
+        rest.word[i / RestPair<kU>::kWords][i % RestPair<kU>::kWords] = a[i / 2].r[i % 2];
+      }
+      rest.add(out);
+    }
     auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
     auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
     if constexpr (!kCopied) {
       first.add(low);
       second.add(high);
     }
-    store_rows<kU>(low, 0, result + row0, result + row1, t);
-    store_rows<kU>(high, kHalf, result + row0, result + row1, t);
+    const auto to0 = at_pixel<180>(result, pixel0), to1 = at_pixel<180>(result, pixel1);
+    if constexpr (kSplit) {
+      store_rows<kU>(out, 0, to0, to1, t);
+    } else {
+      store_rows<kU>(low, 0, to0, to1, t);
+      store_rows<kU>(high, kHalf, to0, to1, t);
+    }
 #pragma unroll
     for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
 
@@ -261,7 +291,9 @@ __global__ __launch_bounds__(kHopperThreads,
 }
 
 using LfeKernel = void (*)(LfeArgs);
-constexpr LfeKernel kKernels[] = {&lfe_hopper_kernel<true, __half>, &lfe_hopper_kernel<true, float>,
+// fp16 by the format of its streams, then bf16.
+constexpr LfeKernel kKernels[] = {&lfe_hopper_kernel<true, float>, &lfe_hopper_kernel<true, __half>,
+                                  &lfe_hopper_kernel<true, Split>,
                                   &lfe_hopper_kernel<false, float>};
 
 }  // namespace
@@ -281,7 +313,7 @@ void prepare_lfe_hopper() {
 }
 
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
-  const LfeKernel kernel = kKernels[operand != Operand::fp16 ? 2 : a.half ? 0 : 1];
+  const LfeKernel kernel = kKernels[operand == Operand::bf16 ? 3 : static_cast<int>(a.format)];
   launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kHopperThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }

@@ -2,7 +2,7 @@
 // rounding and conversion to the caller's samples; notes any result that is not a finite number.
 
 #include "cuda/kernels/samples.cuh"
-#include "cuda/kernels/tile.cuh"
+#include "cuda/kernels/split.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -39,10 +39,12 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   wait_for_previous();
   const TileOrigin o = tile_origin<4, WY>(static_cast<int>(blockIdx.x), p.grid);
   TileWalk<T> walk(thread);
-  if (p.half) {
-    load_tile<Shrunk<K>, T>(0, walk, shared, static_cast<const __half*>(p.x), o, p.grid, taps);
+  if (p.format == StreamFormat::fp16) {
+    load_tile<Shrunk<K>, T>(0, walk, shared, stream_at<__half, C>(p.x, p.grid), o, p.grid, taps);
+  } else if (p.format == StreamFormat::split) {
+    load_tile<Shrunk<K>, T>(0, walk, shared, stream_at<Split, C>(p.x, p.grid), o, p.grid, taps);
   } else {
-    load_tile<Shrunk<K>, T>(0, walk, shared, static_cast<const float*>(p.x), o, p.grid, taps);
+    load_tile<Shrunk<K>, T>(0, walk, shared, stream_at<float, C>(p.x, p.grid), o, p.grid, taps);
   }
   const std::uint32_t base = K::lane_base(lane, [&](int r) {
     return static_cast<std::uint32_t>(((wy * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) *

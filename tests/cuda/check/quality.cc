@@ -70,15 +70,16 @@ Quality quality_of(Backend& backend, int scale, const fs::path& folder,
   return q;
 }
 
-// A precision, fp16 on either residual stream.
+// A precision, fp16 on every residual stream.
 struct Row {
   Precision precision;
   const char* stream;
   const char* text;
 };
-constexpr std::array<Row, 5> kRows{{{Precision::fp32, "", ""},
+constexpr std::array<Row, 6> kRows{{{Precision::fp32, "", ""},
                                     {Precision::tf32, "", ""},
                                     {Precision::fp16, "fp16", ""},
+                                    {Precision::fp16, "split", ", split stream"},
                                     {Precision::fp16, "fp32", ", FP32 stream"},
                                     {Precision::bf16, "", ""}}};
 

@@ -107,10 +107,9 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
       const int channel = packed_.order[i];
       if (channel < 0) continue;
       for (std::size_t p = 0; p < pixels; ++p) {
-        const std::size_t at = p * stride + i;
         planar[channel * pixels + p] =
-            stream.half ? from_half(static_cast<const std::uint16_t*>(stream.data)[at])
-                        : static_cast<const float*>(stream.data)[at];
+            stream_number(stream.data, stream.format, static_cast<int>(stride / 8), pixels, p,
+                          static_cast<int>(i));
       }
     }
     observer({name, shape_.channels, grid.height, grid.width, planar.data(), nullptr});
