@@ -121,7 +121,7 @@ class Creator : public IPluginCreator {
 
  private:
   static IPluginV2* make(Module module) {
-    return new Plugin(std::make_shared<SharedModule>(std::move(module)));
+    return std::make_unique<Plugin>(std::make_shared<SharedModule>(std::move(module))).release();
   }
 
   Kind kind_;
@@ -132,6 +132,6 @@ class Creator : public IPluginCreator {
 }  // namespace elan::plugins
 
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreator* const*
-getPluginCreators(int32_t& count) {
+getPluginCreators(int32_t& count) {  // NOLINT(readability-identifier-naming): TensorRT's
   return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreator>(count);
 }

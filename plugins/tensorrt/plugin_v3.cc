@@ -28,7 +28,7 @@ class Plugin : public IPluginV3,
     return nullptr;
   }
   Plugin* clone() noexcept override {
-    return guarded<Plugin*>(nullptr, [&] { return new Plugin(shared_); });
+    return guarded<Plugin*>(nullptr, [&] { return std::make_unique<Plugin>(shared_).release(); });
   }
 
   const char* getPluginName() const noexcept override { return name_of(module().kind); }
@@ -137,7 +137,7 @@ class Creator : public IPluginCreatorV3One {
     return guarded<IPluginV3*>(nullptr, [&] {
       Module module =
           phase == TensorRTPhase::kRUNTIME ? from_plan(given) : module_from(kind_, given);
-      return new Plugin(std::make_shared<SharedModule>(std::move(module)));
+      return std::make_unique<Plugin>(std::make_shared<SharedModule>(std::move(module))).release();
     });
   }
 
@@ -161,6 +161,6 @@ class Creator : public IPluginCreatorV3One {
 }  // namespace elan::plugins
 
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const*
-getCreators(int32_t& count) {
+getCreators(int32_t& count) {  // NOLINT(readability-identifier-naming): TensorRT's
   return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreatorInterface>(count);
 }

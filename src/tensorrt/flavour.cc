@@ -52,7 +52,7 @@ class Logger : public nvinfer1::ILogger {
       for (char& c : errors_) {
         if (c == '\n') c = ' ';
       }
-    } catch (...) {  // out of memory: the error is reported without its text
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory, no text
     }
   }
   [[noreturn]] void fail(ErrorKind kind, const std::string& what) {
@@ -99,7 +99,7 @@ class Monitor : public nvinfer1::IProgressMonitor {
     try {
       const std::lock_guard lock(mutex_);  // phases may be told from several threads
       work();
-    } catch (...) {  // a failing display must not end a build
+    } catch (...) {  // NOLINT(bugprone-empty-catch): a failing display ends no build
     }
   }
 
