@@ -23,7 +23,7 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
-  kind.half_stream = m.half_stream;
+  kind.stream = m.half_stream ? StreamFormat::fp16 : StreamFormat::fp32;
   kind.hopper = hopper_able(m.channels, device) && (kind.operand != Operand::int8 || m.int8_block);
   return shape;
 }

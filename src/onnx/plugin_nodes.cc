@@ -58,12 +58,13 @@ PluginContext plugin_context(const Network& net, Precision precision) {
   PluginContext context{net.fingerprint, {order.begin(), order.end()}, {}};
   const bool int8 = precision == Precision::int8;
   cuda::DeviceWishes wishes;
-  wishes.half_stream = int8;
+  wishes.stream = int8 ? cuda::StreamFormat::fp16 : cuda::StreamFormat::fp32;
   wishes.hopper = net.arch.channels == cuda::kHopperLayout.channels;
   for (const cuda::PairKind& kind : cuda::plan_shape(net, precision, wishes).body) {
     const bool exact = int8 && kind.operand != cuda::Operand::int8;
-    context.blocks.push_back(
-        {exact ? Precision::fp16 : precision, kind.half_stream, cuda::uses_int8_kernels(kind)});
+    context.blocks.push_back({exact ? Precision::fp16 : precision,
+                              kind.stream == cuda::StreamFormat::fp16,
+                              cuda::uses_int8_kernels(kind)});
   }
   return context;
 }

@@ -121,12 +121,16 @@ TEST(PluginModule, HoldsIntegersAndScalesOfItsNode) {
   }
 }
 
-// The kernels then read exactly what the CUDA backend gives them.
+// The kernels then read exactly what the CUDA backend gives them, but that attention is in FP16.
 TEST(PluginModule, IsPackedAsTheBackendPacks) {
   for (const PluginGraph* given : {&light(), &full(), &light_int8(), &int8()}) {
     const PluginGraph& graph = *given;
-    const Network& net = graph.network();
+    Network net = graph.network();
+    for (Elab& elab : net.body) {
+      for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
+    }
     const auto operand = net.quantized() ? cuda::Operand::int8 : cuda::Operand::fp16;
+    const auto stream = net.quantized() ? cuda::StreamFormat::fp16 : cuda::StreamFormat::fp32;
     const int pairs = net.arch.pairs;
     for (const bool hopper : {false, true}) {
       if (hopper && net.arch.channels != 180) continue;
@@ -134,7 +138,7 @@ TEST(PluginModule, IsPackedAsTheBackendPacks) {
       shape.channels = net.arch.channels;
       shape.scale = net.arch.scale;
       shape.tail = cuda::Operand::fp16;
-      shape.body.assign(net.body.size(), {operand, hopper, net.quantized()});
+      shape.body.assign(net.body.size(), {operand, hopper, stream});
       const cuda::PackedNetwork whole = pack_network(net, shape);
       const std::string at = "1", pair = std::to_string(pairs - 1);
       const plugins::Module lfe =
