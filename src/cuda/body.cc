@@ -12,12 +12,6 @@ const char* bytes(const BodyArgs& b, std::size_t offset) {
   return reinterpret_cast<const char*>(b.weights + offset);
 }
 
-template <typename Args>
-void copy_taps(const PackedLfe& from, Args& to) {
-  std::copy(from.chunk_y.begin(), from.chunk_y.end(), to.chunk_y);
-  std::copy(from.chunk_x.begin(), from.chunk_x.end(), to.chunk_x);
-}
-
 Grid grid_of(const BodyArgs& b) {
   Grid grid = b.grid;
   grid.overlap = b.pair.overlap;
@@ -66,10 +60,12 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.projected = p.projected;
   l.integers = reinterpret_cast<const char*>(t.integers);
   l.columns = bytes(b, p.columns);
+  l.int8_attention = p.int8_attention;
   l.groups = p.groups;
   std::copy(p.hidden_y.begin(), p.hidden_y.end(), l.hidden_y);
   std::copy(p.hidden_x.begin(), p.hidden_x.end(), l.hidden_x);
-  copy_taps(p, l);
+  std::copy(p.chunk_y.begin(), p.chunk_y.end(), l.chunk_y);
+  std::copy(p.chunk_x.begin(), p.chunk_x.end(), l.chunk_x);
   l.has_q = p.has_q;
   l.grid = grid_of(b);
   l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
@@ -90,7 +86,6 @@ void enqueue_integers(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t
   i.x = t.x;
   i.integers = reinterpret_cast<char*>(t.integers);
   i.factor = p.input.factor;
-  copy_taps(p, i);
   i.grid = grid_of(b);
   launch_integers(i, stream);
 }
@@ -109,10 +104,12 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.scale = floats(b, p.scale);
   g.input = p.input;
   g.columns = bytes(b, p.columns);
+  g.int8_attention = p.int8_attention;
+  std::copy(p.power.begin(), p.power.end(), g.power);
+  std::copy(p.value.begin(), p.value.end(), g.value);
   if (t.next != nullptr) {
     g.integers = reinterpret_cast<char*>(t.integers);
     g.next_factor = t.next->input.factor;
-    copy_taps(*t.next, g);
   }
   g.shifted = shifted;
   g.grid = grid_of(b);

@@ -68,19 +68,14 @@ void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cu
   launch_stream(s, stream);
 }
 
-// The LFE after a pair, if the integers that it reads may come from the pair's GMSA. That writes
-// from every pixel of the picture, so the zeros that displaced channels read outside of it are
-// right only where the LFE before had the same taps.
+// The LFE after a pair, if it reads integers: they come from the pair's GMSA.
 const PackedLfe* next_int8(const ForwardArgs& a, std::size_t elab, std::size_t pair) {
-  const PackedLfe& before = a.packed.body[elab][pair].lfe;
   if (++pair == a.packed.body[elab].size()) {
     ++elab;
     pair = 0;
   }
   if (elab == a.packed.body.size() || !uses_int8_kernels(a.shape.body[elab])) return nullptr;
-  const PackedLfe& next = a.packed.body[elab][pair].lfe;
-  const bool same = next.chunk_y == before.chunk_y && next.chunk_x == before.chunk_x;
-  return same ? &next : nullptr;
+  return &a.packed.body[elab][pair].lfe;
 }
 
 void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t stream) {

@@ -213,10 +213,20 @@ constexpr int hopper_shared_bytes() {
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
 
 // The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
-// stream is an image of integers of its own with a ring of one pixel around it, each channel where
-// its tap finds it.
+// stream is an image of integers of its own, with a ring of two pixels of zeros around it: for each
+// row six planes, [plane][x][32 bytes]. The 36 channels of a plane's tap are 9 chunks of 4; eight
+// of them are that plane, and the ninths of all taps are the first 20 bytes of the last plane.
 constexpr int kInt8Warpgroups = 4;  // with a tile of 4 x 1 blocks each, one below the other
-constexpr int kInt8Pitch = 208;     // bytes of a pixel: 184 channels, and then nothing
+constexpr int kInt8Taps = 5, kInt8TapChunks = 9;
+constexpr int kInt8Planes = kInt8Taps + 1, kInt8PlaneBytes = 32;  // of a pixel
+constexpr int kInt8Ring = 2;
+constexpr int int8_chunk_plane(int chunk) {
+  return chunk % kInt8TapChunks == kInt8TapChunks - 1 ? kInt8Taps : chunk / kInt8TapChunks;
+}
+constexpr int int8_chunk_byte(int chunk) {  // in the pixel's 32
+  return 4 * (chunk % kInt8TapChunks == kInt8TapChunks - 1 ? chunk / kInt8TapChunks
+                                                           : chunk % kInt8TapChunks);
+}
 constexpr int kInt8Units = 12;  // of 16 k: of the stream, of what project_inp and project_out take
 constexpr int kInt8HiddenGroups = 5;
 constexpr int kInt8HiddenTiles = 10;  // an instruction's columns are an even number of tiles
@@ -226,8 +236,19 @@ constexpr int kInt8OutSlabs = 3;
 constexpr int kInt8Conv0Bytes = kInt8Units * kInt8HiddenTiles * 128;
 constexpr int kInt8SlabBytes = kInt8Units * kInt8Tiles * 128;  // of conv1: half of k
 constexpr int kInt8Stages = 6;
-constexpr int kInt8TileRow = tile_row_pixels(4);
-constexpr int kInt8TileBytes = (tile_pixels(4, 1) * kInt8Pitch + 127) / 128 * 128;
+// A warpgroup's tile: the planes of 18 x 6 pixels, each displaced by its tap; the last plane as it
+// is, 20 x 8 pixels; the same displaced, so that it is a plane like the others. When conv0 is done
+// the residual of 16 x 4 pixels comes where the first two were. Rows are 16 bytes off a multiple of
+// 32, so that the two picture rows of an ldmatrix fall into different banks.
+constexpr int kInt8TileWidth = 18, kInt8TileHeight = 6;
+constexpr int kInt8TileRow = kInt8TileWidth * kInt8PlaneBytes + 16;
+constexpr int kInt8TilePlane = kInt8TileHeight * kInt8TileRow;
+constexpr int kInt8RestRow = (kInt8TileWidth + 2) * kInt8PlaneBytes;
+constexpr int kInt8RestAt = kInt8Taps * kInt8TilePlane;
+constexpr int kInt8ResidualRow = 16 * 2 * 8 * kHopperLayout.units;
+constexpr int kInt8LastPlaneAt = 4 * kInt8ResidualRow;
+constexpr int kInt8TileBytes = (kInt8LastPlaneAt + kInt8TilePlane + 127) / 128 * 128;
+static_assert(kInt8RestAt + (kInt8TileHeight + 2) * kInt8RestRow <= kInt8LastPlaneAt);
 // Scales and biases: for two columns of a lane both scales, then both biases; tiles of the hidden
 // groups, of conv1, of q (if any) and v.
 constexpr int kInt8Conv1Columns = kInt8HiddenGroups * kInt8HiddenTiles;
@@ -238,17 +259,25 @@ constexpr int int8_lfe_shared_bytes() {
   return kInt8Warpgroups * kInt8TileBytes + kInt8Stages * kInt8Conv0Bytes +
          kInt8Columns * kInt8ColumnBytes;
 }
-constexpr int int8_gmsa_shared_bytes() {
-  return kInt8OutSlabs * kInt8SlabBytes + 2 * 16 * static_cast<int>(group_bytes(kHopperLayout, 2));
+// q, or v, of a block and a window group as bytes, where attention is in 8 bits.
+constexpr int kInt8GroupBytes = 16 * 8 * kInt8Tiles;
+// The integers of a warp's block on their way out: 4 rows of [plane][4 pixels][32 bytes].
+constexpr int kInt8OutRow = kInt8Planes * 4 * kInt8PlaneBytes + 16;
+constexpr int int8_gmsa_shared_bytes(bool int8_attention = false) {
+  const int group =
+      int8_attention ? kInt8GroupBytes : static_cast<int>(group_bytes(kHopperLayout, 2));
+  return kInt8OutSlabs * kInt8SlabBytes + 2 * 16 * group;
 }
+static_assert(8 * 4 * kInt8OutRow <= 2 * 16 * kInt8GroupBytes);
 // Where the columns of two neighbouring accumulator tiles come to lie as 16 k of the next product:
 // the column at byte `k` of 16.
 constexpr int int8_column(int k) {
   return k / 16 * 16 + k % 4 / 2 * 8 + k % 16 / 4 * 2 + k % 2;
 }
 constexpr std::size_t int8_image_bytes(int width, int height, int batch) {
-  return static_cast<std::size_t>(width + 2) * static_cast<std::size_t>(height + 2) *
-         static_cast<std::size_t>(batch) * kInt8Pitch;
+  return static_cast<std::size_t>(width + 2 * kInt8Ring) *
+         static_cast<std::size_t>(height + 2 * kInt8Ring) * static_cast<std::size_t>(batch) *
+         kInt8Planes * kInt8PlaneBytes;
 }
 
 constexpr int kTailStages = 2;

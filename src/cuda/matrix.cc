@@ -19,14 +19,16 @@ PackMatrix in_floats(const std::vector<float>& weight, const std::vector<float>&
   return m;
 }
 
-// Results come out divided by `unit`, the scale of what they go into.
+// Results come out divided by the scale of what they go into: `units`, one for each of as many
+// equal parts of the rows.
 PackMatrix in_integers(const QuantizedMatrix& matrix, const std::vector<float>& bias, int in,
-                       double unit = 1) {
+                       const std::vector<double>& units = {1}) {
   PackMatrix m;
   m.in = in;
   m.weight.assign(matrix.weight.begin(), matrix.weight.end());
   const double input_scale = matrix.input_scale;
   for (std::size_t o = 0; o < bias.size(); ++o) {
+    const double unit = units[o * units.size() / bias.size()];
     m.scale.push_back(static_cast<float>(input_scale * matrix.weight_scale[o] / unit));
     m.bias.push_back(static_cast<float>(bias[o] / unit));
   }
@@ -35,13 +37,13 @@ PackMatrix in_integers(const QuantizedMatrix& matrix, const std::vector<float>& 
 }
 
 PackMatrix of_conv(const ShiftConv& conv, bool int8, double unit = 1) {
-  return int8 ? in_integers(*conv.int8, conv.bias, conv.in, unit)
+  return int8 ? in_integers(*conv.int8, conv.bias, conv.in, {unit})
               : in_floats(conv.weight, conv.bias, conv.in, weight_scale(conv.weight));
 }
 
 }  // namespace
 
-LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand, bool int8_attention) {
   const bool may = operand == Operand::int8;
   const bool first = may && lfe.conv0.int8, second = may && lfe.conv1.int8;
   LfeMatrices m;
@@ -52,10 +54,16 @@ LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
   const bool has_q = gmsa.computes_attention;
   const float stretch = std::sqrt(std::numbers::log2e_v<float>);  // logits in units of log2(e)
   if (may && gmsa.int8_v && (!has_q || gmsa.int8_q)) {
-    m.v = in_integers(*gmsa.int8_v, gmsa.projection_v().bias, gmsa.project_inp.in);
+    const auto units = [&](const std::array<float, 3>& scales, double otherwise) {
+      return int8_attention ? std::vector<double>(scales.begin(), scales.end())
+                            : std::vector{otherwise};
+    };
+    const QuantizedAttention scales = gmsa.int8_attention.value_or(QuantizedAttention{});
+    m.v = in_integers(*gmsa.int8_v, gmsa.projection_v().bias, gmsa.project_inp.in,
+                      units(scales.v_scale, 1));
     if (has_q) {
       m.q = in_integers(*gmsa.int8_q, gmsa.projection_q().bias, gmsa.project_inp.in,
-                        1 / double{stretch});
+                        units(scales.q_scale, 1 / double{stretch}));
     }
     return m;
   }

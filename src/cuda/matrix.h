@@ -27,8 +27,10 @@ struct LfeMatrices {
 };
 
 // In 8 bits where the operand is int8 and the network has such a form; of q and v both or neither,
-// for they take the same. q comes out times sqrt(log2(e)).
-LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
+// for they take the same. q comes out times sqrt(log2(e)), or, for an attention in 8 bits (of a
+// GMSA that has it), q and v divided by their scales.
+LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand,
+                         bool int8_attention = false);
 PackMatrix out_matrix(const Gmsa& gmsa, Operand operand);
 
 }  // namespace elan::cuda

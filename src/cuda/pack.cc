@@ -439,6 +439,7 @@ PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       pairs.push_back({pack_lfe(packer, context, elab.lfe[j], elab.gmsa[j]),
                        pack_out(packer, context, elab.gmsa[j])});
+      pairs.back().out.power = pairs.front().out.power;  // the first pair's q serves them all
     }
   }
   p.tail = pack_tail(packer, {layout, shape.tail, p.order, false}, net.tail, net.arch.scale);

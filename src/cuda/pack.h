@@ -59,6 +59,7 @@ struct PackedLfe {
   std::size_t scale0 = 0, scale1 = 0, scale_project = 0;  // int8: a number for each column instead
   Rounding input, hidden, projected;
   std::size_t columns = 0;  // int8 on Hopper: all scales and biases
+  bool int8_attention = false;
   int groups = 0;
   std::array<signed char, kMaxHiddenGroups> hidden_y{}, hidden_x{};
   std::array<signed char, kMaxChunks> chunk_y{}, chunk_x{};
@@ -71,6 +72,8 @@ struct PackedOut {  // project_out, or the last convolution
   std::size_t scale = 0;  // int8: a number for each column instead
   Rounding input;
   std::size_t columns = 0;  // int8 on Hopper: all scales and biases
+  bool int8_attention = false;
+  std::array<float, kWindowGroups> power{}, value{};  // see GmsaArgs
 };
 
 struct PackedPair {
@@ -94,7 +97,7 @@ int most_hidden_groups(const Network& net);
 // windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
 void check_network(const Network& net);
 // Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
-bool int8_layout_fits(const Elab& elab);
+bool int8_layout_fits(const Elab& elab, std::span<const int> order);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

@@ -1,6 +1,7 @@
 // Packing for the 8-bit kernels of the Hopper path.
 #include <algorithm>
 #include <functional>
+#include <numbers>
 
 #include "cuda/matrix.h"
 #include "cuda/packer.h"
@@ -46,11 +47,19 @@ Place operand_of(Place column) {
 
 }  // namespace
 
-bool int8_layout_fits(const Elab& elab) {
+bool int8_layout_fits(const Elab& elab, std::span<const int> order) {
   const int width = 8 * kHopperLayout.hidden_tiles;
+  const auto in_planes = [&](const ShiftConv& conv) {
+    constexpr int kChannels = 4 * kInt8TapChunks;
+    for (int i = 0; i < kInt8Taps * kChannels; ++i) {
+      const int first = order[i / kChannels * kChannels];
+      if (order[i] < 0 || conv.taps[order[i]] != conv.taps[first]) return false;
+    }
+    return true;
+  };
   return std::all_of(elab.lfe.begin(), elab.lfe.end(),
                      [&](const Lfe& lfe) {
-                       return lfe.conv0.int8 && lfe.conv1.int8 &&
+                       return lfe.conv0.int8 && lfe.conv1.int8 && in_planes(lfe.conv0) &&
                               hidden_order(lfe.conv1.taps, width).taps.size() <= kInt8HiddenGroups;
                      }) &&
          std::all_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {
@@ -63,12 +72,20 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
   HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
   PackedLfe p = packed_taps(c, lfe, gmsa, hidden);
   hidden.channels.resize(static_cast<std::size_t>(kInt8HiddenGroups) * width, -1);
-  const LfeMatrices m = lfe_matrices(lfe, gmsa, Operand::int8);
+  p.int8_attention = gmsa.int8_attention.has_value();
+  const LfeMatrices m = lfe_matrices(lfe, gmsa, Operand::int8, p.int8_attention);
   p.input = m.conv0.input;
   p.projected = m.v.input;
 
   const Place stream = of_stream(c);
-  const Place in_order = [&](int k) { return k < 8 * c.layout.units ? c.order[k] : -1; };
+  // Two units of each plane, of the last one those that are not all padding.
+  const Place in_planes = [&](int k) {
+    for (int chunk = 0; chunk < kInt8Taps * kInt8TapChunks; ++chunk) {
+      const int at = int8_chunk_plane(chunk) * kInt8PlaneBytes + int8_chunk_byte(chunk);
+      if (at == k / 4 * 4) return c.order[4 * chunk + k % 4];
+    }
+    return -1;
+  };
   const auto of_group = [&](int group) -> Place {
     return [&, group](int n) { return n < width ? hidden.channels[group * width + n] : -1; };
   };
@@ -87,7 +104,7 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
   std::size_t at = p.weights;
   std::vector<float> columns;
   for (int group = 0; group < kInt8HiddenGroups; ++group, at += kInt8Conv0Bytes) {
-    pack_slab(packer.bytes(at, kInt8Conv0Bytes), kInt8Units, kInt8HiddenTiles, m.conv0, in_order,
+    pack_slab(packer.bytes(at, kInt8Conv0Bytes), kInt8Units, kInt8HiddenTiles, m.conv0, in_planes,
               of_group(group));
     add_columns(columns, kInt8HiddenTiles, m.conv0, of_group(group));
   }
@@ -107,7 +124,7 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
       pack_slab(packer.bytes(at, kInt8SlabBytes), kInt8Units, kInt8Tiles, *matrix,
                 operand_of(stream), [&](int n) { return row(s * kColumns + n); });
     }
-    // See kernels/gmsa.cuh for what v's padding holds.
+    // See kernels/gmsa.cuh and attention_int8.cuh for what v's padding holds.
     add_columns(columns, kWindowGroups * kInt8Tiles, *matrix, row, [&](int n) {
       return matrix == &m.v && n % kColumns == c.layout.channels / kWindowGroups ? 1.F : 0.F;
     });
@@ -121,6 +138,13 @@ PackedOut pack_out_int8(Packer& packer, const Context& c, const Gmsa& gmsa) {
   const Place stream = of_stream(c);
   PackedOut p;
   p.input = m.input;
+  p.int8_attention = gmsa.int8_attention.has_value();
+  if (p.int8_attention) {
+    p.value = gmsa.int8_attention->v_scale;
+    std::transform(
+        gmsa.int8_attention->q_scale.begin(), gmsa.int8_attention->q_scale.end(), p.power.begin(),
+        [](double scale) { return static_cast<float>(scale * scale * std::numbers::log2e); });
+  }
   p.weights = packer.take(static_cast<std::size_t>(kInt8OutSlabs) * kInt8SlabBytes);
   for (int s = 0; s < kInt8OutSlabs; ++s) {
     pack_slab(

@@ -70,7 +70,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (int8 && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    kind.hopper = wishes.hopper && (!int8 || (half && int8_layout_fits(elab)));
+    kind.hopper = wishes.hopper && (!int8 || (half && int8_layout_fits(elab, stream_order(net))));
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

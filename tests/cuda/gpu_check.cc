@@ -93,7 +93,10 @@ int check_all(const Options& options) {
   part("int8", check_integers);
   part("mixed", check_mixed);
   part("robustness", check_robustness);
-  if (!options.sets.empty()) part("quality", check_quality);
+  if (!options.sets.empty()) {
+    part("quality", check_quality);
+    part("int8 quality", check_int8_quality);
+  }
   if (!options.json.empty()) results.write(options.json);
   std::printf("%d checks, %d failed\n", results.checks(), results.failed());
   return results.failed() == 0 ? 0 : 1;

@@ -60,6 +60,7 @@ struct LfeArgs {
   // int8 on Hopper: the integers of x (launch_integers()), and all scales and biases.
   const char* integers = nullptr;
   const char* columns = nullptr;
+  bool int8_attention = false;  // q and v are bytes
   int groups = 0;
   signed char hidden_y[kMaxHiddenGroups] = {}, hidden_x[kMaxHiddenGroups] = {};
   signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
@@ -85,7 +86,9 @@ struct GmsaArgs {
   const char* columns = nullptr;
   char* integers = nullptr;
   float next_factor = 1;
-  signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
+  bool int8_attention =
+      false;  // of bytes: powers of q's products, and scales of v, by window group
+  float power[kWindowGroups] = {}, value[kWindowGroups] = {};
   bool shifted = false;
   Grid grid;
   GmsaShape shape;
@@ -143,7 +146,6 @@ struct IntegersArgs {
   const void* x = nullptr;   // FP16
   char* integers = nullptr;  // int8_image_bytes()
   float factor = 1;          // of x
-  signed char chunk_y[kMaxChunks] = {}, chunk_x[kMaxChunks] = {};
   Grid grid;
 };
 void launch_integers(const IntegersArgs& args, cudaStream_t stream);

@@ -11,103 +11,194 @@ namespace {
 constexpr ChannelLayout kL = layout_of(180);
 constexpr int kU = kL.units, kGU = kL.group_units, kTiles = kInt8Tiles;
 constexpr int kGroupThreads = 128, kThreads = kInt8Warpgroups * kGroupThreads;
-constexpr int kTileWidth = 18, kTileHeight = 6;
 static_assert(kGU == kTiles);
 
 #if ELAN_HOPPER
 
-// What the one thread that brings slabs knows; in shared memory, for all threads would need
-// registers for it.
-struct Bringer {
-  int left, step, from, slot, parity;
-};
+// Slabs of weights in the order of use; of every tile as many, so that each has one place.
+constexpr int kConv1 = kInt8HiddenGroups, kProject = kConv1 + 2 * kInt8OutSlabs;
+constexpr int kV = kProject + kWindowGroups;
+constexpr int kSlabs = (kV + kWindowGroups + kInt8Stages - 1) / kInt8Stages * kInt8Stages;
+static_assert(kSlabs / kInt8Stages % 2 == 1);
+// So many slabs before its use one is brought; as many warps may lag behind as places are left.
+constexpr int kAhead = 4;
 
-// Slabs of weights in order. The next one comes when the bringer's own warp is done with the slab
-// half a ring before it: so far apart may warpgroups be.
-struct SlabQueue {
+// All warps go through all slabs, and each brings some of them.
+struct Slabs {
   std::uint32_t slabs, full, empty;
-  Bringer* bringer;  // null for other threads
-  int slot = 0, parity = 0, oldest = 0;
+  int warp, lane;
+  int parity = 0;     // of the tile
+  bool more = false;  // there is a next tile
 
-  __device__ __forceinline__ std::uint32_t wait() {
-    barrier_wait(full + slot * 8, parity);
-    const std::uint32_t slab = slabs + slot * kInt8Conv0Bytes;
-    if (++slot == kInt8Stages) {
-      slot = 0;
-      parity ^= 1;
-    }
-    return slab;
+  __device__ __forceinline__ std::uint32_t wait(int slab) const {
+    barrier_wait(full + slab % kInt8Stages * 8, parity ^ (slab / kInt8Stages & 1));
+    return slabs + slab % kInt8Stages * kInt8Conv0Bytes;
   }
-  // This warp is done with the oldest slab.
-  __device__ __forceinline__ void release(const LfeArgs& p, int lane) {
-    if (lane == 0) barrier_arrive(empty + oldest * 8);
-    if (++oldest == kInt8Stages) oldest = 0;
-    if (bringer != nullptr) bring(p);
-  }
-  __device__ __forceinline__ void bring(const LfeArgs& p) const {
-    Bringer b = *bringer;
-    if (b.left == 0) return;
-    --b.left;
-    constexpr int kConvs = kInt8HiddenGroups + 2 * kInt8OutSlabs;
-    const int steps = kConvs + kWindowGroups * (p.has_q ? 2 : 1);
-    const int bytes = b.step < kInt8HiddenGroups ? kInt8Conv0Bytes : kInt8SlabBytes;
-    barrier_wait(empty + b.slot * 8, b.parity);
-    barrier_expect(full + b.slot * 8, bytes);
-    copy_bulk(slabs + b.slot * kInt8Conv0Bytes, p.weights + b.from, bytes, full + b.slot * 8);
-    b.from += bytes;
-    if (++b.step == steps) b.step = b.from = 0;
-    if (++b.slot == kInt8Stages) {
-      b.slot = 0;
-      b.parity ^= 1;
+  // This warp is done with a slab.
+  __device__ __forceinline__ void release(const LfeArgs& p, int slab) const {
+    if (lane == 0) {
+      barrier_arrive(empty + slab % kInt8Stages * 8);
+      if (warp == slab * 5 % (4 * kInt8Warpgroups)) bring(p, slab + kAhead);
     }
-    *bringer = b;
+  }
+  // Of a slab that is none. To release it without waiting would count for the one before it.
+  __device__ __forceinline__ void skip(const LfeArgs& p, int slab) const {
+    wait(slab);
+    release(p, slab);
+  }
+  // By one thread; slabs from kSlabs on are the next tile's.
+  __device__ __forceinline__ void bring(const LfeArgs& p, int slab) const {
+    if (slab >= kSlabs && !more) return;
+    const int place = slab % kInt8Stages, s = slab % kSlabs;
+    const std::uint32_t there = full + place * 8;
+    // A fresh barrier counts as passed.
+    barrier_wait(empty + place * 8, parity ^ (slab / kInt8Stages & 1) ^ 1);
+    if (s >= kV + kWindowGroups || (s >= kProject && s < kV && !p.has_q)) {
+      barrier_arrive(there);  // there is none
+    } else {
+      const int bytes = s < kConv1 ? kInt8Conv0Bytes : kInt8SlabBytes;
+      int from = s < kConv1 ? s * kInt8Conv0Bytes
+                            : kConv1 * kInt8Conv0Bytes + (s - kConv1) * kInt8SlabBytes;
+      if (s >= kV && !p.has_q) from -= kWindowGroups * kInt8SlabBytes;
+      barrier_expect(there, bytes);
+      copy_bulk(slabs + place * kInt8Conv0Bytes, p.weights + from, bytes, there);
+    }
   }
 };
 
-// The tile of a warpgroup, 16 x 4 pixels and their ring.
+// The tile of a warpgroup, 16 x 4 pixels and their ring, by a warp: each plane from where its tap
+// is, the last one, of all taps, with a ring twice as wide.
 __device__ __forceinline__ void bring_tile(const LfeArgs& p, const TileOrigin& o,
                                            std::uint32_t tile, std::uint32_t full) {
-  barrier_expect(full, kTileHeight * kTileWidth * kInt8Pitch);
-  const int width = p.grid.width + 2;
-  const char* from =
-      p.integers +
-      (static_cast<std::size_t>(o.image * (p.grid.height + 2) + o.y) * width + o.x) * kInt8Pitch;
-#pragma unroll 1
-  for (int row = 0; row < kTileHeight; ++row) {
-    copy_bulk(tile, from, kTileWidth * kInt8Pitch, full);
-    tile += kInt8TileRow * kInt8Pitch;
-    from += width * kInt8Pitch;
+  const int lane = thread_now() % 32;
+  constexpr int kRow = kInt8TileWidth * kInt8PlaneBytes;
+  if (lane == 0) {
+    barrier_expect(full, kInt8Taps * kInt8TileHeight * kRow + (kInt8TileHeight + 2) * kInt8RestRow);
+  }
+  __syncwarp();
+  const int width = p.grid.width + 2 * kInt8Ring, height = p.grid.height + 2 * kInt8Ring;
+  const auto at = [&](int plane, int y, int x) {
+    const auto line = static_cast<std::size_t>(o.image * height + o.y + y) * kInt8Planes + plane;
+    return p.integers + (line * width + o.x + x) * kInt8PlaneBytes;
+  };
+  static_assert(kInt8Taps * kInt8TileHeight <= 32);
+  if (lane < kInt8Taps * kInt8TileHeight) {
+    const int plane = lane / kInt8TileHeight, row = lane % kInt8TileHeight;
+    const int dy = p.chunk_y[plane * kInt8TapChunks], dx = p.chunk_x[plane * kInt8TapChunks];
+    copy_bulk(tile + plane * kInt8TilePlane + row * kInt8TileRow, at(plane, row + 1 + dy, 1 + dx),
+              kRow, full);
+  }
+  if (lane < kInt8TileHeight + 2) {
+    copy_bulk(tile + kInt8RestAt + lane * kInt8RestRow, at(kInt8Taps, lane, 0), kInt8RestRow, full);
   }
 }
 
-__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32_t tile,
+// The last plane of a tile, each chunk displaced by its tap.
+__device__ __forceinline__ void displace_last(const LfeArgs& p, char* tile) {
+  const int thread = thread_now() % kGroupThreads;
+  if (thread < kInt8TileWidth * kInt8TileHeight) {
+    const int row = thread / kInt8TileWidth, column = thread % kInt8TileWidth;
+    const char* from =
+        tile + kInt8RestAt + (row + 1) * kInt8RestRow + (column + 1) * kInt8PlaneBytes;
+    std::uint32_t words[kInt8Taps];
+#pragma unroll
+    for (int i = 0; i < kInt8Taps; ++i) {
+      const int dy = p.chunk_y[i * kInt8TapChunks], dx = p.chunk_x[i * kInt8TapChunks];
+      words[i] = *reinterpret_cast<const std::uint32_t*>(from + dy * kInt8RestRow +
+                                                         dx * kInt8PlaneBytes + 4 * i);
+    }
+    auto* to = reinterpret_cast<uint4*>(tile + kInt8LastPlaneAt + row * kInt8TileRow +
+                                        column * kInt8PlaneBytes);
+    to[0] = make_uint4(words[0], words[1], words[2], words[3]);
+    to[1] = make_uint4(words[4], 0, 0, 0);
+  }
+}
+
+// The residual of a tile, by a warp.
+__device__ __forceinline__ void bring_residual(const LfeArgs& p, const TileOrigin& o,
+                                               std::uint32_t tile, std::uint32_t full) {
+  const int lane = thread_now() % 32;
+  if (lane == 0) barrier_expect(full, 4 * kInt8ResidualRow);
+  __syncwarp();
+  if (lane < 4) {
+    const auto pixel =
+        (static_cast<std::size_t>(o.image) * p.grid.height + o.y + lane) * p.grid.width + o.x;
+    copy_bulk(tile + lane * kInt8ResidualRow, static_cast<const __half*>(p.x) + pixel * (8 * kU),
+              kInt8ResidualRow, full);
+  }
+}
+
+// q of a block as bytes: see attention_int8.cuh. Of windows of 16 as core matrices of 8 tokens x 16
+// channels, [half of the tokens][unit].
+__device__ __forceinline__ void store_q_int8(const float (&c)[kTiles][4], char* to, bool cores,
+                                             int lane) {
+  Int8Units u[kTiles / 2];
+#pragma unroll
+  for (int i = 0; i < kTiles / 2; ++i) u[i] = quantize_int8(c[2 * i], c[2 * i + 1], 1);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    char* half = to + h * (kInt8GroupBytes / 2);
+    if (cores) {
+#pragma unroll
+      for (int i = 0; i < kTiles / 2; ++i) {
+        reinterpret_cast<std::uint32_t*>(half + i * 128)[lane] = u[i].r[h];
+      }
+    } else {
+      reinterpret_cast<uint4*>(half)[lane] = make_uint4(u[0].r[h], u[1].r[h], u[2].r[h], u[3].r[h]);
+    }
+  }
+}
+
+// v, transposed: core matrices of 8 channels x 16 tokens.
+__device__ __forceinline__ void store_v_int8(const float (&c)[kTiles][4], char* to, bool cores,
+                                             int lane) {
+  std::uint32_t w[kTiles];
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+    w[n] = transpose16(quantize_int8(c[n][0], c[n][2], c[n][1], c[n][3], 1));
+    if (cores) reinterpret_cast<std::uint32_t*>(to + n * 128)[lane] = w[n];
+  }
+  if (!cores) {
+    reinterpret_cast<uint4*>(to)[lane] = make_uint4(w[0], w[1], w[2], w[3]);
+    reinterpret_cast<uint4*>(to + kInt8GroupBytes / 2)[lane] = make_uint4(w[4], w[5], w[6], w[7]);
+  }
+}
+
+template <bool Bytes>
+__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
                                         const float4* columns, std::uint32_t tile_full,
-                                        std::uint32_t tile_empty, SlabQueue queue) {
+                                        std::uint32_t tile_empty, Slabs slabs) {
   using K = CodecFp16;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
   const int lane = thread & 31, wx = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const __half* stream = static_cast<const __half*>(p.x);
+  const std::uint32_t tile_address = shared_address(tile);
   __half* result = static_cast<__half*>(p.y);
   const std::uint32_t base =
-      tile + static_cast<std::uint32_t>(
-                 (((lane & 15) / 4 + 1) * kInt8TileRow + wx * 4 + lane % 4 + 1) * kInt8Pitch +
-                 (lane >> 4) * 16);
+      tile_address +
+      static_cast<std::uint32_t>(((lane & 15) / 4 + 1) * kInt8TileRow +
+                                 (wx * 4 + lane % 4 + 1) * kInt8PlaneBytes + (lane >> 4) * 16);
+  const auto* const own = reinterpret_cast<const __half*>(
+      tile + (g >> 2) * kInt8ResidualRow + (wx * 4 + (g & 3)) * (kInt8ResidualRow / 16));
   columns += t;
   const auto origin = [&](int index) {
     TileOrigin o = tile_origin<4, kInt8Warpgroups>(index, p.grid);
     o.y += 4 * warpgroup;
     return o;
   };
-  int index = static_cast<int>(blockIdx.x), tile_parity = 0;
-  if (thread == 0) bring_tile(p, origin(index), tile, tile_full);
+  int index = static_cast<int>(blockIdx.x);
+  if (wx == 0) bring_tile(p, origin(index), tile_address, tile_full);
 
 #pragma unroll 1
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
+    const int next = index + static_cast<int>(gridDim.x);
+    slabs.more = next < tiles;
     const TileOrigin o = origin(index);
     const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
-    barrier_wait(tile_full, tile_parity);
+    barrier_wait(tile_full, 0);
+    displace_last(p, tile);
+    named_barrier<kGroupThreads>(1 + warpgroup);
 
     // The hidden layer: of each group four units, and a tile that is half of one.
     Int8Units hidden[kInt8HiddenUnits];
@@ -121,14 +212,22 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
 #pragma unroll
         for (int u = 0; u < kInt8Units; u += 2) {
           std::uint32_t r[4];
-          ldmatrix4(r, base + (dy * kInt8TileRow + dx) * kInt8Pitch + u * 16);
+          ldmatrix4(r, base + dy * kInt8TileRow + dx * kInt8PlaneBytes +
+                           (u / 2 < kInt8Taps ? u / 2 * kInt8TilePlane : kInt8LastPlaneAt));
           a[u] = {{r[0], r[1]}};
           a[u + 1] = {{r[2], r[3]}};
         }
-        multiply_int8(acc, a, queue.wait(), false);
+        multiply_int8(acc, a, slabs.wait(group), false);
       }
       wgmma_wait<0>(acc);
-      queue.release(p, lane);
+      slabs.release(p, group);
+      if (group == kInt8HiddenGroups - 1) {  // the tile is read: the residual comes in its place
+        if (lane == 0) barrier_arrive(tile_empty);
+        if (wx == 0) {
+          barrier_wait(tile_empty, 0);
+          bring_residual(p, o, tile_address, tile_full);
+        }
+      }
       // Outside the picture the hidden layer is zero.
       const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
       const std::uint32_t keep[2] = {
@@ -155,7 +254,6 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       hidden[4 * kInt8HiddenGroups + group / 2] = half;
     }
     hidden[kInt8HiddenUnits - 1] = {};
-    if (lane == 0) barrier_arrive(tile_empty);
 
     // conv1 and the residual; y leaves and stays as an operand.
     const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
@@ -165,23 +263,20 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
 #pragma unroll
     for (int s = 0; s < kInt8OutSlabs; ++s) {
       int acc[kTiles][4];
-      multiply_int8(acc, hidden, queue.wait(), false);
-      multiply_int8(acc, hidden + kInt8Units, queue.wait(), true);
-      RowPair<__half, kU, kTiles> residual;
-      residual.fetch(s * kTiles, stream + row0, stream + row1, t);
-      if (s == 0 && thread == 0) {
-        const int next = index + static_cast<int>(gridDim.x);
-        barrier_wait(tile_empty, tile_parity);
-        if (next < tiles) bring_tile(p, origin(next), tile, tile_full);
-      }
+      const int slab = kConv1 + 2 * s;
+      multiply_int8(acc, hidden, slabs.wait(slab), false);
+      multiply_int8(acc, hidden + kInt8Units, slabs.wait(slab + 1), true);
       wgmma_wait<0>(acc);
-      queue.release(p, lane);
-      queue.release(p, lane);
+      slabs.release(p, slab);
+      slabs.release(p, slab + 1);
       float out[kTiles][4];
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
         apply_int8(out[n], acc[n], columns[(kInt8Conv1Columns + s * kTiles + n) * 4]);
       }
+      if (s == 0) barrier_wait(tile_full, 1);
+      RowPair<__half, kU, kTiles> residual;
+      residual.fetch(s * kTiles, own, own + kInt8ResidualRow, t);
       residual.add(out);
       store_rows<kU>(out, s * kTiles, result + row0, result + row1, t);
 #pragma unroll
@@ -190,48 +285,77 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       }
     }
 
+    __syncwarp();
+    if (lane == 0) barrier_arrive(tile_empty);
+    if (wx == 0 && slabs.more) {
+      barrier_wait(tile_empty, 1);
+      bring_tile(p, origin(next), tile_address, tile_full);
+    }
+
     // One slab is a window group of q or v; the next one's products run while one is stored.
     const int block = (o.image * p.grid.height + o.y) / 4 * (p.grid.width / 4) + o.x / 4 + wx;
-    const std::size_t block_at = block * block_bytes(kL, 2);
+    constexpr std::size_t kGroup = Bytes ? kInt8GroupBytes : group_bytes(kL, 2);
+    const std::size_t block_at = block * (kWindowGroups * kGroup);
     int acc[2][kTiles][4];
     const auto project = [&](auto is_v, const float4* at, char* to) {
-      multiply_int8(acc[0], y, queue.wait(), false);
+      constexpr int kFirst = decltype(is_v)::value ? kV : kProject;
+      multiply_int8(acc[0], y, slabs.wait(kFirst), false);
 #pragma unroll
       for (int s = 0; s < kWindowGroups; ++s) {
         auto& d = acc[s % 2];
         if (s + 1 < kWindowGroups) {
-          multiply_int8(acc[(s + 1) % 2], y, queue.wait(), false);
+          multiply_int8(acc[(s + 1) % 2], y, slabs.wait(kFirst + s + 1), false);
           wgmma_wait<1>(d);
         } else {
           wgmma_wait<0>(d);
         }
-        queue.release(p, lane);
-        UnitA2 u[kGU];
+        slabs.release(p, kFirst + s);
+        char* const place = to + s * kGroup;
+        constexpr bool kIsV = decltype(is_v)::value;
+        const bool cores = s == kWindowGroups - 1;
+        float c[kTiles][4];
 #pragma unroll
-        for (int n = 0; n < kGU; ++n) {
-          float c[4];
-          apply_int8(c, d[n], at[(s * kTiles + n) * 4]);
-          u[n] = K::encode(c);
-          if (decltype(is_v)::value) K::transpose(u[n]);
-        }
-        char* place = to + s * group_bytes(kL, 2);
-        if (s == kWindowGroups - 1) {
-          store_cores(u, place, lane);
+        for (int n = 0; n < kTiles; ++n) apply_int8(c[n], d[n], at[(s * kTiles + n) * 4]);
+        if constexpr (Bytes) {
+          if constexpr (kIsV) {
+            store_v_int8(c, place, cores, lane);
+          } else {
+            store_q_int8(c, place, cores, lane);
+          }
         } else {
-          store_units<K, kGU, !decltype(is_v)::value>(u, place, lane);
+          UnitA2 u[kGU];
+#pragma unroll
+          for (int n = 0; n < kGU; ++n) {
+            u[n] = K::encode(c[n]);
+            if (kIsV) K::transpose(u[n]);
+          }
+          if (cores) {
+            store_cores(u, place, lane);
+          } else {
+            store_units<K, kGU, !kIsV>(u, place, lane);
+          }
         }
       }
     };
     const float4* at = columns + kInt8ProjectColumns * 4;
-    if (p.has_q) project(std::false_type{}, at, p.q + block_at);
-    if (p.has_q) at += kWindowGroups * kTiles * 4;
+    if (p.has_q) {
+      project(std::false_type{}, at, p.q + block_at);
+      at += kWindowGroups * kTiles * 4;
+    } else {
+#pragma unroll
+      for (int i = kProject; i < kV; ++i) slabs.skip(p, i);
+    }
     project(std::true_type{}, at, p.v + block_at);
-    tile_parity ^= 1;
+#pragma unroll
+    for (int i = kV + kWindowGroups; i < kSlabs; ++i) slabs.skip(p, i);
+    slabs.parity ^= 1;
   }
 }
 
 #endif
 
+// Bytes: so are q and v.
+template <bool Bytes>
 __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_constant__ LfeArgs p) {
 #if ELAN_HOPPER
   constexpr int kSlabsAt = kInt8Warpgroups * kInt8TileBytes;
@@ -263,21 +387,17 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
     barrier_expect(columns_full, bytes);
     copy_bulk(first + kColumnsAt, p.columns, bytes, columns_full);
   }
-  __shared__ Bringer bringer;
-  const SlabQueue queue{first + kSlabsAt, slab_full, slab_empty, thread == 0 ? &bringer : nullptr};
+  const Slabs slabs{first + kSlabsAt, slab_full, slab_empty, thread / 32, thread % 32};
   if (thread == 0) {
-    const int rounds = (tiles - 1 - static_cast<int>(blockIdx.x)) / static_cast<int>(gridDim.x) + 1;
-    const int convs = kInt8HiddenGroups + 2 * kInt8OutSlabs;
-    bringer = {rounds * (convs + kWindowGroups * (p.has_q ? 2 : 1)), 0, 0, 0,
-               1};  // a fresh barrier counts as passed
-    for (int i = 0; i < kInt8Stages / 2; ++i) queue.bring(p);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) slabs.bring(p, i);
   }
   __syncthreads();
   wait_for_previous();
   barrier_wait(columns_full, 0);
-  compute(p, tiles, first + warpgroup * kInt8TileBytes,
-          reinterpret_cast<const float4*>(shared + kColumnsAt), tile_full + 8 * warpgroup,
-          tile_empty + 8 * warpgroup, queue);
+  compute<Bytes>(p, tiles, shared + warpgroup * kInt8TileBytes,
+                 reinterpret_cast<const float4*>(shared + kColumnsAt), tile_full + 8 * warpgroup,
+                 tile_empty + 8 * warpgroup, slabs);
 #else
   __trap();
 #endif
@@ -286,12 +406,15 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
 }  // namespace
 
 void prepare_lfe_int8() {
-  cudaFuncSetAttribute(reinterpret_cast<const void*>(&lfe_int8_kernel),
-                       cudaFuncAttributeMaxDynamicSharedMemorySize, int8_lfe_shared_bytes());
+  for (const auto kernel : {&lfe_int8_kernel<false>, &lfe_int8_kernel<true>}) {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, int8_lfe_shared_bytes());
+  }
 }
 
 void launch_lfe_int8_hopper(const LfeArgs& a, cudaStream_t stream) {
-  launch_kernel(&lfe_int8_kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
+  launch_kernel(a.int8_attention ? &lfe_int8_kernel<true> : &lfe_int8_kernel<false>,
+                dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }
 

@@ -16,6 +16,13 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// threadIdx.x, read anew: what is computed from it is not kept in registers from long before.
+__device__ __forceinline__ int thread_now() {
+  int r;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(r));
+  return r;
+}
+
 // Two numbers in a word, `a` in the lower half; _relu: of max(., 0), NaN as NaN.
 #define ELAN_PACK(NAME, CONVERSION)                                          \
   __device__ __forceinline__ std::uint32_t NAME(float a, float b) {          \
@@ -111,6 +118,26 @@ __device__ __forceinline__ void mma8_tf32(float (&c)[4], const std::uint32_t (&a
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// The same with bytes, B signed: c += A (16 x 32 or 16 x 16) * B.
+#define ELAN_MMA_INT8(NAME, TYPE)                                                      \
+  __device__ __forceinline__ void mma32_##NAME(int(&c)[4], const std::uint32_t(&a)[4], \
+                                               const std::uint32_t(&b)[2]) {           \
+    asm("mma.sync.aligned.m16n8k32.row.col.s32." TYPE                                  \
+        ".s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                \
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                               \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));           \
+  }
+ELAN_MMA_INT8(s8, "s8")
+ELAN_MMA_INT8(u8, "u8")
+#undef ELAN_MMA_INT8
+__device__ __forceinline__ void mma16_u8(int (&c)[4], const std::uint32_t (&a)[2],
+                                         std::uint32_t b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
 __device__ __forceinline__ void ldmatrix4(std::uint32_t (&r)[4], std::uint32_t address) {

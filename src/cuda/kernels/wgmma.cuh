@@ -122,10 +122,11 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_23
 
 // The same with 8-bit integers: d = or += A (64 x 32) * B.
-#define ELAN_WGMMA_S8_8()                                                                         \
+#define ELAN_WGMMA_INT8_8(TYPE)                                                                   \
   asm volatile(                                                                                   \
       "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8"                                          \
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32." TYPE                                          \
+      ".s8"                                                                                       \
       " {"                                                                                        \
       "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
       "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
@@ -159,13 +160,37 @@ template <int N>
 __device__ __forceinline__ void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4],
                                            std::uint64_t b, int accumulate) {
   static_assert(N == 8 || N == 10);
-  if constexpr (N == 8) ELAN_WGMMA_S8_8();
+  if constexpr (N == 8) ELAN_WGMMA_INT8_8("s8");
   if constexpr (N == 10) ELAN_WGMMA_S8_10();
 }
-#undef ELAN_WGMMA_S8_8
+// A unsigned.
+__device__ __forceinline__ void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a)[4],
+                                         std::uint64_t b, int accumulate) {
+  ELAN_WGMMA_INT8_8("u8");
+}
+#undef ELAN_WGMMA_INT8_8
 #undef ELAN_WGMMA_S8_10
 
-// The same as the first with A in shared memory, too, and 32 columns.
+// The same with A in shared memory, too.
+__device__ __forceinline__ void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a, std::uint64_t b,
+                                                int accumulate) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.b32 p, %34, 0;"
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8"
+      " {"
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+      "}, %32, %33, p;}"
+      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]),
+        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]),
+        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]),
+        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]),
+        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]),
+        "+r"(d[7][2]), "+r"(d[7][3])
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+
+// As the first with A in shared memory, too, and 32 columns.
 #define ELAN_WGMMA_SHARED_4(TYPE)                                                                 \
   asm volatile(                                                                                   \
       "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                                     \

@@ -103,5 +103,6 @@ void check_robustness(const Options& options, Results& results);
 void check_integers(const Options& options, Results& results);
 // PSNR of the test sets in `options.sets` (SET/xN/NAME_LR.ppm and NAME_HR.ppm).
 void check_quality(const Options& options, Results& results);
+void check_int8_quality(const Options& options, Results& results);  // the same in 8 bits
 
 }  // namespace elan::check

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <span>
 #include <stdexcept>
 
 #include "cuda/check/check.h"
@@ -83,35 +84,51 @@ constexpr std::array<Row, 6> kRows{{{Precision::fp32, "", ""},
                                     {Precision::fp16, "fp32", ", FP32 stream"},
                                     {Precision::bf16, "", ""}}};
 
+// Models in 8 bits; fp32 computes with the values that their integers stand for.
+constexpr std::array<Row, 2> kInt8Rows{{{Precision::fp32, "", ""}, {Precision::int8, "", ""}}};
+
+// A row may be `most` dB off the first one, which is fp32.
+void check_rows(const std::string& name, std::span<const Row> rows, double most,
+                const Options& options, Results& results) {
+  const Model model = Model::load(options.models + "/" + name + ".safetensors");
+  const std::string scale = "x" + std::to_string(model.scale());
+  for (const auto& set : fs::directory_iterator(options.sets)) {
+    const fs::path folder = set.path() / scale;
+    if (!fs::is_directory(folder)) continue;
+    std::map<std::string, std::vector<float>> exact;
+    double exact_psnr = NAN;
+    for (const Row& row : rows) {
+      if (*row.stream != 0) setenv("ELANSR_CUDA_STREAM", row.stream, 1);
+      const auto backend = make_cuda_backend(model.shared_network(), row.precision, 0);
+      unsetenv("ELANSR_CUDA_STREAM");
+      const Quality q = quality_of(*backend, model.scale(), folder, exact);
+      if (row.precision == Precision::fp32) exact_psnr = q.psnr;
+      const bool held = row.precision == Precision::bf16 || std::abs(q.psnr - exact_psnr) <= most;
+      const std::string what = set.path().filename().string() + "/" + scale + row.text;
+      results.note(name, row.precision, "PSNR of " + what, {q.psnr, q.psnr - exact_psnr},
+                   std::isfinite(q.psnr) && held);
+      if (row.precision != Precision::fp32) {
+        results.note(name, row.precision, "from fp32, " + what, q.from_exact,
+                     std::isfinite(q.from_exact.mean));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 // fp16 and tf32 within 0.005 dB of fp32; bf16 is reported.
 void check_quality(const Options& options, Results& results) {
   for (const char* name : {"elan_light_x2", "elan_light_x3", "elan_light_x4", "elan_x4"}) {
-    const Model model = Model::load(options.models + "/" + name + ".safetensors");
-    const std::string scale = "x" + std::to_string(model.scale());
-    for (const auto& set : fs::directory_iterator(options.sets)) {
-      const fs::path folder = set.path() / scale;
-      if (!fs::is_directory(folder)) continue;
-      std::map<std::string, std::vector<float>> exact;
-      double exact_psnr = NAN;
-      for (const Row& row : kRows) {
-        if (*row.stream != 0) setenv("ELANSR_CUDA_STREAM", row.stream, 1);
-        const auto backend = make_cuda_backend(model.shared_network(), row.precision, 0);
-        unsetenv("ELANSR_CUDA_STREAM");
-        const Quality q = quality_of(*backend, model.scale(), folder, exact);
-        if (row.precision == Precision::fp32) exact_psnr = q.psnr;
-        const bool held =
-            row.precision == Precision::bf16 || std::abs(q.psnr - exact_psnr) <= 0.005;
-        const std::string what = set.path().filename().string() + "/" + scale + row.text;
-        results.note(name, row.precision, "PSNR of " + what, {q.psnr, q.psnr - exact_psnr},
-                     std::isfinite(q.psnr) && held);
-        if (row.precision != Precision::fp32) {
-          results.note(name, row.precision, "from fp32, " + what, q.from_exact,
-                       std::isfinite(q.from_exact.mean));
-        }
-      }
-    }
+    check_rows(name, kRows, 0.005, options, results);
+  }
+}
+
+// Within 0.02 dB.
+void check_int8_quality(const Options& options, Results& results) {
+  for (const char* name :
+       {"elan_light_int8_x2", "elan_light_int8_x3", "elan_light_int8_x4", "elan_int8_x4"}) {
+    check_rows(name, kInt8Rows, 0.02, options, results);
   }
 }
 

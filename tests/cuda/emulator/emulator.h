@@ -110,7 +110,7 @@ void copy_bulk(std::uint32_t to, const void* from, int bytes, std::uint32_t barr
 void proxy_fence();
 
 // wgmma: d (4 registers for each of `tiles`) = or += A (64 x 32 bytes of k) * B; A from 4
-// registers, or from memory if `a` is null. B, and A there, k-major.
+// registers, or from memory if `a` is null. B, and A there, k-major. `format` is A's; B is signed.
 void multiply_fence();
 void multiply_async(Format format, int tiles, void* d, const std::uint32_t* a,
                     std::uint64_t a_descriptor, std::uint64_t b_descriptor, bool accumulate);
@@ -223,6 +223,12 @@ inline int __float2int_rn(float v) {
   if (std::isnan(v)) return 0;
   return static_cast<int>(
       std::clamp(std::nearbyint(static_cast<double>(v)), -2147483648.0, 2147483647.0));
+}
+inline float __fmul_rn(float a, float b) {
+  return a * b;
+}
+inline float __fdiv_rn(float a, float b) {
+  return a / b;
 }
 inline float __int2float_rn(int v) {
   return static_cast<float>(v);

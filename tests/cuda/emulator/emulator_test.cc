@@ -149,12 +149,16 @@ void expect_integers(const Network& net, const Case& c, const Stages& found) {
 
 class Emulated : public testing::TestWithParam<Case> {};
 
+void drop_int8_attention(Network& net) {
+  for (Elab& elab : net.body) {
+    for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
+  }
+}
+
 Network network_of(const Case& c) {
   Network net = part_of(Model::load(test::model_path(c.model)).network(), c.elabs, 2);
   net.body.back().shifted = true;
-  for (Elab& elab : net.body) {  // the GPU has it in floating point
-    for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
-  }
+  if (!c.hopper) drop_int8_attention(net);  // the portable kernels have it in floating point
   return net;
 }
 
@@ -194,6 +198,13 @@ TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
                  [](const std::string& stage) { return stage == "output" ? 1e4 / 255 : 1e-3; });
 }
 
+TEST(Emulated, AttentionMayHaveNoScales) {
+  const Case c{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 2e-2};
+  Network net = network_of(c);
+  drop_int8_attention(net);
+  expect_stages(net, c);
+}
+
 // What a GMSA leaves for the next LFE lies where that reads it: the picture's rim tells.
 TEST(Emulated, LfesMayDifferInTheirTaps) {
   const Case c{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 2e-2};
@@ -227,8 +238,8 @@ INSTANTIATE_TEST_SUITE_P(
     Int8, Emulated,
     testing::Values(Case{kLightInt8, kInt8, kOnFp16, false, 2, 17, 13, kLarge, 2e-2},
                     Case{kFullInt8, kInt8, kOnFp16, false, 1, 9, 5, kSmall, 2e-2},
-                    Case{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 2e-2},
-                    Case{kFullInt8, kInt8, kOnFp16, true, 1, 30, 21, kSmall, 2e-2}));
+                    Case{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 5e-3},
+                    Case{kFullInt8, kInt8, kOnFp16, true, 1, 30, 21, kSmall, 5e-3}));
 INSTANTIATE_TEST_SUITE_P(Hopper, Emulated,
                          testing::Values(Case{kFull, kFp16, kOnFp16, true, 2, 14, 9, kLarge, 4e-3},
                                          Case{kFull, kFp16, kSplit, true, 2, 9, 14, kLarge, 1e-3},

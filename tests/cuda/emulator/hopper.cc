@@ -124,7 +124,8 @@ void run_products(void* const* lanes) {
     for (int l = 0; l < 32; ++l) {
       std::uint32_t* d = of(l).d + tile * 4;
       if (!first.accumulate) std::fill_n(d, 4, 0);
-      calls[l] = {first.format, first.format, k_of(first.format), d, a[l], b[l]};
+      const Format b_format = first.format == Format::u8 ? Format::s8 : first.format;
+      calls[l] = {first.format, b_format, k_of(first.format), d, a[l], b[l]};
       pointers[l] = &calls[l];
     }
     run_multiply_as(first.format, pointers);

@@ -10,6 +10,18 @@ namespace elan::cuda {
 using emulator::Format;
 using emulator::shared_address;
 
+inline void mma32_s8(int (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  emulator::multiply(Format::s8, Format::s8, 32, c, a, b);
+}
+inline void mma32_u8(int (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  emulator::multiply(Format::u8, Format::s8, 32, c, a, b);
+}
+inline void mma16_u8(int (&c)[4], const std::uint32_t (&a)[2], std::uint32_t b) {
+  emulator::multiply(Format::u8, Format::s8, 16, c, a, &b);
+}
+inline int thread_now() {
+  return static_cast<int>(threadIdx.x);
+}
 inline std::uint32_t pack_half(float a, float b) {
   return __half_as_ushort(__float2half_rn(a)) |
          static_cast<std::uint32_t>(__half_as_ushort(__float2half_rn(b))) << 16;

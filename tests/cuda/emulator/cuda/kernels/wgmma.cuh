@@ -40,6 +40,13 @@ void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4], std::uint64_t b, in
   emulator::multiply_async(Format::s8, N, d, a, 0, b, accumulate != 0);
 }
 
+inline void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  emulator::multiply_async(Format::u8, 8, d, a, 0, b, accumulate != 0);
+}
+inline void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a, std::uint64_t b, int accumulate) {
+  emulator::multiply_async(Format::s8, 8, d, nullptr, a, b, accumulate != 0);
+}
+
 template <int Threads>
 void named_barrier(int id) {
   emulator::block_barrier(id, Threads);
