@@ -249,6 +249,9 @@ void check_order(const Fields& fields, const Module& m) {
                   "another one at place " + std::to_string(i));
     }
   }
+  if (m.int8_block && !cuda::int8_planes_fit(m.lfe.conv0, m.stream)) {
+    fields.fail("stream", "one shift for every 36 places in a block in 8 bits", "others");
+  }
 }
 
 // Every other part of the rows of project_inp's groups.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -111,12 +112,14 @@ TEST(PluginModule, HoldsIntegersAndScalesOfItsNode) {
       expect_same(a.lfe.conv1.int8, lfe.conv1.int8);
       expect_same(a.gmsa.int8_q, gmsa.int8_q);
       expect_same(a.gmsa.int8_v, gmsa.int8_v);
+      EXPECT_FALSE(a.gmsa.int8_attention);  // so that q and v are FP16
       EXPECT_EQ(a.lfe.conv0.weight, lfe.conv0.weight);
       EXPECT_EQ(a.gmsa.project_inp.weight, gmsa.project_inp.weight);
       const plugins::Module b = plugins::module_from_fields(
           Kind::gmsa, graph->fields("body." + at + ".gmsa." + of).get());
       EXPECT_TRUE(b.half_stream);
       expect_same(b.gmsa.int8_out, gmsa.int8_out);
+      EXPECT_FALSE(b.gmsa.int8_attention);
     }
   }
 }
@@ -342,6 +345,14 @@ TEST(PluginFields, WithMeaninglessIntegersAreRefused) {
             std::string::npos);
   EXPECT_NE(with(int8(), kGmsa, "precision", std::string("fp32")).find("half_stream: expected 0"),
             std::string::npos);
+  NodeFields planes = int8().fields(kLfe);  // four places of one shift change with four of another
+  const auto* stream = static_cast<const std::int32_t*>(planes.at("stream").data);
+  Ints order(stream, stream + planes.at("stream").length);
+  std::swap_ranges(order.begin() + 32, order.begin() + 36, order.begin() + 36);
+  planes.set("stream", order);
+  EXPECT_EQ(refusal(planes),
+            "ElanLFE body.1.lfe.0: field stream: expected one shift for every 36 "
+            "places in a block in 8 bits, found others");
   NodeFields fields = light().fields(kGmsa);
   fields.add("project_out_input_scale", {1});
   EXPECT_EQ(refusal(fields),

@@ -98,7 +98,7 @@ TEST_F(PluginV2, WorksInMemoryOfTheHostIn8Bits) {
   const auto bytes = [&](const PluginGraph& graph, const char* stage, int inputs) {
     return create(graph.fields(stage))->getWorkspaceSize(in, inputs, nullptr, 1);
   };
-  EXPECT_EQ(bytes(int8_graph(), kLfeStage, 1), std::size_t{2} * 18 * 34 * 208);
+  EXPECT_EQ(bytes(int8_graph(), kLfeStage, 1), std::size_t{2} * 20 * 36 * 192);
   EXPECT_EQ(bytes(int8_graph(), kGmsaStage, 3), 0U);
   in[0].dims = dims_of({2, 16, 32, 64});
   EXPECT_EQ(bytes(light_graph(), kLfeStage, 1), 0U);
