@@ -39,8 +39,9 @@ using ConstCudaPictures = BasicCudaPictures<const void*>;
 using CudaPictures = BasicCudaPictures<void*>;
 
 struct CudaOptions {
-  int device = 0;                           // as CUDA numbers them
-  std::optional<Precision> precision = {};  // fp16, bf16, tf32 or fp32; none: fp16
+  int device = 0;  // as CUDA numbers them
+  std::optional<Precision> precision =
+      {};  // fp16, bf16, tf32, fp32 or int8; none: fp16, or int8 where faster
 };
 
 // Safe to use from several threads. Calls share one working memory: on the device each waits for

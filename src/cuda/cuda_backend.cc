@@ -43,6 +43,32 @@ std::vector<Precision> safer_than(const NetworkShape& shape) {
   return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
 }
 
+// An environment variable: empty or one of these words.
+std::string variable(const std::string& name, std::initializer_list<const char*> words) {
+  const char* value = std::getenv(name.c_str());
+  std::string text = value != nullptr ? value : "";
+  if (text.empty() || std::find(words.begin(), words.end(), text) != words.end()) return text;
+  std::string expected;
+  for (const char* word : words) expected += (expected.empty() ? "" : " or ") + std::string(word);
+  throw Error(ErrorKind::usage, name + ": expected " + expected + ", found " + text);
+}
+
+// ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM is what fp16 and int8
+// keep the residual stream in, whatever the plan says.
+DeviceWishes wishes_for(const Network& network, const DeviceInfo& info) {
+  const std::string path = variable("ELANSR_CUDA_PATH", {"portable", "hopper"});
+  const std::string stream = variable("ELANSR_CUDA_STREAM", {"fp16", "split", "fp32"});
+  DeviceWishes wishes;
+  wishes.limits = info.limits;
+  wishes.hopper = path != "portable" && hopper_able(network.arch.channels, info);
+  if (!stream.empty()) {
+    wishes.stream = stream == "fp16"    ? StreamFormat::fp16
+                    : stream == "split" ? StreamFormat::split
+                                        : StreamFormat::fp32;
+  }
+  return wishes;
+}
+
 class Implementation : public CudaBackend {
  public:
   Implementation(std::shared_ptr<const Network> network, const PrecisionPlan& plan, int device)
@@ -55,7 +81,7 @@ class Implementation : public CudaBackend {
         slots_(kSlots) {
     check_network(*network_);
     const UseDevice use(device_);
-    shape_ = plan_shape(*network_, plan, wishes());
+    shape_ = plan_shape(*network_, plan, wishes_for(*network_, info_));
     make_plan(shape_, info_.limits, 16, 16, 1);  // throws when this device cannot do it
     prepare_body(shape_);
     check_kernels_exist();
@@ -202,32 +228,6 @@ class Implementation : public CudaBackend {
     Implementation& backend_;
     Slot& slot_;
   };
-
-  // ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM is what fp16 and int8
-  // keep the residual stream in, whatever the plan says.
-  [[nodiscard]] DeviceWishes wishes() const {
-    const std::string path = variable("ELANSR_CUDA_PATH", {"portable", "hopper"});
-    const std::string stream = variable("ELANSR_CUDA_STREAM", {"fp16", "split", "fp32"});
-    DeviceWishes wishes;
-    wishes.limits = info_.limits;
-    wishes.hopper = path != "portable" && hopper_able(network_->arch.channels, info_);
-    if (!stream.empty()) {
-      wishes.stream = stream == "fp16"    ? StreamFormat::fp16
-                      : stream == "split" ? StreamFormat::split
-                                          : StreamFormat::fp32;
-    }
-    return wishes;
-  }
-
-  // An environment variable: empty or one of these words.
-  static std::string variable(const std::string& name, std::initializer_list<const char*> words) {
-    const char* value = std::getenv(name.c_str());
-    std::string text = value != nullptr ? value : "";
-    if (text.empty() || std::find(words.begin(), words.end(), text) != words.end()) return text;
-    std::string expected;
-    for (const char* word : words) expected += (expected.empty() ? "" : " or ") + std::string(word);
-    throw Error(ErrorKind::usage, name + ": expected " + expected + ", found " + text);
-  }
 
   void check_kernels_exist() const {
     const cudaError_t status = cudaGetLastError();
@@ -508,6 +508,12 @@ class Implementation : public CudaBackend {
 };
 
 }  // namespace
+
+Precision default_cuda_precision(const Network& network, int device_index) {
+  return network.quantized()
+             ? default_precision(network, wishes_for(network, open_device(device_index)))
+             : Precision::fp16;
+}
 
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
                                                const PrecisionPlan& plan, int device_index) {

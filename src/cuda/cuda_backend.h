@@ -68,6 +68,10 @@ class CudaBackend : public Backend {
   [[nodiscard]] virtual int device_index() const = 0;
 };
 
+// What a network runs in on this device unless told otherwise: fp16, or int8 where it has scales
+// and that is faster. Throws Error (device) as make_cuda_backend does.
+Precision default_cuda_precision(const Network& network, int device_index);
+
 // Precisions: fp16, bf16, tf32, fp32 as two FP16 terms, and int8; a plan may mix them by ELAB, each
 // of which gets what its most exact operation asks for (cuda/shape.h). Throws Error: device (no
 // such device, driver trouble, memory), usage (a precision it cannot do), model (a network it

@@ -18,7 +18,10 @@ struct CudaEngine::State {
       : model(std::move(m)),
         device(options.device),
         backend(make_cuda_backend(model.shared_network(),
-                                  options.precision.value_or(Precision::fp16), device)) {
+                                  options.precision
+                                      ? *options.precision
+                                      : default_cuda_precision(model.network(), device),
+                                  device)) {
     const UseDevice use(device);
     last_call.emplace();
   }

@@ -77,6 +77,14 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
   return shape;
 }
 
+Precision default_precision(const Network& net, const DeviceWishes& wishes) {
+  if (!net.quantized()) return Precision::fp16;
+  const NetworkShape shape = plan_shape(net, Precision::int8, wishes);
+  const auto fast = std::count_if(shape.body.begin(), shape.body.end(), uses_int8_kernels);
+  return 4 * static_cast<std::size_t>(fast) >= 3 * shape.body.size() ? Precision::int8
+                                                                     : Precision::fp16;
+}
+
 std::string operands_text(const NetworkShape& shape) {
   std::vector<Operand> seen;
   for (const PairKind& kind : shape.body) {

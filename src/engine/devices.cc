@@ -14,7 +14,7 @@
 namespace elan {
 namespace {
 
-// CPU and reference compute 8-bit models as such unless told otherwise; GPUs are faster in fp16.
+// CPU and reference compute 8-bit models as such unless told otherwise.
 Precision int8_or(Precision fallback, const Model& model) {
   return model.network().quantized() ? Precision::int8 : fallback;
 }
@@ -72,9 +72,11 @@ Device open_slower(const Model& model, const EngineOptions& options) {
 
 #if ELANSR_HAVE_CUDA
 Device open_cuda(const Model& model, const EngineOptions& options) {
-  const PrecisionPlan plan = plan_of(model, options, Precision::fp16);
+  const std::vector<int> indices = cuda_indices(options.device);
+  const PrecisionPlan plan =
+      plan_of(model, options, default_cuda_precision(model.network(), indices.front()));
   Device device = make_device("cuda", plan);
-  for (const int index : cuda_indices(options.device)) {
+  for (const int index : indices) {
     device.backends.push_back(make_cuda_backend(model.shared_network(), plan, index));
   }
   return device;

@@ -70,6 +70,18 @@ TEST(CudaShape, OnePrecisionIsAllOfOneKind) {
   EXPECT_EQ(light.kinds(), (std::vector<PairKind>{{Operand::bf16}}));
 }
 
+TEST(CudaShape, EightBitsAreTheDefaultWhereTheirKernelsAreTheFastest) {
+  const auto chosen = [](const char* model, bool hopper,
+                         std::optional<StreamFormat> stream = std::nullopt) {
+    return default_precision(network(model), {kH200, hopper, stream});
+  };
+  EXPECT_EQ(chosen("elan_int8_x4", true), Precision::int8);
+  EXPECT_EQ(chosen("elan_int8_x4", false), Precision::fp16);
+  EXPECT_EQ(chosen("elan_int8_x4", true, StreamFormat::fp32), Precision::fp16);
+  EXPECT_EQ(chosen("elan_light_int8_x4", false), Precision::fp16);
+  EXPECT_EQ(chosen("elan_x4", true), Precision::fp16);
+}
+
 TEST(CudaShape, AnElabTakesItsMostExactOperation) {
   const NetworkShape s = shape_of("elan_light_x4", R"({"default": "fp16", "residual": "fp16",
       "body.1.gmsa.0.qk": "fp32", "body.2.lfe.1.conv0": "bf16", "body.3.gmsa.1.av": "tf32",
