@@ -3,11 +3,12 @@
 # CPU engine and our own CUDA backend. Needs no network; what was compiled elsewhere can be carried.
 #
 #   scripts/tensorrt-check.sh [--programs DIR] [--tensorrt DIR] [--out DIR] [--pictures A.ppm,B.ppm]
-#                             [--seconds N] [MODEL=VARIANTS...]
+#                             [--sets DIR] [--seconds N] [MODEL=VARIANTS...]
 #
 # --programs  folder with tensorrt-check and libelan_sr_trt_plugins_*.so (default: build/tensorrt)
 # --tensorrt  folder with TensorRT's libraries (default: the system's)
 # --pictures  for the calibrator (int8+calibrated); default: made-up ones
+# --sets      test sets from tools/to_ppm.py, for PSNR
 # --seconds   ends a variant that takes longer (default: none)
 # Variants are those of tests/tensorrt/tensorrt_check.cc; plan means plans/convolutions-fp32.json, and
 # int8+uninitialised calibrates on whatever is in the device's memory, as happens when the copy of the
@@ -20,23 +21,25 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 set -euo pipefail
 cd -- "$root"
 
-programs=build/tensorrt tensorrt='' out=out/tensorrt pictures='' seconds=0 sets=()
+programs=build/tensorrt tensorrt='' out=out/tensorrt pictures='' test_sets='' seconds=0 sets=()
 while (($#)); do
   case $1 in
     --programs) programs=$2; shift 2 ;;
     --tensorrt) tensorrt=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --pictures) pictures=$2; shift 2 ;;
+    --sets) test_sets=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
     *=*) sets+=("$1"); shift ;;
     *) echo "tensorrt-check.sh: unknown option $1" >&2; exit 2 ;;
   esac
 done
 full=models/elan_x4.safetensors light=models/elan_light_x4.safetensors
-light_int8=models/elan_light_int8_x4.safetensors
+full_int8=models/elan_int8_x4.safetensors light_int8=models/elan_light_int8_x4.safetensors
 ((${#sets[@]})) || sets=(
-  "$full=cuda-fp16,fp16+plugins,fp16" "$full=tf32,fp32,fp32+plugins,fp16+loose,plan"
-  "$light=cuda-fp16,fp16+plugins,fp16" "$light_int8=int8,int8+loose"
+  "$full=cuda-fp16,fp16+plugins,fp16" "$full_int8=cuda-int8,int8+plugins,int8"
+  "$full=tf32+plugins,tf32,fp32+plugins,fp32,fp16+loose,plan"
+  "$light=cuda-fp16,fp16+plugins,fp16" "$light_int8=cuda-int8,int8+plugins,int8,int8+loose"
   "$light=int8+calibrated,int8+uninitialised,plan"
   "$light=fp16+dynamic,fp16+plugins+dynamic" "$full=fp16+dynamic,fp16+plugins+dynamic")
 
@@ -66,6 +69,7 @@ limit=()
 ((seconds == 0)) || limit=(timeout "$seconds")
 more=(--plan plans/convolutions-fp32.json)
 [[ -z $pictures ]] || more+=(--pictures "$pictures")
+[[ -z $test_sets ]] || more+=(--sets "$test_sets")
 for each in "${sets[@]}"; do
   IFS=, read -ra variants <<<"${each#*=}"
   for variant in "${variants[@]}"; do  # each in a process of its own: a crash ends that one alone

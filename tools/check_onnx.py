@@ -79,15 +79,15 @@ class Golden:
         }
 
 
-def shift_conv(x, mask, weight, bias):
-    """[C, H, W]: the depthwise 3x3 filter, zero outside, then the 1x1 convolution."""
+def shift(x, mask):
+    """[C, H, W] through the depthwise 3x3 filter, zero outside."""
     height, width = x.shape[1:]
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     shifted = np.zeros_like(x)
     for ky in range(3):
         for kx in range(3):
             shifted += mask[:, 0, ky, kx, None, None] * padded[:, ky : ky + height, kx : kx + width]
-    return np.einsum("oc,chw->ohw", weight, shifted) + bias[:, None, None]
+    return shifted
 
 
 def windows(x, w):
@@ -115,9 +115,13 @@ def as_stream(x, order):
 
 
 def conv1x1(x, fields, name):
-    """[C, H, W] through the matrix `name`."""
-    y = np.einsum("oc,chw->ohw", fields[name + "_weight"].astype(np.float64), x)
-    return y + fields[name + "_bias"][:, None, None]
+    """[C, H, W] through the matrix `name`, in 8 bits where that has scales."""
+    weight = fields[name + "_weight"].astype(np.float64)
+    if name + "_weight_scale" in fields:
+        weight *= fields[name + "_weight_scale"][:, None]
+        step = fields[name + "_input_scale"][0]
+        x = np.clip(np.rint(x / step), -127, 127) * step
+    return np.einsum("oc,chw->ohw", weight, x) + fields[name + "_bias"][:, None, None]
 
 
 def attend(q, v, sides, by):
@@ -154,9 +158,7 @@ class EightBits:
         return np.einsum("oc,chw->ohw", weight, x) + get(f"{base}.bias")[:, None, None]
 
     def shift(self, base, x):
-        mask = self.tensors[f"{base}.weight"].astype(np.float64)
-        identity = np.eye(len(x))
-        return self.multiply(f"{base}.conv1x1", shift_conv(x, mask, identity, np.zeros(len(x))))
+        return self.multiply(f"{base}.conv1x1", shift(x, self.tensors[f"{base}.weight"].astype(np.float64)))
 
     def first_pair(self, x):
         """(body.0.lfe.0, body.0.gmsa.0) of the head's result, [C, H, W]."""
@@ -172,10 +174,9 @@ class ElanLFE(OpRun):
     op_domain = "elan_sr"
 
     def one(self, x, fields):
-        convs = [[fields[f"{conv}_{part}"].astype(np.float64) for part in ("mask", "weight", "bias")]
-                 for conv in ("conv0", "conv1")]
-        x = planar(x, fields["stream"])
-        y = x + shift_conv(np.maximum(shift_conv(x, *convs[0]), 0), *convs[1])
+        conv = lambda name, x: conv1x1(shift(x, fields[name + "_mask"].astype(np.float64)), fields, name)
+        x = planar(x, fields["stream"]).astype(np.float64)
+        y = x + conv("conv1", np.maximum(conv("conv0", x), 0))
         projected = conv1x1(y, fields, "project_inp")
         if fields["gives_q"]:
             groups = projected.reshape(3, 2, -1, *y.shape[1:])
@@ -192,7 +193,7 @@ class ElanGMSA(OpRun):
     op_domain = "elan_sr"
 
     def one(self, y, v, q, fields):
-        joined = attend(q, v, fields["windows"], fields["shifted"])
+        joined = attend(*(t.astype(np.float64) for t in (q, v)), fields["windows"], fields["shifted"])
         return y + as_stream(conv1x1(joined, fields, "project_out"), fields["stream"])
 
     def _run(self, y, v, q, **fields):
@@ -289,6 +290,8 @@ class Checker:
                 path = self.export(file, f"{name}_17x30", "-p", precision, "--size", "30x17")
                 one = [pair for pair in expected if pair[0].shape[2:] == (17, 30)]
                 self.compare(f"{name}_17x30", clamped(self.runtime(path)), one, bar, np.mean)
+        path = self.export(file, f"{model}_plugins", "--plugins")
+        self.compare(f"{model}, plugin nodes in numpy", clamped(self.numpy(path)), expected[-2:], MEAN_BARS["int8"], np.mean)
         plan = self.folder / "plan.json"
         plan.write_text(json.dumps(PLAN))
         path = self.export(file, f"{model}_plan", "--plan", plan)

@@ -60,6 +60,8 @@ inline FieldType type_of(nvinfer1::PluginFieldType type) {
     case nvinfer1::PluginFieldType::kINT64:
       return FieldType::i64;
 #endif
+    case nvinfer1::PluginFieldType::kINT8:
+      return FieldType::i8;
     case nvinfer1::PluginFieldType::kCHAR:
       return FieldType::text;
     default:
@@ -105,8 +107,9 @@ class FieldNames {
   nvinfer1::PluginFieldCollection collection_{};
 };
 
-inline nvinfer1::DataType data_type(TensorKind kind) {
-  return kind == TensorKind::stream ? nvinfer1::DataType::kFLOAT : nvinfer1::DataType::kINT32;
+inline nvinfer1::DataType data_type(const Module& m, TensorKind kind) {
+  if (kind == TensorKind::packed) return nvinfer1::DataType::kINT32;
+  return m.half_stream ? nvinfer1::DataType::kHALF : nvinfer1::DataType::kFLOAT;
 }
 
 inline TensorKind kind_at(const Module& m, int position) {
@@ -130,12 +133,20 @@ inline void check_counts(const Module& m, int inputs, int outputs) {
 
 inline bool format_fits(const Module& m, int position, const nvinfer1::PluginTensorDesc& tensor) {
   return tensor.format == nvinfer1::TensorFormat::kLINEAR &&
-         tensor.type == data_type(kind_at(m, position));
+         tensor.type == data_type(m, kind_at(m, position));
+}
+
+inline std::vector<std::int64_t> sides_of(const nvinfer1::Dims& dims) {
+  return {dims.d, dims.d + (dims.nbDims > 0 ? dims.nbDims : 0)};
 }
 
 inline void check_stream(const Module& m, const nvinfer1::Dims& dims) {
-  std::vector<std::int64_t> sides(dims.d, dims.d + (dims.nbDims > 0 ? dims.nbDims : 0));
-  check_stream(m, std::span<const std::int64_t>(sides));
+  check_stream(m, std::span<const std::int64_t>(sides_of(dims)));
+}
+
+// For the largest stream that input 0 may be.
+inline std::size_t workspace_bytes(const Module& m, const nvinfer1::Dims& dims) {
+  return guarded(std::size_t{0}, [&] { return workspace_bytes(m, sides_of(dims)); });
 }
 
 // Output `index` from the stream that is input 0.

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "cuda/layout.h"
 #include "cuda/pack.h"
@@ -12,21 +15,42 @@
 namespace elan::plugins {
 namespace {
 
-constexpr std::array kLfeFields{
-    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
-    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
-    FieldName{"stream", FieldType::i32},          FieldName{"hidden", FieldType::i32},
-    FieldName{"gives_q", FieldType::i32},         FieldName{"conv0_mask", FieldType::f32},
-    FieldName{"conv0_weight", FieldType::f32},    FieldName{"conv0_bias", FieldType::f32},
-    FieldName{"conv1_mask", FieldType::f32},      FieldName{"conv1_weight", FieldType::f32},
-    FieldName{"conv1_bias", FieldType::f32},      FieldName{"project_inp_weight", FieldType::f32},
-    FieldName{"project_inp_bias", FieldType::f32}};
-constexpr std::array kGmsaFields{
-    FieldName{"stage", FieldType::text},          FieldName{"fingerprint", FieldType::text},
-    FieldName{"precision", FieldType::text},      FieldName{"channels", FieldType::i32},
-    FieldName{"stream", FieldType::i32},          FieldName{"windows", FieldType::i32},
-    FieldName{"shifted", FieldType::i32},         FieldName{"project_out_weight", FieldType::f32},
-    FieldName{"project_out_bias", FieldType::f32}};
+constexpr std::array kLfeFields{FieldName{"stage", FieldType::text},
+                                FieldName{"fingerprint", FieldType::text},
+                                FieldName{"precision", FieldType::text},
+                                FieldName{"half_stream", FieldType::i32},
+                                FieldName{"int8_block", FieldType::i32},
+                                FieldName{"channels", FieldType::i32},
+                                FieldName{"stream", FieldType::i32},
+                                FieldName{"hidden", FieldType::i32},
+                                FieldName{"gives_q", FieldType::i32},
+                                FieldName{"conv0_mask", FieldType::f32},
+                                FieldName{"conv0_weight", FieldType::f32},
+                                FieldName{"conv0_bias", FieldType::f32},
+                                FieldName{"conv1_mask", FieldType::f32},
+                                FieldName{"conv1_weight", FieldType::f32},
+                                FieldName{"conv1_bias", FieldType::f32},
+                                FieldName{"project_inp_weight", FieldType::f32},
+                                FieldName{"project_inp_bias", FieldType::f32},
+                                FieldName{"conv0_weight_scale", FieldType::f32, true},
+                                FieldName{"conv0_input_scale", FieldType::f32, true},
+                                FieldName{"conv1_weight_scale", FieldType::f32, true},
+                                FieldName{"conv1_input_scale", FieldType::f32, true},
+                                FieldName{"project_inp_weight_scale", FieldType::f32, true},
+                                FieldName{"project_inp_input_scale", FieldType::f32, true}};
+constexpr std::array kGmsaFields{FieldName{"stage", FieldType::text},
+                                 FieldName{"fingerprint", FieldType::text},
+                                 FieldName{"precision", FieldType::text},
+                                 FieldName{"half_stream", FieldType::i32},
+                                 FieldName{"int8_block", FieldType::i32},
+                                 FieldName{"channels", FieldType::i32},
+                                 FieldName{"stream", FieldType::i32},
+                                 FieldName{"windows", FieldType::i32},
+                                 FieldName{"shifted", FieldType::i32},
+                                 FieldName{"project_out_weight", FieldType::f32},
+                                 FieldName{"project_out_bias", FieldType::f32},
+                                 FieldName{"project_out_weight_scale", FieldType::f32, true},
+                                 FieldName{"project_out_input_scale", FieldType::f32, true}};
 
 constexpr std::array kStreamAndPacked{TensorKind::stream, TensorKind::packed, TensorKind::packed};
 constexpr int kMostHidden = 8 * 1024;
@@ -40,6 +64,8 @@ const char* name_of(FieldType type) {
       return "integers";
     case FieldType::text:
       return "text";
+    case FieldType::i8:
+      return "8-bit integers";
     case FieldType::other:
       break;
   }
@@ -47,6 +73,11 @@ const char* name_of(FieldType type) {
 }
 
 // Finds fields by name and says what is wrong with them.
+struct Matrix {
+  std::vector<float> weight;  // what the integers stand for, if it has those
+  std::optional<QuantizedMatrix> int8;
+};
+
 class Fields {
  public:
   Fields(Kind kind, std::span<const Field> fields) : kind_(kind), fields_(fields) {}
@@ -57,9 +88,9 @@ class Fields {
     throw Error(ErrorKind::model, std::string(plugins::name_of(kind_)) +
                                       (stage_.empty() ? "" : " " + stage_) + ": " + what);
   }
-  [[noreturn]] void fail(const char* field, const std::string& expected,
+  [[noreturn]] void fail(const std::string& field, const std::string& expected,
                          const std::string& found) const {
-    fail(std::string("field ") + field + ": expected " + expected + ", found " + found);
+    fail("field " + field + ": expected " + expected + ", found " + found);
   }
 
   [[nodiscard]] std::string text(const char* name) const {
@@ -98,7 +129,7 @@ class Fields {
     return values[0];
   }
 
-  [[nodiscard]] std::vector<float> floats(const char* name, std::int64_t length) const {
+  [[nodiscard]] std::vector<float> floats(const std::string& name, std::int64_t length) const {
     const Field& field = get(name, FieldType::f32);
     if (field.length != length) {
       fail(name, std::to_string(length) + " numbers", std::to_string(field.length));
@@ -111,13 +142,48 @@ class Fields {
     return values;
   }
 
- private:
-  [[nodiscard]] const Field& get(const char* name, FieldType type) const {
-    const auto found = std::find_if(fields_.begin(), fields_.end(),
-                                    [name](const Field& f) { return f.name == name; });
-    if (found == fields_.end()) {
-      fail(std::string("field ") + name + ": expected " + name_of(type) + ", found none");
+  // `name`_weight [out][in], in 8 bits with scales if it may be and is.
+  [[nodiscard]] Matrix matrix(const std::string& name, int in, int out, bool may_be_int8) const {
+    const std::string weight = name + "_weight", scale = weight + "_scale",
+                      input_scale = name + "_input_scale";
+    const std::int64_t length = std::int64_t{out} * in;
+    const Field* given = find(weight);
+    if (!may_be_int8 || given == nullptr || given->type != FieldType::i8) {
+      std::vector<float> values = floats(weight, length);
+      for (const std::string& one : {scale, input_scale}) {
+        if (find(one) != nullptr) fail(one, "none without 8-bit integers", "one");
+      }
+      return {std::move(values), {}};
     }
+    QuantizedMatrix int8{steps(input_scale, 1).front(), steps(scale, out), {}};
+    const Field& field = get(weight, FieldType::i8);
+    if (field.length != length) {
+      fail(weight, std::to_string(length) + " numbers", std::to_string(field.length));
+    }
+    int8.weight.resize(static_cast<std::size_t>(length));
+    std::memcpy(int8.weight.data(), field.data, int8.weight.size());
+    if (std::count(int8.weight.begin(), int8.weight.end(), INT8_MIN) != 0) {
+      fail(weight, "-127..127", "-128");
+    }
+    return {int8.values(), int8};
+  }
+
+ private:
+  [[nodiscard]] std::vector<float> steps(const std::string& name, std::int64_t length) const {
+    std::vector<float> values = floats(name, length);
+    for (const float v : values) {
+      if (!(v > 0)) fail(name, "positive numbers", std::to_string(v));
+    }
+    return values;
+  }
+  [[nodiscard]] const Field* find(const std::string& name) const {
+    const auto found = std::find_if(fields_.begin(), fields_.end(),
+                                    [&](const Field& f) { return f.name == name; });
+    return found == fields_.end() ? nullptr : &*found;
+  }
+  [[nodiscard]] const Field& get(const std::string& name, FieldType type) const {
+    const Field* found = find(name);
+    if (found == nullptr) fail("field " + name + ": expected " + name_of(type) + ", found none");
     const bool fits =
         found->type == type || (type == FieldType::i32 && found->type == FieldType::i64);
     if (!fits) fail(name, name_of(type), name_of(found->type));
@@ -132,19 +198,21 @@ class Fields {
   std::string stage_;
 };
 
-ShiftConv read_shift_conv(const Fields& fields, const std::array<const char*, 3>& names, int in,
-                          int out) {
+ShiftConv read_shift_conv(const Fields& fields, const std::string& name, int in, int out,
+                          bool may_be_int8) {
   ShiftConv conv;
   conv.in = in;
   conv.out = out;
-  conv.mask = fields.floats(names[0], std::int64_t{in} * 9);
-  conv.weight = fields.floats(names[1], std::int64_t{out} * in);
-  conv.bias = fields.floats(names[2], out);
+  conv.mask = fields.floats(name + "_mask", std::int64_t{in} * 9);
+  Matrix matrix = fields.matrix(name, in, out, may_be_int8);
+  conv.weight = std::move(matrix.weight);
+  conv.int8 = std::move(matrix.int8);
+  conv.bias = fields.floats(name + "_bias", out);
   for (int c = 0; c < in; ++c) {
     const float* mask = conv.mask.data() + std::ptrdiff_t{c} * 9;
     const float* one = std::find(mask, mask + 9, 1.F);
     if (one == mask + 9 || std::count(mask, mask + 9, 0.F) != 8) {
-      fields.fail(names[0], "one 1 and eight 0 for every channel",
+      fields.fail(name + "_mask", "one 1 and eight 0 for every channel",
                   "something else for channel " + std::to_string(c));
     }
     conv.taps.push_back(static_cast<std::uint8_t>(one - mask));
@@ -181,43 +249,82 @@ void check_order(const Fields& fields, const Module& m) {
                   "another one at place " + std::to_string(i));
     }
   }
+  if (m.int8_block && !cuda::int8_planes_fit(m.lfe.conv0, m.stream)) {
+    fields.fail("stream", "one shift for every 36 places in a block in 8 bits", "others");
+  }
+}
+
+// Every other part of the rows of project_inp's groups.
+QuantizedMatrix part_of(const QuantizedMatrix& joined, int in, int parts, int part) {
+  QuantizedMatrix result{joined.input_scale, {}, {}};
+  const auto rows = static_cast<std::ptrdiff_t>(joined.weight_scale.size()) / (3 * parts);
+  for (std::ptrdiff_t group = 0; group < 3; ++group) {
+    const std::ptrdiff_t first = (group * parts + part) * rows;
+    const auto scale = joined.weight_scale.begin() + first;
+    const auto weight = joined.weight.begin() + first * in;
+    result.weight_scale.insert(result.weight_scale.end(), scale, scale + rows);
+    result.weight.insert(result.weight.end(), weight, weight + rows * in);
+  }
+  return result;
+}
+
+void read_project_inp(const Fields& fields, Module& m) {
+  const int rows = m.gives_q ? 2 * m.channels : m.channels;
+  m.gmsa.computes_attention = m.gives_q;
+  Matrix matrix = fields.matrix("project_inp", m.channels, rows, m.precision == Precision::int8);
+  m.gmsa.project_inp = {m.channels, rows, std::move(matrix.weight),
+                        fields.floats("project_inp_bias", rows)};
+  if (!matrix.int8) return;
+  const int parts = m.gives_q ? 2 : 1;
+  m.gmsa.int8_v = part_of(*matrix.int8, m.channels, parts, parts - 1);
+  if (m.gives_q) m.gmsa.int8_q = part_of(*matrix.int8, m.channels, parts, 0);
 }
 
 void read_lfe(const Fields& fields, Module& m) {
   const int hidden = fields.number("hidden", 1, kMostHidden);
   m.gives_q = fields.number("gives_q", 0, 1) != 0;
-  m.lfe.conv0 =
-      read_shift_conv(fields, {"conv0_mask", "conv0_weight", "conv0_bias"}, m.channels, hidden);
-  m.lfe.conv1 =
-      read_shift_conv(fields, {"conv1_mask", "conv1_weight", "conv1_bias"}, hidden, m.channels);
+  const bool int8 = m.precision == Precision::int8;
+  m.lfe.conv0 = read_shift_conv(fields, "conv0", m.channels, hidden, int8);
+  m.lfe.conv1 = read_shift_conv(fields, "conv1", hidden, m.channels, int8);
   const int width = 8 * cuda::layout_of(m.channels).hidden_tiles;
   const auto groups = cuda::hidden_order(m.lfe.conv1.taps, width).taps.size();
-  if (groups > cuda::kMaxHiddenGroups) {
-    fields.fail("conv1_mask", "at most " + std::to_string(cuda::kMaxHiddenGroups) + " groups",
+  const int most = m.int8_block ? cuda::kInt8HiddenGroups : cuda::kMaxHiddenGroups;
+  if (static_cast<int>(groups) > most) {
+    fields.fail("conv1_mask", "at most " + std::to_string(most) + " groups",
                 std::to_string(groups));
   }
-  const int rows = m.gives_q ? 2 * m.channels : m.channels;
-  m.gmsa.computes_attention = m.gives_q;
-  m.gmsa.project_inp = {m.channels, rows,
-                        fields.floats("project_inp_weight", std::int64_t{rows} * m.channels),
-                        fields.floats("project_inp_bias", rows)};
+  read_project_inp(fields, m);
 }
 
 void read_gmsa(const Fields& fields, Module& m) {
   const std::vector<int> windows = fields.ints("windows");
   if (windows != std::vector<int>{4, 8, 16}) fields.fail("windows", "4, 8, 16", "others");
   m.shifted = fields.number("shifted", 0, 1) != 0;
-  m.gmsa.project_out = {m.channels, m.channels,
-                        fields.floats("project_out_weight", std::int64_t{m.channels} * m.channels),
+  Matrix matrix =
+      fields.matrix("project_out", m.channels, m.channels, m.precision == Precision::int8);
+  m.gmsa.project_out = {m.channels, m.channels, std::move(matrix.weight),
                         fields.floats("project_out_bias", m.channels)};
+  m.gmsa.int8_out = std::move(matrix.int8);
 }
 
 Precision read_precision(const Fields& fields) {
   const std::string name = fields.text("precision");
-  for (const Precision p : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
+  for (const Precision p :
+       {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16, Precision::int8}) {
     if (name == to_string(p)) return p;
   }
-  fields.fail("precision", "fp32, tf32, bf16 or fp16", name);
+  fields.fail("precision", "fp32, tf32, bf16, fp16 or int8", name);
+}
+
+// What the kernels of whole blocks in 8 bits rely on.
+void check_int8_block(const Fields& fields, const Module& m) {
+  if (!m.int8_block) return;
+  const bool all = m.kind == Kind::gmsa ? m.gmsa.int8_out.has_value()
+                                        : m.lfe.conv0.int8 && m.lfe.conv1.int8 && m.gmsa.int8_v;
+  if (!all || !m.half_stream || m.channels != cuda::kHopperLayout.channels) {
+    fields.fail("int8_block", "0 but for 180 channels, a stream in FP16 and matrices in 8 bits",
+                "1");
+  }
 }
 
 }  // namespace
@@ -239,6 +346,12 @@ Module module_from_fields(Kind kind, std::span<const Field> given) {
   fields.name_stage(m.stage);
   m.fingerprint = fields.text("fingerprint");
   m.precision = read_precision(fields);
+  m.half_stream = fields.number("half_stream", 0, 1) != 0;
+  const bool may_be_half = m.precision == Precision::fp16 || m.precision == Precision::int8;
+  if (m.half_stream && !may_be_half) {
+    fields.fail("half_stream", "0 but for fp16 and int8", "1");
+  }
+  m.int8_block = fields.number("int8_block", 0, 1) != 0;
   m.channels = fields.number("channels", 1, INT32_MAX);
   if (!cuda::has_layout(m.channels))
     fields.fail("channels", "60 or 180", std::to_string(m.channels));
@@ -248,6 +361,7 @@ Module module_from_fields(Kind kind, std::span<const Field> given) {
   } else {
     read_gmsa(fields, m);
   }
+  check_int8_block(fields, m);
   check_order(fields, m);
   return m;
 }
@@ -268,6 +382,13 @@ int places(const Module& m) {
 int packed_words(const Module& m) {
   const int bytes = cuda::operand_bytes(cuda::operand_of(m.precision));
   return static_cast<int>(cuda::block_bytes(cuda::layout_of(m.channels), bytes) / 4);
+}
+
+std::size_t workspace_bytes(const Module& m, std::span<const std::int64_t> dims) {
+  check_stream(m, dims);
+  if (!m.int8_block || m.kind != Kind::lfe) return 0;
+  return cuda::int8_image_bytes(static_cast<int>(dims[2]), static_cast<int>(dims[1]),
+                                static_cast<int>(dims[0]));
 }
 
 void check_stream(const Module& m, std::span<const std::int64_t> dims) {

@@ -15,14 +15,14 @@
 namespace elan::plugins {
 
 constexpr const char* kNamespace = "elan_sr";
-constexpr const char* kVersion = "1";  // of the fields and tensors; what an ONNX node asks for
-constexpr std::uint32_t kSerialVersion = 1;  // of the bytes
+constexpr const char* kVersion = "2";  // of the fields and tensors; what an ONNX node asks for
+constexpr std::uint32_t kSerialVersion = 2;  // of the bytes
 
 enum class Kind : std::uint32_t { lfe, gmsa };
 const char* name_of(Kind kind);  // "ElanLFE"
 
 // One field as a plugin creator gets it. `length` counts elements; text may end with a zero.
-enum class FieldType : std::uint8_t { f32, i32, i64, text, other };
+enum class FieldType : std::uint8_t { f32, i32, i64, text, i8, other };
 struct Field {
   std::string_view name;
   FieldType type = FieldType::other;
@@ -30,10 +30,12 @@ struct Field {
   std::int64_t length = 0;
 };
 
-// Every field there is, in order; `type` is what an ONNX parser makes of the exporter's attributes.
+// Every field there is, in order; `type` is what an ONNX parser makes of the exporter's attributes:
+// f32 for a matrix, which is i8 if it is in 8 bits, and then has the two scales.
 struct FieldName {
   const char* name;
   FieldType type;
+  bool of_int8 = false;  // a scale
 };
 std::span<const FieldName> field_names(Kind kind);
 
@@ -41,6 +43,8 @@ struct Module {
   Kind kind = Kind::lfe;
   std::string stage, fingerprint;
   Precision precision = Precision::fp32;
+  bool half_stream = false;  // the stream is FP16
+  bool int8_block = false;   // all matrices of the ELAB are in 8 bits
   int channels = 0;
   std::vector<int> stream;  // the channel at each place of a stream's pixel; -1: none
 
@@ -61,13 +65,16 @@ Module deserialise(Kind kind, std::span<const std::byte> bytes);
 // XXH64 of everything that decides what the module computes.
 std::uint64_t hash_of(const Module& module);
 
-// Tensors. A stream is float32 [batch, height, width, places], a packed tensor int32 words [batch,
-// height / 4, width / 4, words]: q or v of 4 x 4 pixels as the kernels keep them.
+// Tensors. A stream is float32 or, if the module says so, float16 [batch, height, width, places], a
+// packed tensor int32 words [batch, height / 4, width / 4, words]: q or v of 4 x 4 pixels as the
+// kernels keep them.
 enum class TensorKind : std::uint8_t { stream, packed };
 std::span<const TensorKind> inputs_of(const Module& module);   // lfe: x; gmsa: y, v, q
 std::span<const TensorKind> outputs_of(const Module& module);  // lfe: y, v, [q]; gmsa: x
 int places(const Module& module);
 int packed_words(const Module& module);
+// Bytes to work in for a stream of these dimensions, whatever the device.
+std::size_t workspace_bytes(const Module& module, std::span<const std::int64_t> dims);
 
 // Throws Error (model) unless the dimensions (-1: not known yet) are those of a stream.
 void check_stream(const Module& module, std::span<const std::int64_t> dims);

@@ -37,7 +37,7 @@ class Plugin : public IPluginV2DynamicExt {
     return static_cast<int32_t>(outputs_of(module()).size());
   }
   DataType getOutputDataType(int32_t index, const DataType*, int32_t) const noexcept override {
-    return data_type(outputs_of(module())[index]);
+    return data_type(module(), outputs_of(module())[index]);
   }
   DimsExprs getOutputDimensions(int32_t index, const DimsExprs* in, int32_t inputs,
                                 IExprBuilder& build) noexcept override {
@@ -59,9 +59,9 @@ class Plugin : public IPluginV2DynamicExt {
       return 0;
     });
   }
-  size_t getWorkspaceSize(const PluginTensorDesc*, int32_t, const PluginTensorDesc*,
+  size_t getWorkspaceSize(const PluginTensorDesc* in, int32_t, const PluginTensorDesc*,
                           int32_t) const noexcept override {
-    return 0;
+    return workspace_bytes(module(), in[0].dims);
   }
 
   int32_t initialize() noexcept override {
@@ -72,11 +72,11 @@ class Plugin : public IPluginV2DynamicExt {
   }
   void terminate() noexcept override { device_.reset(); }
   int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
-                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
+                  void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
     return guarded(1, [&] {
       check_stream(module(), in[0].dims);
       if (!device_) device_ = shared_->on_device();
-      plugins::enqueue(*device_, size_of(in[0]), inputs, outputs, stream);
+      plugins::enqueue(*device_, size_of(in[0]), inputs, outputs, workspace, stream);
       return 0;
     });
   }
@@ -121,7 +121,7 @@ class Creator : public IPluginCreator {
 
  private:
   static IPluginV2* make(Module module) {
-    return new Plugin(std::make_shared<SharedModule>(std::move(module)));
+    return std::make_unique<Plugin>(std::make_shared<SharedModule>(std::move(module))).release();
   }
 
   Kind kind_;
@@ -132,6 +132,6 @@ class Creator : public IPluginCreator {
 }  // namespace elan::plugins
 
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreator* const*
-getPluginCreators(int32_t& count) {
+getPluginCreators(int32_t& count) {  // NOLINT(readability-identifier-naming): TensorRT's
   return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreator>(count);
 }

@@ -28,7 +28,7 @@ class Plugin : public IPluginV3,
     return nullptr;
   }
   Plugin* clone() noexcept override {
-    return guarded<Plugin*>(nullptr, [&] { return new Plugin(shared_); });
+    return guarded<Plugin*>(nullptr, [&] { return std::make_unique<Plugin>(shared_).release(); });
   }
 
   const char* getPluginName() const noexcept override { return name_of(module().kind); }
@@ -55,7 +55,7 @@ class Plugin : public IPluginV3,
                              int32_t inputs) const noexcept override {
     return guarded(1, [&] {
       check_counts(inputs, outputs);
-      for (int i = 0; i < outputs; ++i) types[i] = data_type(outputs_of(module())[i]);
+      for (int i = 0; i < outputs; ++i) types[i] = data_type(module(), outputs_of(module())[i]);
       return 0;
     });
   }
@@ -68,6 +68,11 @@ class Plugin : public IPluginV3,
     });
   }
 
+  size_t getWorkspaceSize(const DynamicPluginTensorDesc* in, int32_t,
+                          const DynamicPluginTensorDesc*, int32_t) const noexcept override {
+    return workspace_bytes(module(), in[0].max);
+  }
+
   int32_t onShapeChange(const PluginTensorDesc* in, int32_t inputs, const PluginTensorDesc*,
                         int32_t outputs) noexcept override {
     return guarded(1, [&] {
@@ -77,10 +82,10 @@ class Plugin : public IPluginV3,
     });
   }
   int32_t enqueue(const PluginTensorDesc* in, const PluginTensorDesc*, const void* const* inputs,
-                  void* const* outputs, void*, cudaStream_t stream) noexcept override {
+                  void* const* outputs, void* workspace, cudaStream_t stream) noexcept override {
     return guarded(1, [&] {
       if (!device_) device_ = shared_->on_device();
-      plugins::enqueue(*device_, size_of(in[0]), inputs, outputs, stream);
+      plugins::enqueue(*device_, size_of(in[0]), inputs, outputs, workspace, stream);
       return 0;
     });
   }
@@ -132,7 +137,7 @@ class Creator : public IPluginCreatorV3One {
     return guarded<IPluginV3*>(nullptr, [&] {
       Module module =
           phase == TensorRTPhase::kRUNTIME ? from_plan(given) : module_from(kind_, given);
-      return new Plugin(std::make_shared<SharedModule>(std::move(module)));
+      return std::make_unique<Plugin>(std::make_shared<SharedModule>(std::move(module))).release();
     });
   }
 
@@ -156,6 +161,6 @@ class Creator : public IPluginCreatorV3One {
 }  // namespace elan::plugins
 
 extern "C" __attribute__((visibility("default"))) nvinfer1::IPluginCreatorInterface* const*
-getCreators(int32_t& count) {
+getCreators(int32_t& count) {  // NOLINT(readability-identifier-naming): TensorRT's
   return elan::plugins::creators<elan::plugins::Creator, nvinfer1::IPluginCreatorInterface>(count);
 }

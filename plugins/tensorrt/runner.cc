@@ -23,7 +23,9 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     const int width = 8 * layout_of(m.channels).hidden_tiles;
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
+  kind.stream = m.half_stream ? StreamFormat::fp16 : StreamFormat::fp32;
   kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
+                (kind.operand != Operand::int8 || m.int8_block) &&
                 (m.kind != Kind::lfe || m.channels == 180 || narrow_layout_fits(m.lfe, m.stream));
   return shape;
 }
@@ -36,13 +38,13 @@ class DeviceModule {
       : device_(device), info_(open_device(device)), module_(m), shape_(shape_of(m, info_)) {
     prepare_body(shape_);
     ELAN_CUDA(cudaGetLastError());
-    const ModuleLayout layout{m.channels, shape_.body.front().operand, shape_.body.front().hopper};
+    const ModuleLayout layout{m.channels, kind().operand, kind().hopper};
     if (m.kind == Kind::lfe) {
       const PackedModule<PackedLfe> packed = pack_lfe_alone(m.lfe, m.gmsa, m.stream, layout);
       lfe_ = packed.at;
       upload(packed.data);
     } else {
-      const PackedModule<PackedOut> packed = pack_out_alone(m.gmsa.project_out, m.stream, layout);
+      const PackedModule<PackedOut> packed = pack_out_alone(m.gmsa, m.stream, layout);
       out_ = packed.at;
       upload(packed.data);
     }
@@ -59,12 +61,18 @@ class DeviceModule {
   DeviceModule& operator=(const DeviceModule&) = delete;
 
   void enqueue(const StreamSize& size, const void* const* inputs, void* const* outputs,
-               cudaStream_t stream) const {
+               void* workspace, cudaStream_t stream) const {
     const Plan plan = make_plan(shape_, info_.limits, size.width, size.height, size.batch);
     const BodyArgs body{module_.channels, plan.grid, plan.pairs.front(), weights_.data()};
     if (module_.kind == Kind::lfe) {
       void* const q = lfe_.has_q ? outputs[2] : nullptr;
-      enqueue_lfe(body, lfe_, {.x = inputs[0], .y = outputs[0], .q = q, .v = outputs[1]}, stream);
+      const LfeTensors tensors{.x = inputs[0],
+                               .y = outputs[0],
+                               .q = q,
+                               .v = outputs[1],
+                               .integers = static_cast<std::byte*>(workspace)};
+      if (uses_int8_kernels(kind())) enqueue_integers(body, lfe_, tensors, stream);
+      enqueue_lfe(body, lfe_, tensors, stream);
     } else {
       const GmsaTensors tensors{.y = inputs[0], .q = inputs[2], .v = inputs[1], .x = outputs[0]};
       enqueue_gmsa(body, out_, module_.shifted, tensors, stream);
@@ -73,6 +81,7 @@ class DeviceModule {
   }
 
  private:
+  [[nodiscard]] const PairKind& kind() const { return shape_.body.front(); }
   void upload(const std::vector<std::byte>& data) {
     weights_.reserve(data.size());
     ELAN_CUDA(cudaMemcpy(weights_.data(), data.data(), data.size(), cudaMemcpyHostToDevice));
@@ -103,8 +112,8 @@ std::shared_ptr<DeviceModule> SharedModule::on_device() {
 }
 
 void enqueue(const DeviceModule& module, const StreamSize& size, const void* const* inputs,
-             void* const* outputs, cudaStream_t stream) {
-  module.enqueue(size, inputs, outputs, stream);
+             void* const* outputs, void* workspace, cudaStream_t stream) {
+  module.enqueue(size, inputs, outputs, workspace, stream);
 }
 
 }  // namespace elan::plugins

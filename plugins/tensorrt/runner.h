@@ -39,9 +39,10 @@ struct StreamSize {
   bool operator==(const StreamSize&) const = default;
 };
 
-// Enqueues on `stream` and returns; inputs and outputs as inputs_of() and outputs_of() say. Safe
+// Enqueues on `stream` and returns; inputs and outputs as inputs_of() and outputs_of() say,
+// `workspace` has workspace_bytes(). Safe
 // from several threads, and while the stream is captured. Throws Error (device, usage).
 void enqueue(const DeviceModule& module, const StreamSize& size, const void* const* inputs,
-             void* const* outputs, cudaStream_t stream);
+             void* const* outputs, void* workspace, cudaStream_t stream);
 
 }  // namespace elan::plugins

@@ -1,5 +1,6 @@
 // A module as bytes: how it lies in an engine's plan.
 #include <cstring>
+#include <optional>
 
 #include "elan/error.h"
 #include "model/fingerprint.h"
@@ -40,6 +41,15 @@ class Writer {
   void floats(const char* name, const std::vector<float>& values) {
     field(name, FieldType::f32, values.data(), values.size(), values.size() * sizeof(float));
   }
+  void matrix(const std::string& name, const std::vector<float>& weight,
+              const std::optional<QuantizedMatrix>& int8) {
+    const std::string key = name + "_weight";
+    if (!int8) return floats(key.c_str(), weight);
+    field(key.c_str(), FieldType::i8, int8->weight.data(), int8->weight.size(),
+          int8->weight.size());
+    floats((key + "_scale").c_str(), int8->weight_scale);
+    floats((name + "_input_scale").c_str(), {int8->input_scale});
+  }
   [[nodiscard]] std::vector<std::byte> take() { return std::move(bytes_); }
 
  private:
@@ -55,23 +65,25 @@ std::vector<std::byte> payload_of(const Module& m) {
   w.text("stage", m.stage);
   w.text("fingerprint", m.fingerprint);
   w.text("precision", std::string(to_string(m.precision)));
+  w.integer("half_stream", m.half_stream ? 1 : 0);
+  w.integer("int8_block", m.int8_block ? 1 : 0);
   w.integer("channels", m.channels);
   w.ints("stream", m.stream);
   if (m.kind == Kind::lfe) {
     w.integer("hidden", m.lfe.conv0.out);
     w.integer("gives_q", m.gives_q ? 1 : 0);
     w.floats("conv0_mask", m.lfe.conv0.mask);
-    w.floats("conv0_weight", m.lfe.conv0.weight);
+    w.matrix("conv0", m.lfe.conv0.weight, m.lfe.conv0.int8);
     w.floats("conv0_bias", m.lfe.conv0.bias);
     w.floats("conv1_mask", m.lfe.conv1.mask);
-    w.floats("conv1_weight", m.lfe.conv1.weight);
+    w.matrix("conv1", m.lfe.conv1.weight, m.lfe.conv1.int8);
     w.floats("conv1_bias", m.lfe.conv1.bias);
-    w.floats("project_inp_weight", m.gmsa.project_inp.weight);
+    w.matrix("project_inp", m.gmsa.project_inp.weight, m.gmsa.int8_project_inp());
     w.floats("project_inp_bias", m.gmsa.project_inp.bias);
   } else {
     w.ints("windows", {4, 8, 16});
     w.integer("shifted", m.shifted ? 1 : 0);
-    w.floats("project_out_weight", m.gmsa.project_out.weight);
+    w.matrix("project_out", m.gmsa.project_out.weight, m.gmsa.int8_out);
     w.floats("project_out_bias", m.gmsa.project_out.bias);
   }
   return w.take();
@@ -105,7 +117,7 @@ class Reader {
     const auto length = number<std::uint64_t>();
     if (length > bytes_.size()) broken(kind_, "expected more bytes, found the end");
     f.length = static_cast<std::int64_t>(length);
-    f.data = take(length * (f.type == FieldType::text ? 1 : 4));
+    f.data = take(length * (f.type == FieldType::text || f.type == FieldType::i8 ? 1 : 4));
     return f;
   }
   [[nodiscard]] bool done() const { return bytes_.empty(); }

@@ -83,11 +83,8 @@ PackMatrix out_matrix(const Gmsa& gmsa, Operand operand) {
   if (operand == Operand::int8 && gmsa.int8_out) {
     return in_integers(*gmsa.int8_out, gmsa.project_out.bias, gmsa.project_out.in);
   }
-  return float_matrix(gmsa.project_out);
-}
-
-PackMatrix float_matrix(const Linear& matrix) {
-  return in_floats(matrix.weight, matrix.bias, matrix.in, weight_scale(matrix.weight));
+  const Linear& out = gmsa.project_out;
+  return in_floats(out.weight, out.bias, out.in, weight_scale(out.weight));
 }
 
 }  // namespace elan::cuda

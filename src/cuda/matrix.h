@@ -32,6 +32,5 @@ struct LfeMatrices {
 LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand,
                          bool int8_attention = false);
 PackMatrix out_matrix(const Gmsa& gmsa, Operand operand);
-PackMatrix float_matrix(const Linear& matrix);
 
 }  // namespace elan::cuda

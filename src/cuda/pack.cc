@@ -497,12 +497,12 @@ PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
   return {std::move(p.data), at};
 }
 
-PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vector<int>& order,
+PackedModule<PackedOut> pack_out_alone(const Gmsa& gmsa, const std::vector<int>& order,
                                        const ModuleLayout& layout) {
   PackedNetwork p;
   Packer packer(p);
   const Context context{layout_of(layout.channels), layout.operand, order, layout.hopper};
-  const PackedOut at = pack_out(packer, context, float_matrix(project_out));
+  const PackedOut at = pack_out(packer, context, gmsa);
   return {std::move(p.data), at};
 }
 

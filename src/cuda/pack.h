@@ -96,6 +96,8 @@ int most_hidden_groups(const Network& net);
 // Throws Error (model) when these kernels cannot run the network: channels other than 60 or 180,
 // windows other than 4, 8, 16, masks that are not one-hot or do not agree between blocks.
 void check_network(const Network& net);
+// Whether a stream of this order has conv0's taps where the integers of Hopper's 8-bit kernels do.
+bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 // Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
 bool int8_layout_fits(const Elab& elab, std::span<const int> order);
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
@@ -117,7 +119,7 @@ struct ModuleLayout {
 };
 PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
                                        const std::vector<int>& order, const ModuleLayout& layout);
-PackedModule<PackedOut> pack_out_alone(const Linear& project_out, const std::vector<int>& order,
+PackedModule<PackedOut> pack_out_alone(const Gmsa& gmsa, const std::vector<int>& order,
                                        const ModuleLayout& layout);
 
 }  // namespace elan::cuda

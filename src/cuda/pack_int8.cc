@@ -47,19 +47,21 @@ Place operand_of(Place column) {
 
 }  // namespace
 
+bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order) {
+  constexpr int kChannels = 4 * kInt8TapChunks;
+  for (int i = 0; i < kInt8Taps * kChannels; ++i) {
+    const int first = order[i / kChannels * kChannels];
+    if (order[i] < 0 || conv0.taps[order[i]] != conv0.taps[first]) return false;
+  }
+  return true;
+}
+
 bool int8_layout_fits(const Elab& elab, std::span<const int> order) {
   const int width = 8 * kHopperLayout.hidden_tiles;
-  const auto in_planes = [&](const ShiftConv& conv) {
-    constexpr int kChannels = 4 * kInt8TapChunks;
-    for (int i = 0; i < kInt8Taps * kChannels; ++i) {
-      const int first = order[i / kChannels * kChannels];
-      if (order[i] < 0 || conv.taps[order[i]] != conv.taps[first]) return false;
-    }
-    return true;
-  };
   return std::all_of(elab.lfe.begin(), elab.lfe.end(),
                      [&](const Lfe& lfe) {
-                       return lfe.conv0.int8 && lfe.conv1.int8 && in_planes(lfe.conv0) &&
+                       return lfe.conv0.int8 && lfe.conv1.int8 &&
+                              int8_planes_fit(lfe.conv0, order) &&
                               hidden_order(lfe.conv1.taps, width).taps.size() <= kInt8HiddenGroups;
                      }) &&
          std::all_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {

@@ -64,6 +64,22 @@ Linear Gmsa::projection_v() const {
   return rows_of_groups(project_inp, computes_attention ? 2 : 1, computes_attention ? 1 : 0);
 }
 
+std::optional<QuantizedMatrix> Gmsa::int8_project_inp() const {
+  if (!int8_v || (computes_attention && !int8_q)) return std::nullopt;
+  if (!computes_attention) return int8_v;
+  QuantizedMatrix joined{int8_v->input_scale, {}, {}};
+  const auto rows = static_cast<std::ptrdiff_t>(int8_v->weight_scale.size() / 3);
+  for (std::ptrdiff_t group = 0; group < 3; ++group) {
+    for (const QuantizedMatrix* part : {&*int8_q, &*int8_v}) {
+      const auto scale = part->weight_scale.begin() + group * rows;
+      const auto weight = part->weight.begin() + group * rows * project_inp.in;
+      joined.weight_scale.insert(joined.weight_scale.end(), scale, scale + rows);
+      joined.weight.insert(joined.weight.end(), weight, weight + rows * project_inp.in);
+    }
+  }
+  return joined;
+}
+
 bool Network::one_hot_shifts() const {
   return std::all_of(body.begin(), body.end(), [](const Elab& elab) {
     return std::all_of(elab.lfe.begin(), elab.lfe.end(), [](const Lfe& lfe) {

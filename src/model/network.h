@@ -82,6 +82,9 @@ struct Gmsa {
   // without the batch norm.
   [[nodiscard]] Linear projection_q() const;
   [[nodiscard]] Linear projection_v() const;
+
+  // All of project_inp in 8 bits, its rows in their order; nothing if a part of it is in floats.
+  [[nodiscard]] std::optional<QuantizedMatrix> int8_project_inp() const;
 };
 
 struct Elab {

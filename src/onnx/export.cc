@@ -228,7 +228,8 @@ std::string Exporter::body_of_plugins(const std::string& head) {
                            .x = x,
                            .q = lfe_stage(block, 0) + ".q",
                            .windows = {net_.arch.windows.begin(), net_.arch.windows.end()},
-                           .shifted = elab.shifted},
+                           .shifted = elab.shifted,
+                           .block = plugins_->blocks[i]},
                           *plugins_);
     }
   }
@@ -259,7 +260,10 @@ Conv3x3 Exporter::in_stream(const Conv3x3& conv, bool output) const {
 std::string Exporter::plugin_phases(const std::string& centred) {
   const std::string places = conv("head.conv", centred, in_stream(net_.head, true));
   const std::string head = graph_.node("Transpose", {places}, "head", {{"perm", Dims{0, 2, 3, 1}}});
-  const std::string sum = graph_.node("Add", {body_of_plugins(head), head}, "body");
+  const ElementType type = plugins_->half_stream() ? ElementType::f16 : ElementType::f32;
+  const OnnxValue body{body_of_plugins(cast(graph_, {head}, type).name), type};
+  const std::string sum =
+      graph_.node("Add", {cast(graph_, body, ElementType::f32).name, head}, "body");
   const std::string first =
       graph_.node("Transpose", {sum}, "body.channels_first", {{"perm", Dims{0, 3, 1, 2}}});
   return conv("tail.conv", first, in_stream(net_.tail, false));
@@ -276,7 +280,8 @@ void Exporter::declare_stage(const std::string& name, int channels, int scale) {
   if (plugins_ && name != "tail") {
     dims = {dims[0], dims[2], dims[3], static_cast<std::int64_t>(plugins_->stream.size())};
   }
-  declare(*graph_.proto().add_value_info(), name, dims, ElementType::f32);
+  const bool half = plugins_ && plugins_->half_stream() && name.starts_with("body.");
+  declare(*graph_.proto().add_value_info(), name, dims, half ? ElementType::f16 : ElementType::f32);
 }
 
 onnx::ModelProto Exporter::run() {
@@ -361,10 +366,11 @@ void check_precisions(const Network& net, const OnnxOptions& options) {
   }
   const Precision first = plan.default_precision();
   if (!options.plugins) return;
-  if (!plan.uniform() || first == Precision::int8 || first == Precision::fp8) {
-    throw Error(ErrorKind::usage,
-                "ONNX export with plugins: expected fp32, tf32 or fp16 for all operations, found " +
-                    (plan.uniform() ? std::string(to_string(first)) : "a plan"));
+  if (!plan.uniform() || first == Precision::fp8) {
+    throw Error(
+        ErrorKind::usage,
+        "ONNX export with plugins: expected fp32, tf32, fp16 or int8 for all operations, found " +
+            (plan.uniform() ? std::string(to_string(first)) : "a plan"));
   }
   check_plugins(net);
 }

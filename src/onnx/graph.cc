@@ -73,6 +73,16 @@ onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
   return tensor;
 }
 
+onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
+                              const std::vector<std::int8_t>& values) {
+  onnx::TensorProto tensor;
+  tensor.set_name(name);
+  tensor.set_data_type(onnx_type(ElementType::int8));
+  for (const std::int64_t d : dims) tensor.add_dims(d);
+  tensor.set_raw_data(bytes_of(values));
+  return tensor;
+}
+
 std::string OnnxGraph::node(const std::string& op, const std::vector<std::string>& inputs,
                             const std::string& name, const Attributes& attributes) {
   node(op, inputs, std::vector<std::string>{name}, attributes);

@@ -27,6 +27,8 @@ int onnx_type(ElementType type);
 // half cannot hold.
 onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
                               const std::vector<float>& values, ElementType type);
+onnx::TensorProto make_tensor(const std::string& name, const Dims& dims,
+                              const std::vector<std::int8_t>& values);
 
 class OnnxGraph {
  public:

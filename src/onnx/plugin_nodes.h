@@ -13,11 +13,21 @@
 
 namespace elan {
 
+// What the nodes of one ELAB compute with; as the CUDA backend's uniform plan has it.
+struct PluginBlock {
+  Precision precision = Precision::fp32;  // fp16 for int8 where no matrix is in 8 bits
+  bool half_stream = false;
+  bool int8_block = false;  // all matrices are in 8 bits, for kernels that want that
+};
+
 // What every plugin node says beside its weights.
 struct PluginContext {
-  Precision precision = Precision::fp32;
   std::string fingerprint;  // of the network
   Dims stream;              // the channel at each place of a stream's pixel; -1: a zero
+  std::vector<PluginBlock> blocks;
+
+  // All blocks or none.
+  [[nodiscard]] bool half_stream() const { return blocks.front().half_stream; }
 };
 
 // Throws Error (model) for a network whose modules the plugins cannot compute.
@@ -34,6 +44,7 @@ struct PluginPair {
   std::string q;  // of the ELAB's first pair
   Dims windows;
   bool shifted = false;
+  PluginBlock block;
 };
 
 // Returns the GMSA's output.

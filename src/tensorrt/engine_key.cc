@@ -57,10 +57,15 @@ void check_precision(const BuildOptions& options) {
     throw Error(ErrorKind::usage, "--loose: expected precision fp16 or int8 without plugins, " +
                                       found + (options.plugins ? " with plugins" : ""));
   }
-  if (options.plugins && (!plan.uniform() || first == Precision::int8 || first == Precision::fp8)) {
-    throw Error(ErrorKind::usage, "--plugins: expected precision fp32, tf32 or fp16, " + found);
+  if (options.plugins && (!plan.uniform() || first == Precision::fp8)) {
+    throw Error(ErrorKind::usage,
+                "--plugins: expected precision fp32, tf32, fp16 or int8, " + found);
   }
   if (!options.calibration) return;
+  if (options.plugins) {
+    throw Error(ErrorKind::usage,
+                "--calibrate: expected no plugins, which have the model's scales");
+  }
   if (!plan.uniform() || first != Precision::int8) {
     throw Error(ErrorKind::usage, "--calibrate: expected precision int8, " + found);
   }

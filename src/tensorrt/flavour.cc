@@ -52,7 +52,7 @@ class Logger : public nvinfer1::ILogger {
       for (char& c : errors_) {
         if (c == '\n') c = ' ';
       }
-    } catch (...) {  // out of memory: the error is reported without its text
+    } catch (...) {  // NOLINT(bugprone-empty-catch): out of memory, no text
     }
   }
   [[noreturn]] void fail(ErrorKind kind, const std::string& what) {
@@ -99,7 +99,7 @@ class Monitor : public nvinfer1::IProgressMonitor {
     try {
       const std::lock_guard lock(mutex_);  // phases may be told from several threads
       work();
-    } catch (...) {  // a failing display must not end a build
+    } catch (...) {  // NOLINT(bugprone-empty-catch): a failing display ends no build
     }
   }
 
@@ -285,8 +285,10 @@ class Implementation : public Flavour {
   static void set_precisions(const BuildOptions& options, nvinfer1::INetworkDefinition& network,
                              nvinfer1::IBuilderConfig& config) {
     using namespace nvinfer1;
-    if (options.plugins) return;
-    bool half = options.loose;
+    // Of the plugins' types, only a stream in FP16 needs a flag.
+    const bool half_stream = options.precision.default_precision() == Precision::int8;
+    if (options.plugins && !half_stream) return;
+    bool half = options.loose || options.plugins;
     for (int i = 0; i < network.getNbLayers(); ++i) {
       ILayer& layer = *network.getLayer(i);
       const LayerType type = layer.getType();

@@ -250,7 +250,7 @@ TEST(OnnxOptions, MeaninglessOnesAreRefused) {
       {{.precision = Precision::fp8}, "for fp8"},
       {{.precision = PrecisionPlan::parse(R"({"tail": "fp16"})", "p", Precision::fp32),
         .plugins = true},
-       "fp32, tf32 or fp16 for all operations, found a plan"},
+       "fp32, tf32, fp16 or int8 for all operations, found a plan"},
       {{.size = PictureSize{0, 4}}, "size 0x4"},
       {{.size = PictureSize{4, -1}}, "size 4x-1"},
       {{.size = PictureSize{32, 17}, .padding = false}, "multiples of 16"},

@@ -1,6 +1,8 @@
 // The fields of plugin nodes, as a plugin's creator gets them.
 #include <gtest/gtest.h>
 
+#include <tuple>
+
 #include "elan/error.h"
 #include "exported.h"
 #include "model/network.h"
@@ -50,8 +52,10 @@ TEST_P(PluginNodes, NameThePluginAndTheNetwork) {
     ++plugins;
     EXPECT_EQ(node.domain(), "elan_sr");
     EXPECT_EQ(text(node, "plugin_namespace"), "elan_sr");
-    EXPECT_EQ(text(node, "plugin_version"), "1");
+    EXPECT_EQ(text(node, "plugin_version"), "2");
     EXPECT_EQ(text(node, "precision"), "fp16");
+    EXPECT_EQ(number(node, "half_stream"), 0);
+    EXPECT_EQ(number(node, "int8_block"), 0);
     EXPECT_EQ(text(node, "stage"), node.name());
     EXPECT_EQ(text(node, "fingerprint"), model_.fingerprint());
     EXPECT_EQ(number(node, "channels"), net_.arch.channels);
@@ -136,6 +140,91 @@ TEST_P(PluginNodes, HeadAndTailArePermutedIntoTheStream) {
               : net_.tail.weight[(2 * channels + static_cast<std::size_t>(channel)) * 9 + i];
       ASSERT_EQ(tail[(2 * places + p) * 9 + i], expected) << p;
     }
+  }
+}
+
+class PluginNodesIn8Bits : public testing::TestWithParam<const char*> {
+ protected:
+  // `weight` is a matrix with its scales.
+  static void expect_integers(const onnx::NodeProto& node, const std::string& name,
+                              const QuantizedMatrix& expected) {
+    const auto* weight = attribute_of(node, name + "_weight");
+    ASSERT_NE(weight, nullptr);
+    EXPECT_EQ(weight->t().data_type(), onnx::TensorProto::INT8);
+    EXPECT_EQ(weight->t().dims_size(), 2);
+    EXPECT_EQ(values_of<std::int8_t>(weight->t()), expected.weight);
+    EXPECT_EQ(floats(node, name + "_weight_scale"), expected.weight_scale);
+    EXPECT_EQ(floats(node, name + "_input_scale"), std::vector{expected.input_scale});
+  }
+
+  const Model model_ = Model::load(model_path(GetParam()));
+  const Network& net_ = model_.network();
+  const onnx::ModelProto proto_ = exported(model_, {.precision = Precision::int8, .plugins = true});
+  const std::map<std::string, const onnx::NodeProto*> nodes_ = nodes_of(proto_);
+};
+
+TEST_P(PluginNodesIn8Bits, CarryIntegersAndScales) {
+  const Gmsa& gmsa = net_.body[1].gmsa[0];
+  const onnx::NodeProto& lfe = *nodes_.at("body.1.lfe.0");
+  expect_integers(lfe, "conv0", *net_.body[1].lfe[0].conv0.int8);
+  expect_integers(lfe, "conv1", *net_.body[1].lfe[0].conv1.int8);
+  const QuantizedMatrix joined = gmsa.int8_project_inp().value();
+  EXPECT_EQ(joined.values(), gmsa.project_inp.weight);
+  expect_integers(lfe, "project_inp", joined);
+  EXPECT_EQ(floats(lfe, "project_inp_bias"), gmsa.project_inp.bias);
+  expect_integers(*nodes_.at("body.1.gmsa.0"), "project_out", *gmsa.int8_out);
+  for (const auto& [name, node] : nodes_) {
+    if (node->domain().empty()) continue;
+    EXPECT_EQ(text(*node, "precision"), "int8");
+    EXPECT_EQ(number(*node, "half_stream"), 1);
+    EXPECT_EQ(number(*node, "int8_block"), net_.arch.channels == 180 ? 1 : 0);
+  }
+}
+
+TEST_P(PluginNodesIn8Bits, HaveAStreamInHalves) {
+  EXPECT_EQ(nodes_.at("body.0.lfe.0")->input(0), "head.to_fp16");
+  const onnx::NodeProto& sum = *nodes_.at("body");
+  EXPECT_EQ(nodes_.at(sum.input(0))->op_type(), "Cast");
+  EXPECT_EQ(sum.input(1), "head");
+  for (const auto& value : proto_.graph().value_info()) {
+    EXPECT_EQ(value.type().tensor_type().elem_type(), value.name().starts_with("body.")
+                                                          ? onnx::TensorProto::FLOAT16
+                                                          : onnx::TensorProto::FLOAT)
+        << value.name();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, PluginNodesIn8Bits,
+                         testing::Values("elan_light_int8_x4", "elan_int8_x4"));
+
+// As the CUDA backend: floats for a matrix that stayed exact, fp16 for an ELAB of nothing else.
+TEST(PluginExport, LeavesWhatIsExactInFloats) {
+  Network network = Model::load(model_path("elan_int8_x4")).network();
+  network.body[0].gmsa[0].int8_out.reset();
+  network.body[0].gmsa[0].int8_q.reset();
+  Elab& exact = network.body[1];
+  exact.lfe[0].conv0.int8.reset();
+  exact.lfe[0].conv1.int8.reset();
+  exact.gmsa[0].int8_q.reset();
+  exact.gmsa[0].int8_v.reset();
+  exact.gmsa[0].int8_out.reset();
+  const Linear projection = network.body[0].gmsa[0].project_inp;
+  const Model model(std::make_shared<const Network>(std::move(network)));
+  const auto proto = exported(model, {.precision = Precision::int8, .plugins = true});
+  const auto nodes = nodes_of(proto);
+  const onnx::NodeProto& lfe = *nodes.at("body.0.lfe.0");
+  EXPECT_EQ(attribute_of(lfe, "conv0_weight")->t().data_type(), onnx::TensorProto::INT8);
+  EXPECT_EQ(floats(lfe, "project_inp_weight"), projection.weight);
+  EXPECT_EQ(attribute_of(lfe, "project_inp_weight_scale"), nullptr);
+  const onnx::NodeProto& gmsa = *nodes.at("body.0.gmsa.0");
+  EXPECT_EQ(attribute_of(gmsa, "project_out_weight")->t().data_type(), onnx::TensorProto::FLOAT);
+  EXPECT_EQ(attribute_of(gmsa, "project_out_input_scale"), nullptr);
+  const std::tuple<const char*, const char*, int> expected[]{
+      {"body.0.lfe.0", "int8", 0}, {"body.1.gmsa.0", "fp16", 0}, {"body.2.lfe.0", "int8", 1}};
+  for (const auto& [stage, precision, whole] : expected) {
+    EXPECT_EQ(text(*nodes.at(stage), "precision"), precision);
+    EXPECT_EQ(number(*nodes.at(stage), "half_stream"), 1);
+    EXPECT_EQ(number(*nodes.at(stage), "int8_block"), whole);
   }
 }
 

@@ -110,11 +110,17 @@ TEST(EngineOptions, MeaninglessOnesAreRefused) {
     const char* says;
   } cases[] = {
       {[](BuildOptions& o) { o.precision = plan(R"({"default": "fp64"})"); }, "found fp64"},
-      {[](BuildOptions& o) { o.precision = Precision::int8, o.plugins = true; }, "found int8"},
+      {[](BuildOptions& o) { o.precision = Precision::fp8, o.plugins = true; }, "found fp8"},
       {[](BuildOptions& o) { o.precision = plan(R"({"tail": "fp32"})"), o.plugins = true; },
        "found a plan of several"},
       {[](BuildOptions& o) { o.precision = plan(R"({"tail": "fp32"})"), o.loose = true; },
        "--loose: expected precision fp16 or int8"},
+      {[](BuildOptions& o) {
+         o.precision = Precision::int8;
+         o.calibration = calibration(1);
+         o.plugins = true;
+       },
+       "--calibrate: expected no plugins"},
       {[](BuildOptions& o) { o.calibration = calibration(1); },
        "expected precision int8, found fp16"},
       {[](BuildOptions& o) {

@@ -1,5 +1,5 @@
 // A plugin node of an exported graph as the fields that TensorRT's ONNX parser makes of it: strings
-// become characters, integers 32 bits wide, tensors 32-bit floats.
+// become characters, integers 32 bits wide, tensors 32-bit floats or 8-bit integers.
 #pragma once
 
 #include <onnx/onnx_pb.h>
@@ -27,7 +27,9 @@ class NodeFields {
         put(a.name(), plugins::FieldType::text, a.s().data(), a.s().size(), a.s().size());
       } else if (a.type() == onnx::AttributeProto::TENSOR) {
         const std::string& raw = a.t().raw_data();
-        put(a.name(), plugins::FieldType::f32, raw.data(), raw.size() / 4, raw.size());
+        const bool int8 = a.t().data_type() == onnx::TensorProto::INT8;
+        put(a.name(), int8 ? plugins::FieldType::i8 : plugins::FieldType::f32, raw.data(),
+            raw.size() / (int8 ? 1 : 4), raw.size());
       } else {
         std::vector<std::int32_t> values(a.ints().begin(), a.ints().end());
         if (a.type() == onnx::AttributeProto::INT) values = {static_cast<std::int32_t>(a.i())};
@@ -41,6 +43,13 @@ class NodeFields {
   [[nodiscard]] plugins::Field& at(const std::string& name) {
     return *std::find_if(fields_.begin(), fields_.end(),
                          [&](const plugins::Field& f) { return f.name == name; });
+  }
+  [[nodiscard]] bool has(const std::string& name) const {
+    return std::any_of(fields_.begin(), fields_.end(),
+                       [&](const plugins::Field& f) { return f.name == name; });
+  }
+  void add(const std::string& name, const std::vector<float>& values) {
+    put(name, plugins::FieldType::f32, values.data(), values.size(), values.size() * 4);
   }
   void remove(const std::string& name) {
     std::erase_if(fields_, [&](const plugins::Field& f) { return f.name == name; });

@@ -126,6 +126,7 @@ class Collection {
       const auto type = f.type == plugins::FieldType::f32    ? nvinfer1::PluginFieldType::kFLOAT32
                         : f.type == plugins::FieldType::text ? nvinfer1::PluginFieldType::kCHAR
                         : f.type == plugins::FieldType::i32  ? nvinfer1::PluginFieldType::kINT32
+                        : f.type == plugins::FieldType::i8   ? nvinfer1::PluginFieldType::kINT8
                                                              : nvinfer1::PluginFieldType::kDIMS;
       names_.emplace_back(f.name);
       fields_.emplace_back(names_.back().c_str(), f.data, type, static_cast<int32_t>(f.length));
@@ -176,6 +177,11 @@ constexpr const char* kGmsaStage = "body.1.gmsa.0";
 
 inline const PluginGraph& light_graph() {
   static const PluginGraph graph("elan_light_x4");
+  return graph;
+}
+
+inline const PluginGraph& int8_graph() {
+  static const PluginGraph graph("elan_int8_x4", Precision::int8);
   return graph;
 }
 

@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <optional>
+#include <utility>
+
 #include "cuda/pack.h"
 #include "elan/error.h"
 #include "fields.h"
@@ -19,6 +23,30 @@ constexpr const char* kGmsa = "body.1.gmsa.0";
 const PluginGraph& light() {
   static const PluginGraph graph("elan_light_x4");
   return graph;
+}
+
+const PluginGraph& full() {
+  static const PluginGraph graph("elan_x4");
+  return graph;
+}
+
+const PluginGraph& light_int8() {
+  static const PluginGraph graph("elan_light_int8_x4", Precision::int8);
+  return graph;
+}
+
+const PluginGraph& int8() {
+  static const PluginGraph graph("elan_int8_x4", Precision::int8);
+  return graph;
+}
+
+void expect_same(const std::optional<QuantizedMatrix>& found,
+                 const std::optional<QuantizedMatrix>& expected) {
+  ASSERT_EQ(found.has_value(), expected.has_value());
+  if (!found) return;
+  EXPECT_EQ(found->weight, expected->weight);
+  EXPECT_EQ(found->weight_scale, expected->weight_scale);
+  EXPECT_EQ(found->input_scale, expected->input_scale);
 }
 
 std::string error_of(const std::function<void()>& call) {
@@ -41,8 +69,9 @@ TEST(PluginFields, AreThoseTheExporterWrites) {
     std::map<std::string, plugins::FieldType> expected{
         {"plugin_version", plugins::FieldType::text},
         {"plugin_namespace", plugins::FieldType::text}};
-    for (const plugins::FieldName& f : plugins::field_names(fields.kind()))
-      expected[f.name] = f.type;
+    for (const plugins::FieldName& f : plugins::field_names(fields.kind())) {
+      if (!f.of_int8) expected[f.name] = f.type;
+    }
     std::map<std::string, plugins::FieldType> found;
     for (const plugins::Field& f : fields.get()) found[std::string(f.name)] = f.type;
     EXPECT_EQ(found, expected) << stage;
@@ -66,32 +95,69 @@ TEST(PluginModule, HoldsTheWeightsOfItsNode) {
   EXPECT_EQ(b.gmsa.project_out.bias, gmsa.project_out.bias);
 }
 
-// The kernels then read exactly what the CUDA backend gives them.
+TEST(PluginModule, HoldsIntegersAndScalesOfItsNode) {
+  for (const PluginGraph* graph : {&light_int8(), &int8()}) {
+    const bool full = graph->network().arch.channels == 180;
+    for (const char* pair : {"0", "1"}) {
+      const std::size_t block = full ? 1 : 0, j = full ? 0 : *pair - '0';
+      const std::string at = std::to_string(block), of = std::to_string(j);
+      const Lfe& lfe = graph->network().body[block].lfe[j];
+      const Gmsa& gmsa = graph->network().body[block].gmsa[j];
+      const plugins::Module a =
+          plugins::module_from_fields(Kind::lfe, graph->fields("body." + at + ".lfe." + of).get());
+      EXPECT_TRUE(a.half_stream);
+      EXPECT_EQ(a.int8_block, full);
+      EXPECT_EQ(a.precision, Precision::int8);
+      expect_same(a.lfe.conv0.int8, lfe.conv0.int8);
+      expect_same(a.lfe.conv1.int8, lfe.conv1.int8);
+      expect_same(a.gmsa.int8_q, gmsa.int8_q);
+      expect_same(a.gmsa.int8_v, gmsa.int8_v);
+      EXPECT_FALSE(a.gmsa.int8_attention);  // so that q and v are FP16
+      EXPECT_EQ(a.lfe.conv0.weight, lfe.conv0.weight);
+      EXPECT_EQ(a.gmsa.project_inp.weight, gmsa.project_inp.weight);
+      const plugins::Module b = plugins::module_from_fields(
+          Kind::gmsa, graph->fields("body." + at + ".gmsa." + of).get());
+      EXPECT_TRUE(b.half_stream);
+      expect_same(b.gmsa.int8_out, gmsa.int8_out);
+      EXPECT_FALSE(b.gmsa.int8_attention);
+    }
+  }
+}
+
+// The kernels then read exactly what the CUDA backend gives them, but that attention is in FP16.
 TEST(PluginModule, IsPackedAsTheBackendPacks) {
-  for (const char* name : {"elan_light_x4", "elan_x4"}) {
-    const PluginGraph graph(name);
-    const Network& net = graph.network();
+  for (const PluginGraph* given : {&light(), &full(), &light_int8(), &int8()}) {
+    const PluginGraph& graph = *given;
+    Network net = graph.network();
+    for (Elab& elab : net.body) {
+      for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
+    }
+    const auto operand = net.quantized() ? cuda::Operand::int8 : cuda::Operand::fp16;
+    const auto stream = net.quantized() ? cuda::StreamFormat::fp16 : cuda::StreamFormat::fp32;
     const int pairs = net.arch.pairs;
     for (const bool hopper : {false, true}) {
       cuda::NetworkShape shape;
       shape.channels = net.arch.channels;
       shape.scale = net.arch.scale;
       shape.tail = cuda::Operand::fp16;
-      shape.body.assign(net.body.size(), {cuda::Operand::fp16, hopper});
+      shape.body.assign(net.body.size(), {operand, hopper, stream});
       const cuda::PackedNetwork whole = pack_network(net, shape);
       const std::string at = "1", pair = std::to_string(pairs - 1);
       const plugins::Module lfe =
           plugins::module_from_fields(Kind::lfe, graph.fields("body." + at + ".lfe." + pair).get());
       const plugins::Module gmsa = plugins::module_from_fields(
           Kind::gmsa, graph.fields("body." + at + ".gmsa." + pair).get());
-      const cuda::ModuleLayout layout{net.arch.channels, cuda::Operand::fp16, hopper};
+      const cuda::ModuleLayout layout{net.arch.channels, operand, hopper};
       const auto alone = pack_lfe_alone(lfe.lfe, lfe.gmsa, lfe.stream, layout);
-      const auto out = pack_out_alone(gmsa.gmsa.project_out, gmsa.stream, layout);
+      const auto out = pack_out_alone(gmsa.gmsa, gmsa.stream, layout);
       const cuda::PackedPair& expected = whole.body[1][static_cast<std::size_t>(pairs - 1)];
       EXPECT_EQ(alone.at.has_q, pairs == 1);
       EXPECT_EQ(alone.at.hidden_x, expected.lfe.hidden_x);
       EXPECT_EQ(alone.at.chunk_y, expected.lfe.chunk_y);
       EXPECT_EQ(alone.at.unscale_project, expected.lfe.unscale_project);
+      EXPECT_EQ(alone.at.input.factor, expected.lfe.input.factor);
+      EXPECT_EQ(alone.at.projected.factor, expected.lfe.projected.factor);
+      EXPECT_EQ(out.at.input.factor, expected.out.input.factor);
       const auto lfe_bytes = expected.out.weights - expected.lfe.weights;
       ASSERT_LE(alone.data.size(), lfe_bytes);
       EXPECT_EQ(std::memcmp(alone.data.data(), whole.data.data() + expected.lfe.weights,
@@ -146,8 +212,9 @@ TEST(PluginTensors, OfOtherShapesAreRefused) {
 }
 
 TEST(PluginSerial, GivesTheSameModuleBack) {
-  for (const char* stage : {kLfe, kGmsa}) {
-    const NodeFields fields = light().fields(stage);
+  for (const auto& [graph, stage] :
+       {std::pair{&light(), kLfe}, {&light(), kGmsa}, {&int8(), kLfe}, {&int8(), kGmsa}}) {
+    const NodeFields fields = graph->fields(stage);
     const plugins::Module m = plugins::module_from_fields(fields.kind(), fields.get());
     const std::vector<std::byte> bytes = plugins::serialise(m);
     const plugins::Module again = plugins::deserialise(fields.kind(), bytes);
@@ -155,6 +222,9 @@ TEST(PluginSerial, GivesTheSameModuleBack) {
     EXPECT_EQ(plugins::hash_of(again), plugins::hash_of(m));
     EXPECT_EQ(again.stage, stage);
     EXPECT_EQ(again.lfe.conv1.taps, m.lfe.conv1.taps);
+    EXPECT_EQ(again.half_stream, graph == &int8());
+    EXPECT_EQ(again.int8_block, graph == &int8());
+    expect_same(again.gmsa.int8_q, m.gmsa.int8_q);
   }
 }
 
@@ -164,6 +234,12 @@ TEST(PluginSerial, HashChangesWithAnyWeight) {
   std::vector<float> bias(60, 0.25F);
   fields.set("project_out_bias", bias);
   EXPECT_NE(hash_of(plugins::module_from_fields(Kind::gmsa, fields.get())), before);
+  for (const char* scale : {"project_out_input_scale", "project_out_weight_scale"}) {
+    NodeFields narrow = int8().fields(kGmsa);
+    const auto as_it_was = hash_of(plugins::module_from_fields(Kind::gmsa, narrow.get()));
+    narrow.set(scale, std::vector<float>(scale[12] == 'i' ? 1 : 180, 0.25F));
+    EXPECT_NE(hash_of(plugins::module_from_fields(Kind::gmsa, narrow.get())), as_it_was);
+  }
 }
 
 TEST(PluginSerial, ThatIsNotOursIsRefused) {
@@ -178,8 +254,9 @@ TEST(PluginSerial, ThatIsNotOursIsRefused) {
   bad[0] = std::byte{'X'};
   EXPECT_NE(load(bad).find("expected one of elan_sr"), std::string::npos);
   bad = good;
-  bad[8] = std::byte{99};
-  EXPECT_NE(load(bad).find("expected version 1, found 99"), std::string::npos);
+  bad[8] = std::byte{1};
+  EXPECT_NE(load(bad).find("expected version 2, found 1; build the engine again"),
+            std::string::npos);
   bad = good;
   bad[12] = std::byte{0};
   EXPECT_NE(load(bad).find("expected kind 1, found 0"), std::string::npos);
@@ -195,19 +272,22 @@ TEST(PluginSerial, ThatIsNotOursIsRefused) {
 }
 
 TEST(PluginFields, EachOfThemIsNeededWithItsType) {
-  for (const char* stage : {kLfe, kGmsa}) {
-    for (const plugins::FieldName& f : plugins::field_names(light().fields(stage).kind())) {
-      NodeFields fields = light().fields(stage);
+  for (const auto& [graph, stage] :
+       {std::pair{&light(), kLfe}, {&light(), kGmsa}, {&int8(), kLfe}, {&int8(), kGmsa}}) {
+    for (const plugins::FieldName& f : plugins::field_names(graph->fields(stage).kind())) {
+      NodeFields fields = graph->fields(stage);
+      EXPECT_EQ(fields.has(f.name), !f.of_int8 || graph == &int8());
+      if (!fields.has(f.name)) continue;
       fields.remove(f.name);
       const std::string text = refusal(fields);
       EXPECT_NE(text.find(std::string("field ") + f.name + ": expected"), std::string::npos)
           << text;
       EXPECT_NE(text.find("found none"), std::string::npos) << text;
-      fields = light().fields(stage);
+      fields = graph->fields(stage);
       fields.at(f.name).type = plugins::FieldType::other;
       EXPECT_NE(refusal(fields).find("found another type"), std::string::npos) << f.name;
       if (f.type == plugins::FieldType::text) continue;
-      fields = light().fields(stage);
+      fields = graph->fields(stage);
       fields.at(f.name).length -= 1;
       EXPECT_NE(refusal(fields).find(std::string("field ") + f.name + ": expected"),
                 std::string::npos)
@@ -223,7 +303,7 @@ TEST(PluginFields, WithMeaninglessValuesAreRefused) {
     return refusal(fields);
   };
   using Ints = std::vector<std::int32_t>;
-  EXPECT_NE(with(kLfe, "precision", std::string("int8")).find("fp16, found int8"),
+  EXPECT_NE(with(kLfe, "precision", std::string("fp8")).find("fp16 or int8, found fp8"),
             std::string::npos);
   EXPECT_NE(with(kLfe, "channels", Ints{64}).find("60 or 180, found 64"), std::string::npos);
   EXPECT_NE(with(kLfe, "gives_q", Ints{2}).find("0..1, found 2"), std::string::npos);
@@ -238,6 +318,44 @@ TEST(PluginFields, WithMeaninglessValuesAreRefused) {
   Ints mixed(64, -1);  // channels in their own order: shifts change within four places
   for (int i = 0; i < 60; ++i) mixed[static_cast<std::size_t>(i)] = (i * 13) % 60;
   EXPECT_NE(with(kLfe, "stream", mixed).find("one shift for every four places"), std::string::npos);
+}
+
+TEST(PluginFields, WithMeaninglessIntegersAreRefused) {
+  const auto with = [](const PluginGraph& graph, const char* stage, const char* name, auto values) {
+    NodeFields fields = graph.fields(stage);
+    fields.set(name, values);
+    return refusal(fields);
+  };
+  using Ints = std::vector<std::int32_t>;
+  using Bytes = std::vector<std::int8_t>;
+  const std::string start = "ElanGMSA body.1.gmsa.0: field ";
+  EXPECT_EQ(with(int8(), kGmsa, "project_out_weight", Bytes(180 * 180, -128)),
+            start + "project_out_weight: expected -127..127, found -128");
+  EXPECT_EQ(with(int8(), kGmsa, "project_out_input_scale", std::vector<float>{0}),
+            start + "project_out_input_scale: expected positive numbers, found 0.000000");
+  EXPECT_EQ(with(int8(), kGmsa, "project_out_weight_scale", std::vector<float>(179, 1)),
+            start + "project_out_weight_scale: expected 180 numbers, found 179");
+  EXPECT_NE(with(int8(), kGmsa, "half_stream", Ints{0}).find("int8_block: expected 0 but for"),
+            std::string::npos);
+  EXPECT_NE(with(light_int8(), kLfe, "int8_block", Ints{1}).find("int8_block: expected 0 but for"),
+            std::string::npos);
+  EXPECT_NE(with(int8(), kGmsa, "precision", std::string("fp16"))
+                .find("field project_out_weight: expected 32-bit floats, found 8-bit integers"),
+            std::string::npos);
+  EXPECT_NE(with(int8(), kGmsa, "precision", std::string("fp32")).find("half_stream: expected 0"),
+            std::string::npos);
+  NodeFields planes = int8().fields(kLfe);  // four places of one shift change with four of another
+  const auto* stream = static_cast<const std::int32_t*>(planes.at("stream").data);
+  Ints order(stream, stream + planes.at("stream").length);
+  std::swap_ranges(order.begin() + 32, order.begin() + 36, order.begin() + 36);
+  planes.set("stream", order);
+  EXPECT_EQ(refusal(planes),
+            "ElanLFE body.1.lfe.0: field stream: expected one shift for every 36 "
+            "places in a block in 8 bits, found others");
+  NodeFields fields = light().fields(kGmsa);
+  fields.add("project_out_input_scale", {1});
+  EXPECT_EQ(refusal(fields),
+            start + "project_out_input_scale: expected none without 8-bit integers, found one");
 }
 
 }  // namespace

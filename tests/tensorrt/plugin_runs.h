@@ -32,7 +32,7 @@ class PluginHost : public testing::Test {
 
   template <typename Creator>
   static void expect_name_and_fields(Creator& creator, plugins::Kind kind) {
-    EXPECT_STREQ(creator.getPluginVersion(), "1");
+    EXPECT_STREQ(creator.getPluginVersion(), "2");
     EXPECT_STREQ(creator.getPluginNamespace(), "elan_sr");
     Strings found, expected;
     for (int i = 0; i < creator.getFieldNames()->nbFields; ++i) {
@@ -61,12 +61,12 @@ class PluginHost : public testing::Test {
     EXPECT_TRUE(errors().empty());
   }
 
-  // takes(position, tensor): whether the GMSA takes it there.
+  // takes(position, tensor): whether the GMSA of such a stream takes it there.
   template <typename Takes>
-  static void expect_one_combination_of_formats(Takes takes) {
+  static void expect_one_combination_of_formats(nvinfer1::DataType stream, Takes takes) {
     using nvinfer1::DataType;
     using nvinfer1::TensorFormat;
-    const DataType good[]{DataType::kFLOAT, DataType::kINT32, DataType::kINT32, DataType::kFLOAT};
+    const DataType good[]{stream, DataType::kINT32, DataType::kINT32, stream};
     for (const DataType type :
          {DataType::kFLOAT, DataType::kHALF, DataType::kINT8, DataType::kINT32}) {
       for (const TensorFormat format :

@@ -77,19 +77,41 @@ TEST_F(PluginV2, RefusesOtherShapes) {
 }
 
 TEST_F(PluginV2, TakesOneCombinationOfFormats) {
-  const Owned gmsa = create(kGmsaStage);
-  expect_one_combination_of_formats([&](int position, const PluginTensorDesc& desc) {
-    const PluginTensorDesc tensors[4]{desc, desc, desc, desc};
-    return gmsa->supportsFormatCombination(position, tensors, 3, 1);
-  });
+  for (const auto& [graph, stream] :
+       {std::pair{&light_graph(), DataType::kFLOAT}, {&int8_graph(), DataType::kHALF}}) {
+    const Owned gmsa = create(graph->fields(kGmsaStage));
+    ASSERT_NE(gmsa, nullptr);
+    expect_one_combination_of_formats(stream, [&](int position, const PluginTensorDesc& desc) {
+      const PluginTensorDesc tensors[4]{desc, desc, desc, desc};
+      return gmsa->supportsFormatCombination(position, tensors, 3, 1);
+    });
+    EXPECT_EQ(gmsa->getOutputDataType(0, nullptr, 3), stream);
+  }
   const Owned lfe = create(kLfeStage);
   EXPECT_EQ(lfe->getOutputDataType(0, nullptr, 1), DataType::kFLOAT);
   EXPECT_EQ(lfe->getOutputDataType(1, nullptr, 1), DataType::kINT32);
 }
 
+TEST_F(PluginV2, WorksInMemoryOfTheHostIn8Bits) {
+  PluginTensorDesc in[3]{tensor(DataType::kHALF), {}, {}};
+  in[0].dims = dims_of({2, 16, 32, 184});
+  const auto bytes = [&](const PluginGraph& graph, const char* stage, int inputs) {
+    return create(graph.fields(stage))->getWorkspaceSize(in, inputs, nullptr, 1);
+  };
+  EXPECT_EQ(bytes(int8_graph(), kLfeStage, 1), std::size_t{2} * 20 * 36 * 192);
+  EXPECT_EQ(bytes(int8_graph(), kGmsaStage, 3), 0U);
+  in[0].dims = dims_of({2, 16, 32, 64});
+  EXPECT_EQ(bytes(light_graph(), kLfeStage, 1), 0U);
+  EXPECT_TRUE(errors().empty());
+}
+
 TEST_F(PluginV2, SurvivesAPlanAndCloning) {
-  for (const char* stage : {kLfeStage, kGmsaStage}) {
-    const Owned plugin = create(stage);
+  for (const auto& [graph, stage] : {std::pair{&light_graph(), kLfeStage},
+                                     {&light_graph(), kGmsaStage},
+                                     {&int8_graph(), kLfeStage},
+                                     {&int8_graph(), kGmsaStage}}) {
+    const Owned plugin = create(graph->fields(stage));
+    ASSERT_NE(plugin, nullptr);
     const std::string before = bytes_of(*plugin);
     const Owned again = own(
         creator(plugin->getPluginType()).deserializePlugin("node", before.data(), before.size()));
@@ -114,20 +136,26 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
   std::string bytes = bytes_of(*create(kGmsaStage));
   bytes[8] = 7;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
-  bytes[8] = 1;
+  bytes[8] = 2;
   bytes.back() ^= 1;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", nullptr, 100), nullptr);
   EXPECT_EQ(creator("ElanGMSA").createPlugin("node", nullptr), nullptr);
-  ASSERT_EQ(errors().size(), 6U);
+  fields = int8_graph().fields(kGmsaStage);
+  fields.remove("project_out_weight_scale");
+  EXPECT_EQ(create(fields), nullptr);
+  ASSERT_EQ(errors().size(), 7U);
   EXPECT_EQ(errors()[0],
             "ElanGMSA body.1.gmsa.0: field project_out_bias: expected 32-bit floats, found none");
   EXPECT_EQ(errors()[1],
             "ElanGMSA body.1.gmsa.0: field windows: expected integers, found another type");
-  EXPECT_NE(errors()[2].find("expected version 1, found 7"), std::string::npos);
+  EXPECT_NE(errors()[2].find("expected version 2, found 7"), std::string::npos);
   EXPECT_NE(errors()[3].find("damaged"), std::string::npos);
   EXPECT_NE(errors()[4].find("expected one of elan_sr"), std::string::npos);
   EXPECT_NE(errors()[5].find("expected fields, found none"), std::string::npos);
+  EXPECT_EQ(errors()[6],
+            "ElanGMSA body.1.gmsa.0: field project_out_weight_scale: expected 32-bit floats, found "
+            "none");
 }
 
 TEST_F(PluginV2, SaysWhenThereIsNoDevice) {

@@ -88,13 +88,20 @@ TEST_F(PluginV3, InfersFixedShapesAndRefusesOthers) {
 }
 
 TEST_F(PluginV3, TakesOneCombinationOfFormats) {
-  const auto gmsa = create(kGmsaStage);
-  expect_one_combination_of_formats([&](int position, const PluginTensorDesc& desc) {
-    DynamicPluginTensorDesc tensors[4]{};
-    for (auto& t : tensors) t.desc = desc;
-    return build(*gmsa).supportsFormatCombination(position, tensors, 3, 1);
-  });
   DataType types[3]{};
+  for (const auto& [graph, stream] :
+       {std::pair{&light_graph(), DataType::kFLOAT}, {&int8_graph(), DataType::kHALF}}) {
+    const auto gmsa = create(graph->fields(kGmsaStage));
+    ASSERT_NE(gmsa, nullptr);
+    expect_one_combination_of_formats(stream, [&](int position, const PluginTensorDesc& desc) {
+      DynamicPluginTensorDesc tensors[4]{};
+      for (auto& t : tensors) t.desc = desc;
+      return build(*gmsa).supportsFormatCombination(position, tensors, 3, 1);
+    });
+    const DataType in[]{stream, DataType::kINT32, DataType::kINT32};
+    ASSERT_EQ(build(*gmsa).getOutputDataTypes(types, 1, in, 3), 0);
+    EXPECT_EQ(types[0], stream);
+  }
   const DataType in = DataType::kFLOAT;
   const auto lfe = create(kLfeStage);
   ASSERT_EQ(build(*lfe).getOutputDataTypes(types, 3, &in, 1), 0);
@@ -121,9 +128,27 @@ TEST_F(PluginV3, ConfiguresForARangeOfSizes) {
   EXPECT_NE(runtime(*lfe).onShapeChange(&fixed, 1, results, 3), 0);
 }
 
+TEST_F(PluginV3, WorksInMemoryOfTheHostIn8Bits) {
+  DynamicPluginTensorDesc in[3]{};
+  in[0].max = dims_of({2, 16, 32, 184});
+  const auto bytes = [&](const PluginGraph& graph, const char* stage, int inputs) {
+    const auto plugin = create(graph.fields(stage));
+    return build(*plugin).getWorkspaceSize(in, inputs, nullptr, 1);
+  };
+  EXPECT_EQ(bytes(int8_graph(), kLfeStage, 1), std::size_t{2} * 20 * 36 * 192);
+  EXPECT_EQ(bytes(int8_graph(), kGmsaStage, 3), 0U);
+  in[0].max = dims_of({2, 16, 32, 64});
+  EXPECT_EQ(bytes(light_graph(), kLfeStage, 1), 0U);
+  EXPECT_TRUE(errors().empty());
+}
+
 TEST_F(PluginV3, SurvivesAPlanAndCloning) {
-  for (const char* stage : {kLfeStage, kGmsaStage}) {
-    const auto plugin = create(stage);
+  for (const auto& [graph, stage] : {std::pair{&light_graph(), kLfeStage},
+                                     {&light_graph(), kGmsaStage},
+                                     {&int8_graph(), kLfeStage},
+                                     {&int8_graph(), kGmsaStage}}) {
+    const auto plugin = create(graph->fields(stage));
+    ASSERT_NE(plugin, nullptr);
     const PluginFieldCollection* stored = runtime(*plugin).getFieldsToSerialize();
     ASSERT_EQ(stored->nbFields, 1);
     const auto bytes = [](const PluginFieldCollection& c) {
@@ -131,7 +156,7 @@ TEST_F(PluginV3, SurvivesAPlanAndCloning) {
                          static_cast<std::size_t>(c.fields[0].length));
     };
     const std::string before = bytes(*stored);
-    IPluginCreatorV3One& one = creator(light_graph().node(stage).op_type());
+    IPluginCreatorV3One& one = creator(graph->node(stage).op_type());
     const std::unique_ptr<IPluginV3> again(
         one.createPlugin("node", stored, TensorRTPhase::kRUNTIME));
     ASSERT_NE(again, nullptr);
@@ -155,7 +180,10 @@ TEST_F(PluginV3, TellsTheLoggerWhatIsWrongWithFields) {
   fields.at("conv0_weight").length -= 1;
   EXPECT_EQ(create(fields), nullptr);
   EXPECT_EQ(creator("ElanGMSA").createPlugin("node", nullptr, TensorRTPhase::kBUILD), nullptr);
-  ASSERT_EQ(errors().size(), 4U);
+  fields = int8_graph().fields(kLfeStage);
+  fields.remove("conv1_input_scale");
+  EXPECT_EQ(create(fields), nullptr);
+  ASSERT_EQ(errors().size(), 5U);
   EXPECT_EQ(errors()[0],
             "ElanLFE body.1.lfe.0: field conv1_bias: expected 32-bit floats, found none");
   EXPECT_EQ(errors()[1],
@@ -163,6 +191,8 @@ TEST_F(PluginV3, TellsTheLoggerWhatIsWrongWithFields) {
   EXPECT_EQ(errors()[2],
             "ElanLFE body.1.lfe.0: field conv0_weight: expected 7200 numbers, found 7199");
   EXPECT_EQ(errors()[3], "ElanGMSA: expected fields, found none");
+  EXPECT_EQ(errors()[4],
+            "ElanLFE body.1.lfe.0: field conv1_input_scale: expected 32-bit floats, found none");
 }
 
 TEST_F(PluginV3, RefusesAPlanOfAnotherVersionOrADamagedOne) {
@@ -185,7 +215,7 @@ TEST_F(PluginV3, RefusesAPlanOfAnotherVersionOrADamagedOne) {
   const PluginFieldCollection nothing{0, nullptr};
   EXPECT_EQ(creator("ElanGMSA").createPlugin("node", &nothing, TensorRTPhase::kRUNTIME), nullptr);
   ASSERT_EQ(errors().size(), 3U);
-  EXPECT_NE(errors()[0].find("expected version 1, found 7"), std::string::npos) << errors()[0];
+  EXPECT_NE(errors()[0].find("expected version 2, found 7"), std::string::npos) << errors()[0];
   EXPECT_NE(errors()[1].find("damaged"), std::string::npos) << errors()[1];
   EXPECT_NE(errors()[2].find("found none"), std::string::npos) << errors()[2];
 }

@@ -2,7 +2,7 @@
 // FP32 and with our own CUDA backend: one line a variant. Needs a GPU, no picture files.
 //
 //   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR] [--plan FILE]
-//                  [--pictures A.ppm,B.ppm...] [--build]
+//                  [--pictures A.ppm,B.ppm...] [--sets DIR] [--build]
 //   tensorrt-check MODEL,OTHER --faults [--folder DIR]     what must fail, and how
 //   tensorrt-check --graphs A.onnx,B.onnx...               whether graphs of others build
 //
@@ -10,7 +10,9 @@
 // or plan[+...] for the precisions of --plan; effort is the builder's, 0 to 5. int8+calibrated lets
 // TensorRT 8.6 find scales on the pictures (made-up ones without --pictures), int8+uninitialised on
 // whatever is in the device's memory instead. A model in 8 bits is compared with the CPU engine's
-// FP32 of its own values.
+// FP32 of its own values. --sets: test sets as tools/to_ppm.py writes them, for PSNR; an engine of
+// one size sees each picture reflected up to that, and what was added is cut off the result, so all
+// variants do the same.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -25,6 +27,8 @@
 #include "core/thread_pool.h"
 #include "cuda/cuda_backend.h"
 #include "elan/error.h"
+#include "model/reference.h"
+#include "quality/metrics.h"
 #include "tensorrt/tensorrt_backend.h"
 #include "tensorrt_faults.h"
 
@@ -66,31 +70,42 @@ void fill(Sample& s, std::uint32_t seed = 1) {
   }
 }
 
-// A P6 file of 8 bits as `s` has it, from its top left corner, repeated where it is smaller.
-void read_ppm(const std::string& path, Sample& s) {
+struct Picture {
+  int width = 0, height = 0;
+  std::vector<std::uint8_t> rgb;
+};
+
+// A P6 file of 8 bits.
+Picture read_ppm(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::string magic;
-  int width = 0, height = 0, most = 0;
-  file >> magic >> width >> height >> most;
+  Picture p;
+  int most = 0;
+  file >> magic >> p.width >> p.height >> most;
   file.get();
-  std::vector<char> data(std::size_t{3} * std::max(width, 0) * std::max(height, 0));
-  file.read(data.data(), static_cast<std::streamsize>(data.size()));
-  if (!file || magic != "P6" || most != 255 || data.empty()) {
-    throw Error(ErrorKind::input, path + ": expected a PPM file of 8 bits");
+  p.rgb.resize(std::size_t{3} * std::max(p.width, 0) * std::max(p.height, 0));
+  file.read(reinterpret_cast<char*>(p.rgb.data()), static_cast<std::streamsize>(p.rgb.size()));
+  if (!file || magic != "P6" || most != 255 || p.rgb.empty()) {
+    throw Error(ErrorKind::input, path.string() + ": expected a PPM file of 8 bits");
   }
+  return p;
+}
+
+// `p` in the size of `s`, from its top left corner, reflected where it is smaller.
+void fill(Sample& s, const Picture& p) {
+  s.rgb.clear();
   for (int y = 0; y < s.height; ++y) {
     for (int x = 0; x < s.width; ++x) {
-      const std::size_t at = (static_cast<std::size_t>(y % height) * width + x % width) * 3;
-      for (std::size_t c = 0; c < 3; ++c) {
-        s.rgb.push_back(static_cast<float>(static_cast<unsigned char>(data[at + c])));
-      }
+      const int row = reflect(y, p.height), column = reflect(x, p.width);
+      const auto at = (static_cast<std::size_t>(row) * p.width + column) * 3;
+      for (std::size_t c = 0; c < 3; ++c) s.rgb.push_back(p.rgb[at + c]);
     }
   }
 }
 
 // What the command line says beside the models.
 struct Job {
-  std::string folder = ".", plan;
+  std::string folder = ".", plan, sets;
   std::vector<std::string> variants, pictures;
   bool build_only = false;
   Sample sample;
@@ -106,7 +121,7 @@ std::shared_ptr<const tensorrt::Calibration> calibration(const Job& job, bool co
     if (job.pictures.empty()) {
       fill(s, static_cast<std::uint32_t>(i) + 2);
     } else {
-      read_ppm(job.pictures[static_cast<std::size_t>(i)], s);
+      fill(s, read_ppm(job.pictures[static_cast<std::size_t>(i)]));
     }
     std::vector<float>& planar = data->pictures.emplace_back();
     for (std::size_t c = 0; c < 3; ++c) {
@@ -150,8 +165,51 @@ Result run(Backend& backend, const Sample& s, int scale, int runs) {
   return result;
 }
 
+// Mean PSNR of the pictures of a folder.
+double psnr_of(Backend& backend, Sample s, int scale, const std::filesystem::path& folder) {
+  double sum = 0;
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const auto at = name.find("_LR.ppm");
+    if (at == std::string::npos) continue;
+    const Picture low = read_ppm(entry.path());
+    const Picture high = read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
+    if (low.width > s.width || low.height > s.height) {
+      throw Error(ErrorKind::input, entry.path().string() + ": larger than --size");
+    }
+    fill(s, low);
+    const std::vector<float> values = run(backend, s, scale, 1).rgb;
+    std::vector<std::uint8_t> rgb(values.size());
+    std::transform(values.begin(), values.end(), rgb.begin(), [](float v) {
+      return static_cast<std::uint8_t>(std::nearbyint(std::clamp(v, 0.F, 255.F)));
+    });
+    const int width = low.width * scale, height = low.height * scale;
+    const ConstImageView out = view_of(rgb.data(), s.width * scale, s.height * scale);
+    const ConstImageView wanted = view_of(high.rgb.data(), high.width, high.height);
+    sum +=
+        compare_luma(out.crop(0, 0, width, height), wanted.crop(0, 0, width, height), scale).psnr;
+    ++count;
+  }
+  return count > 0 ? sum / count : NAN;
+}
+
+// ", Set5 32.751 dB" for each of the sets.
+std::string qualities(Backend& backend, const Job& job, int scale) {
+  std::string text;
+  if (job.sets.empty()) return text;
+  for (const auto& set : std::filesystem::directory_iterator(job.sets)) {
+    const auto folder = set.path() / ("x" + std::to_string(scale));
+    if (!std::filesystem::is_directory(folder)) continue;
+    char number[32];
+    std::snprintf(number, sizeof number, " %.3f dB", psnr_of(backend, job.sample, scale, folder));
+    text += ", " + set.path().filename().string() + number;
+  }
+  return text;
+}
+
 void print(const std::string& name, const Result& r, const std::vector<float>& reference,
-           double build_seconds, double megabytes) {
+           double build_seconds, double megabytes, const std::string& more) {
   double squares = 0, relative = 0, worst = 0;
   for (std::size_t i = 0; i < reference.size(); ++i) {
     const double d = std::abs(static_cast<double>(r.rgb[i]) - reference[i]);
@@ -160,9 +218,10 @@ void print(const std::string& name, const Result& r, const std::vector<float>& r
     worst = std::isfinite(d) ? std::max(worst, d) : INFINITY;
   }
   const double count = static_cast<double>(reference.size());
-  std::printf("%-40s %8.3f ms %9.3f ms %9.2e %8.4f %8.2f dB %7.1f s %7.1f MB\n", name.c_str(),
+  std::printf("%-40s %8.3f ms %9.3f ms %9.2e %8.4f %8.2f dB %7.1f s %7.1f MB%s\n", name.c_str(),
               r.engine_ms, r.whole_ms, relative / count, worst,
-              10 * std::log10(255.0 * 255.0 * count / squares), build_seconds, megabytes);
+              10 * std::log10(255.0 * 255.0 * count / squares), build_seconds, megabytes,
+              more.c_str());
   std::fflush(stdout);
 }
 
@@ -229,7 +288,8 @@ int check_model(const std::string& path, const Job& job) {
       if (variant.starts_with("cuda-")) {
         const auto own =
             make_cuda_backend(model.shared_network(), parse_precision(variant.substr(5)), 0);
-        print(title, run(*own, s, model.scale(), kRuns), reference, 0, 0);
+        const Result result = run(*own, s, model.scale(), kRuns);
+        print(title, result, reference, 0, 0, qualities(*own, job, model.scale()));
         continue;
       }
       const tensorrt::BuildOptions options = options_of(variant, job);
@@ -246,8 +306,9 @@ int check_model(const std::string& path, const Job& job) {
       built.bytes = std::filesystem::file_size(backend.plan);
       if (job.build_only) continue;
       const auto engine = tensorrt::make_tensorrt_backend(model, backend, context);
-      print(title, run(*engine, s, model.scale(), kRuns), reference, built.seconds,
-            static_cast<double>(built.bytes) / 1e6);
+      const Result result = run(*engine, s, model.scale(), kRuns);
+      print(title, result, reference, built.seconds, static_cast<double>(built.bytes) / 1e6,
+            qualities(*engine, job, model.scale()));
     } catch (const Error& error) {
       std::printf("%-40s FAILED: %s\n", title.c_str(), error.what());
       std::fflush(stdout);
@@ -272,6 +333,8 @@ int check(const std::vector<std::string>& arguments) {
       list = arguments[++i];
     } else if (valued && arguments[i] == "--plan") {
       job.plan = arguments[++i];
+    } else if (valued && arguments[i] == "--sets") {
+      job.sets = arguments[++i];
     } else if (valued && arguments[i] == "--pictures") {
       job.pictures = split(arguments[++i], ',');
     } else if (valued && arguments[i] == "--size" &&
@@ -288,8 +351,8 @@ int check(const std::vector<std::string>& arguments) {
       models = split(arguments[i], ',');
     } else {
       throw Error(ErrorKind::usage,
-                  "expected --folder, --variants, --plan, --pictures, --size, --faults or "
-                  "--graphs, found " +
+                  "expected --folder, --variants, --plan, --pictures, --sets, --size, --build, "
+                  "--faults or --graphs, found " +
                       arguments[i]);
     }
   }
