@@ -71,11 +71,13 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (int8 && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
+    // On other streams of fp16 the narrow LFE has only run on the emulator.
+    const bool narrow = (half || kind.operand == Operand::bf16) &&
+                        std::all_of(elab.lfe.begin(), elab.lfe.end(),
+                                    [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); });
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
                   (!int8 || (half && int8_layout_fits(elab, order))) &&
-                  (shape.channels == 180 ||
-                   std::all_of(elab.lfe.begin(), elab.lfe.end(),
-                               [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); }));
+                  (shape.channels == 180 || narrow);
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

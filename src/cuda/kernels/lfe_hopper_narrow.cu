@@ -2,9 +2,6 @@
 // in registers. All weights stay in shared memory, and so does the stream as it is, in whole lines:
 // what each chunk of channels would fetch from where its tap finds it comes from L2 several times.
 
-#include <iterator>
-#include <type_traits>
-
 #include "cuda/kernels/split.cuh"
 #include "cuda/kernels/wgmma.cuh"
 
@@ -137,13 +134,7 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
   int reads[kNarrowReads / 2];  // this lane's rows of two units at a time, see K::lane_base()
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
-  // Of so many tiles of columns; fetched while the products run.
-  const auto fetch_biases = [&](auto& to, int from) {
-#pragma unroll
-    for (std::size_t n = 0; n < std::size(to); ++n) {
-      to[n] = *(reinterpret_cast<const float2*>(biases + from + n * 8) + t);
-    }
-  };
+  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
 #pragma unroll 1
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
@@ -199,12 +190,12 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         wgmma_commit();
       };
       // Outside the picture the hidden layer is zero, not relu(bias).
-      const auto end_hidden = [&](const float(&hidden)[kHT][4], const float2(&b)[kHT], UnitA* h,
-                                  int group) {
+      const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
+          const float2 b = bias_at(kNarrowBias0 + (group * kHT + n) * 8);
           float c[4];
-          apply(c, hidden[n], make_float2(unscale0, unscale0), b[n]);
+          apply(c, hidden[n], make_float2(unscale0, unscale0), b);
           h[n] = K::encode_relu(c);
         }
         if (!inner) {
@@ -219,7 +210,6 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
       // Two groups at once, whose 2 * kHT units of k are whole steps of conv1.
       UnitA h[2 * kHT];
       float hidden[2][kHT][4];
-      float2 b[2][kHT];
       const auto add_hidden = [&](auto units, int group) {
         wgmma_fence();
 #pragma unroll
@@ -234,32 +224,23 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
 #pragma unroll 1
       for (; group + 1 < p.groups; group += 2) {
         begin_hidden(hidden[0], group);
-        fetch_biases(b[0], kNarrowBias0 + group * kHT * 8);
         wgmma_wait<0>(hidden[0]);
         fetch(group + 1);
         begin_hidden(hidden[1], group + 1);
-        fetch_biases(b[1], kNarrowBias0 + (group + 1) * kHT * 8);
-        end_hidden(hidden[0], b[0], h, group);
+        end_hidden(hidden[0], h, group);
         wgmma_wait<0>(hidden[1]);
-        end_hidden(hidden[1], b[1], h + kHT, group + 1);
+        end_hidden(hidden[1], h + kHT, group + 1);
         add_hidden(std::integral_constant<int, 2 * kHT>{}, group);
         if (group + 2 < p.groups) fetch(group + 2);
         wgmma_wait<0>(out);
       }
       if (group < p.groups) {
         begin_hidden(hidden[0], group);
-        fetch_biases(b[0], kNarrowBias0 + group * kHT * 8);
         wgmma_wait<0>(hidden[0]);
-        end_hidden(hidden[0], b[0], h, group);
+        end_hidden(hidden[0], h, group);
         h[kHT] = {};
         add_hidden(std::integral_constant<int, kHT>{}, group);
         wgmma_wait<0>(out);
-      }
-
-      // The next tile may come in: the last reader of this one was conv0.
-      if (m == M - 1) {
-        __syncthreads();
-        if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
       }
 
       // The residual; y leaves and stays as an operand.
@@ -267,11 +248,9 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
           (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
       const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
       const auto from0 = at_pixel<60>(stream, pixel0), from1 = at_pixel<60>(stream, pixel1);
-      float2 bias1[kU];
-      fetch_biases(bias1, kNarrowBias1);
 #pragma unroll
       for (int n = 0; n < kU; ++n) {
-        apply(out[n], out[n], make_float2(unscale1, unscale1), bias1[n]);
+        apply(out[n], out[n], make_float2(unscale1, unscale1), bias_at(kNarrowBias1 + n * 8));
       }
       if constexpr (!kCopied) {
         RowPair<S, kU, kU> own;
@@ -288,6 +267,13 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
 #pragma unroll
       for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
 
+      // While the last projection runs, the next tile comes in: the last reader of this one was
+      // conv0.
+      if (m == M - 1) {
+        __syncthreads();
+        if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
+      }
+
       const int block =
           ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
       const std::size_t block_at = block * block_bytes(kL, 2);
@@ -300,13 +286,12 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         }
         wgmma_commit();
       };
-      float2 bias[kNP];
-      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], char* to) {
+      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], int bias, char* to) {
         UnitA u[kNP];
 #pragma unroll
         for (int n = 0; n < kNP; ++n) {
           float c[4];
-          apply(c, d[n], make_float2(unscale_project, unscale_project), bias[n]);
+          apply(c, d[n], make_float2(unscale_project, unscale_project), bias_at(bias + n * 8));
           u[n] = K::encode(c);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
@@ -320,16 +305,13 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         begin_projection(acc[0], projections);
         begin_projection(acc[1], projections + kNarrowProjectBytes);
         wgmma_wait<1>(acc[0]);
-        fetch_biases(bias, kNarrowBiasProject);
-        end_projection(std::false_type{}, acc[0], p.q);
-        fetch_biases(bias, kNarrowBiasProject + kNP * 8);
+        end_projection(std::false_type{}, acc[0], kNarrowBiasProject, p.q);
         wgmma_wait<0>(acc[1]);
-        end_projection(std::true_type{}, acc[1], p.v);
+        end_projection(std::true_type{}, acc[1], kNarrowBiasProject + kNP * 8, p.v);
       } else {
         begin_projection(acc[0], projections);
-        fetch_biases(bias, kNarrowBiasProject);
         wgmma_wait<0>(acc[0]);
-        end_projection(std::true_type{}, acc[0], p.v);
+        end_projection(std::true_type{}, acc[0], kNarrowBiasProject, p.v);
       }
     }
     if constexpr (!kCopied) bring(index + static_cast<int>(gridDim.x));
