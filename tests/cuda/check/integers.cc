@@ -88,6 +88,9 @@ void check_integers(const Options& options, Results& results) {
     const Model model = Model::load(options.models + "/" + name + ".safetensors");
     const auto gpu = make_cuda_backend(model.shared_network(), Precision::int8, 0);
     std::printf("%s\n", gpu->description().c_str());
+    const bool hopper = gpu->description().ends_with(", hopper)");
+    results.note(name + ", int8 by default on Hopper's kernels only",
+                 (default_cuda_precision(model.network(), 0) == Precision::int8) == hopper, "");
     check_lfes(model, *gpu, name, results);
     check_distance(model, *gpu, name, options, results);
   }
