@@ -1,10 +1,12 @@
 // Times the CUDA backend: device to device by events, host to host by the clock.
 //
 //   cuda-bench [--json FILE] [--models DIR] [--repeats N] [--only TEXT] [--profile]
-//              [--plan MODEL=FILE]...
+//              [--plan MODEL=FILE]... [--picture FILE]
 //
 // A line per model, precision or plan, size and batch; medians. TFLOP/s count the network's own
-// work.
+// work. Pictures are noise, or a binary PPM file repeated until they are full: noise spreads
+// attention's logits wider than pictures do, so the 16-bit softmax raises its references far more
+// often.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -43,9 +45,34 @@ double median(std::vector<double> v) {
   return v.empty() ? 0 : v[v.size() / 2];
 }
 
+struct Pixels {
+  int width = 0, height = 0;
+  std::vector<std::uint8_t> rgb;
+};
+
+// A binary PPM file of 8 bits without comments.
+Pixels read_ppm(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string kind;
+  Pixels p;
+  int most = 0;
+  file >> kind >> p.width >> p.height >> most;
+  file.get();
+  if (!file || kind != "P6" || most != 255 || p.width <= 0 || p.height <= 0) {
+    throw Error(ErrorKind::usage, path + ": expected a binary PPM file of 8 bits");
+  }
+  p.rgb.resize(static_cast<std::size_t>(p.width) * p.height * 3);
+  file.read(reinterpret_cast<char*>(p.rgb.data()), static_cast<std::streamsize>(p.rgb.size()));
+  if (!file) throw Error(ErrorKind::usage, path + ": ends early");
+  return p;
+}
+
 class Bench {
  public:
-  Bench(std::string models, int repeats) : models_(std::move(models)), repeats_(repeats) {}
+  Bench(std::string models, int repeats, const std::string& picture)
+      : models_(std::move(models)), repeats_(repeats) {
+    if (!picture.empty()) picture_ = read_ppm(picture);
+  }
 
   void run(const Job& job, bool show_profile) {
     if (model_name_ != job.model || backend_ == nullptr || arithmetic_ != job.arithmetic()) {
@@ -63,8 +90,7 @@ class Bench {
     const int s = model_.back().scale();
     const std::size_t in_bytes = static_cast<std::size_t>(job.width) * job.height * 3 * job.batch;
     std::vector<std::uint8_t> in(in_bytes), out(in_bytes * s * s);
-    std::mt19937 random(3);
-    for (auto& v : in) v = static_cast<std::uint8_t>(random());
+    draw(job, in);
     cuda::DeviceBuffer device_in(in.size()), device_out(out.size());
     ELAN_CUDA(cudaMemcpy(device_in.data(), in.data(), in.size(), cudaMemcpyHostToDevice));
     ELAN_CUDA(cudaDeviceSynchronize());  // streams do not wait for the default one
@@ -125,6 +151,20 @@ class Bench {
   }
 
  private:
+  void draw(const Job& job, std::vector<std::uint8_t>& to) const {
+    if (picture_.rgb.empty()) {
+      std::mt19937 random(3);
+      for (auto& v : to) v = static_cast<std::uint8_t>(random());
+      return;
+    }
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const auto pixel =
+          static_cast<int>(i / 3 % (static_cast<std::size_t>(job.width) * job.height));
+      const int x = pixel % job.width % picture_.width, y = pixel / job.width % picture_.height;
+      to[i] = picture_.rgb[(static_cast<std::size_t>(y) * picture_.width + x) * 3 + i % 3];
+    }
+  }
+
   double time_device(const DevicePictures& p, Launch launch) {
     cuda::Stream stream;
     cudaEvent_t from = nullptr, to = nullptr;
@@ -238,6 +278,7 @@ class Bench {
 
   std::string models_;
   int repeats_;
+  Pixels picture_;      // none: noise
   double most_ms_ = 0;  // of one measurement
   std::string model_name_, arithmetic_;
   std::vector<Model> model_;
@@ -250,7 +291,7 @@ class Bench {
 
 int main(int argc, char** argv) {
   using elan::Precision;
-  std::string json, models = ELANSR_MODELS, only;
+  std::string json, models = ELANSR_MODELS, only, picture;
   int repeats = 200;
   bool profile = false;
   std::vector<elan::Job> jobs;
@@ -263,6 +304,8 @@ int main(int argc, char** argv) {
       models = value();
     else if (key == "--only")
       only = value();
+    else if (key == "--picture")
+      picture = value();
     else if (key == "--repeats")
       repeats = std::stoi(value());
     else if (key == "--profile")
@@ -310,7 +353,7 @@ int main(int argc, char** argv) {
   });
   try {
     std::printf("%s\n", elan::cuda_status().c_str());
-    elan::Bench bench(models, repeats);
+    elan::Bench bench(models, repeats, picture);
     for (const elan::Job& job : jobs) {
       const std::string text = job.model + " " + job.arithmetic() + " " +
                                std::to_string(job.width) + "x" + std::to_string(job.height) + " b" +

@@ -116,6 +116,8 @@ constexpr int column_channel(const ChannelLayout& l, int column) {
 }
 
 constexpr int kWindowGroups = 3;
+// What the first padding channel of a key of the narrow network is; the second is 1.
+constexpr float kReferenceUnit = 64;
 constexpr int kMaxHiddenGroups = 24;
 constexpr int kMaxChunks = 48;  // of 4 stream channels
 
@@ -339,6 +341,12 @@ constexpr int gmsa_stages(const ChannelLayout& l) {
 }
 constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
   return 2 * 16 * static_cast<int>(group_bytes(l, bytes));
+}
+// The attention of the narrow network that walks over windows of 16: weights, and q and v of all
+// groups (kernels/gmsa_narrow.cuh).
+constexpr int kNarrowThreads = 256;
+constexpr int narrow_gmsa_shared_bytes() {
+  return out_slab_bytes(layout_of(60), 1) + kWindowGroups * gmsa_window_bytes(layout_of(60), 2);
 }
 
 }  // namespace elan::cuda

@@ -121,6 +121,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const int third = l.channels / kWindowGroups;
   std::size_t at = p.weights + conv_bytes;
   std::vector<float> scale, bias;
+  const bool has_references = l.channels == 60 && operand_bytes(c.operand) == 2;
   for (int part = p.has_q ? 0 : 1; part < 2; ++part) {  // q, v
     const PackMatrix& matrix = part == 0 ? m.q : m.v;
     const auto row = [&](int i) { return group_row(c, i); };
@@ -140,10 +141,16 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       }
     }
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      // See kernels/gmsa.cuh for what v's padding holds.
-      const bool counts = part == 1 && i % (8 * l.group_units) == third;
+      // See kernels/gmsa.cuh for what the padding of q and v holds.
+      const int padding = i % (8 * l.group_units) - third;
+      float constant = 0;
+      if (part == 1) {
+        constant = padding == 0 ? 1.F : 0.F;
+      } else if (has_references) {
+        constant = padding == 0 ? kReferenceUnit : padding == 1 ? 1.F : 0.F;
+      }
       scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
-      bias.push_back(row(i) < 0 ? (counts ? 1.F : 0.F) : matrix.bias[row(i)]);
+      bias.push_back(row(i) < 0 ? constant : matrix.bias[row(i)]);
     }
   }
   const auto project = [](const std::vector<float>& values) {

@@ -102,7 +102,8 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
   too_little("the network", device.shared_per_block);
 }
 
-GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device) {
+GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device,
+                    const Grid& grid) {
   const ChannelLayout l = layout_of(net.channels);
   if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
   if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
@@ -111,6 +112,11 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
   if (s.shared_bytes > device.shared_per_block) s = {false, ring};
   if (s.shared_bytes > device.shared_per_block) too_little("attention", device.shared_per_block);
+  const int windows = static_cast<int>(grid.pixels() / 256);
+  if (net.channels == 60 && operand_bytes(kind.operand) == 2 && windows >= device.multiprocessors &&
+      2 * (narrow_gmsa_shared_bytes() + 1024) <= device.shared_per_multiprocessor) {
+    s.walkers = std::min(windows, 2 * device.multiprocessors);
+  }
   return s;
 }
 
@@ -194,8 +200,8 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
   for (const PairKind& kind : net.kinds()) {
     const bool gains = net.channels == 60 || (kind.hopper && kind.stream != StreamFormat::fp32);
     p.pairs.push_back({kind, plan_lfe(net, kind, device, p.grid, true),
-                       plan_lfe(net, kind, device, p.grid, false), plan_gmsa(net, kind, device),
-                       device.overlap && fills && gains});
+                       plan_lfe(net, kind, device, p.grid, false),
+                       plan_gmsa(net, kind, device, p.grid), device.overlap && fills && gains});
     p.grid.overlap = p.grid.overlap && p.pairs.back().overlap;  // of what is no pair's
   }
   p.tail = plan_tail(net.channels, net.scale, net.tail, device);

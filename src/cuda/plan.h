@@ -38,6 +38,9 @@ struct LfeShape {
 struct GmsaShape {
   bool staged = true;  // q and v of the largest window in shared memory
   int shared_bytes = 0;
+  // In unshifted ELABs: thread blocks that walk over windows of 16; 0: one for each half of a
+  // window.
+  int walkers = 0;
 };
 
 struct TailShape {

@@ -62,6 +62,20 @@ TEST(CudaPlan, HalfPrecisionFitsSmallSharedMemory) {
   }
 }
 
+TEST(CudaPlan, NarrowAttentionWalksOverWindowsWhereThereAreEnough) {
+  const auto walkers = [](const DeviceLimits& device, Operand operand, int width, int height) {
+    return make_plan(shape(60, 4, operand, operand), device, width, height, 1)
+        .pairs[0]
+        .gmsa.walkers;
+  };
+  EXPECT_LE(2 * (narrow_gmsa_shared_bytes() + 1024), kH200.shared_per_multiprocessor);
+  EXPECT_EQ(walkers(kH200, Operand::fp16, 1920, 1080), 264);  // two a multiprocessor
+  EXPECT_EQ(walkers(kH200, Operand::bf16, 206, 292), 247);    // one a window
+  EXPECT_EQ(walkers(kH200, Operand::fp16, 64, 64), 0);
+  EXPECT_EQ(walkers(kH200, Operand::tf32, 1920, 1080), 0);
+  EXPECT_EQ(walkers(kRtx4090, Operand::fp16, 1920, 1080), 0);
+}
+
 TEST(CudaPlan, SaysWhenSharedMemoryIsTooSmall) {
   try {
     make_plan(shape(180, 4, Operand::fp32), kRtx4090, 64, 64, 1);

@@ -101,14 +101,12 @@ struct Codec16 {
     }
   }
 
-  // The larger of two numbers each; of weights, which are not negative.
-  static __device__ __forceinline__ std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
-    return F16 ? max_half2(a, b) : max_bf162(a, b);
+  static __device__ __forceinline__ float2 unpack(std::uint32_t v) {
+    if constexpr (F16) return __half22float2(*reinterpret_cast<const __half2*>(&v));
+    return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000U));
   }
-  // Whether one of two such numbers is at least 2^15 (fp16) or 2^64, half of the way to infinity.
-  static __device__ __forceinline__ bool is_large(std::uint32_t v) {
-    return ((v + (F16 ? 0x08000800U : 0x20802080U)) & 0x80008000U) != 0;
-  }
+  // A softmax's reference lies so many powers of two above a query's own logit (kernels/gmsa.cuh).
+  static constexpr float kHeadroom = F16 ? 11 : 62;
 
   static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
     *reinterpret_cast<uint2*>(row + channel * 2) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));

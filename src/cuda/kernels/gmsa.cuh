@@ -7,10 +7,12 @@
 // blocks around, and what lies in other windows is left out.
 //
 // q comes multiplied by sqrt(log2(e)), so that weights are powers of 2. With operands of 16 bits
-// they are taken relative to the query's own logit, |q|^2, which raises no weight beyond the range
-// of FP16 but rarely: only then is the reference raised. The first padding channel of v is 1, so
-// that the sum of the weights is one more result of the product with v. With 32 bits the reference
-// is the largest logit so far, and sums are kept apart.
+// they are taken relative to the query's own logit, |q|^2, whose weight is so small that others
+// are beyond the range of FP16 but rarely: only then is the reference raised. The first padding
+// channel of v is 1, so that the sum of the weights is one more result of the product with v. In
+// the narrow network the first two of q are numbers, too: there a query has minus its reference, so
+// that the product comes out relative to it. With 32 bits the reference is the largest logit so
+// far, and sums are kept apart.
 #pragma once
 
 #include <math_constants.h>
@@ -54,34 +56,63 @@ __device__ __forceinline__ void soften(Attention<U>& a, float (&s)[Tiles][4]) {
   }
 }
 
-// The same for operands of 16 bits; s is relative to the reference.
-template <typename K, int U, int Tiles>
-__device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
-                                      typename K::UnitA (&p)[Tiles]) {
-  const auto weights = [&] {
-#pragma unroll
-    for (int i = 0; i < Tiles; ++i) {
-      const float c[4] = {exp2_fast(s[i][0]), exp2_fast(s[i][1]), exp2_fast(s[i][2]),
-                          exp2_fast(s[i][3])};
-      p[i] = K::encode(c);
-    }
-  };
-  weights();
-  std::uint32_t largest = K::larger(p[0].r[0], p[0].r[1]);
-#pragma unroll
-  for (int i = 1; i < Tiles; ++i) {
-    largest = K::larger(largest, K::larger(p[i].r[0], p[i].r[1]));
+// Whether references travel in the padding of q; else products start from them.
+template <typename K, int U>
+constexpr bool kReferenceInPadding = K::kWords == 2 && U == layout_of(60).group_units;
+
+// Minus a reference as a query's padding has it: the keys have kReferenceUnit and 1 there.
+template <typename K>
+__device__ __forceinline__ std::uint32_t reference_terms(float top) {
+  const float units = K::unpack(K::pack(top * (1 / kReferenceUnit), 0)).x;
+  return K::pack(-units, fmaf(units, kReferenceUnit, -top));
+}
+
+// What those terms make of it.
+template <typename K>
+__device__ __forceinline__ float reference_of(std::uint32_t terms) {
+  const float2 t = K::unpack(terms);
+  return -fmaf(t.x, kReferenceUnit, t.y);
+}
+
+// Puts the terms of rows g and g + 8 where the padding begins: in the middle of the last unit.
+template <typename K, int U>
+__device__ __forceinline__ void set_padding(typename K::UnitA (&q)[U], int lane,
+                                            const std::uint32_t (&terms)[2]) {
+  if constexpr (kReferenceInPadding<K, U>) {
+    if ((lane & 3) == 2) q[U - 1] = {{terms[0], terms[1]}};
   }
-  if (!__any_sync(~0U, K::is_large(largest))) return;
+}
+
+// The weights of 16-bit operands: powers of s. Returns all their bits.
+template <typename K, int Tiles>
+__device__ __forceinline__ std::uint32_t exponentiate(const float (&s)[Tiles][4],
+                                                      typename K::UnitA (&p)[Tiles]) {
+  std::uint32_t bits = 0;
+#pragma unroll
+  for (int i = 0; i < Tiles; ++i) {
+    const float c[4] = {exp2_fast(s[i][0]), exp2_fast(s[i][1]), exp2_fast(s[i][2]),
+                        exp2_fast(s[i][3])};
+    p[i] = K::encode(c);
+    bits |= p[i].r[0] | p[i].r[1];
+  }
+  return bits;
+}
+
+// Raises the references of rows that have a weight from 2 on. Each row is on its own: what becomes
+// of it does not depend on the others of its warp.
+template <typename K, int U, int Tiles>
+__device__ __forceinline__ void raise(Attention<U>& a, float (&s)[Tiles][4]) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float m = 0;
+    float most = s[0][2 * r];
 #pragma unroll
-    for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
-    m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
-    m = fmaxf(m, __shfl_xor_sync(~0U, m, 2));
-    const float shrink = exp2_fast(-m);
-    a.top[r] += m;
+    for (int i = 0; i < Tiles; ++i) most = fmaxf(most, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
+    most = fmaxf(most, __shfl_xor_sync(~0U, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(~0U, most, 2));
+    const float higher = reference_of<K>(reference_terms<K>(a.top[r] + most + K::kHeadroom));
+    const float top = most < 1 ? a.top[r] : higher;
+    const float raised = top - a.top[r], shrink = exp2_fast(-raised);
+    a.top[r] = top;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
       a.out[n][2 * r] *= shrink;
@@ -89,17 +120,50 @@ __device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
     }
 #pragma unroll
     for (int i = 0; i < Tiles; ++i) {
-      s[i][2 * r] -= m;
-      s[i][2 * r + 1] -= m;
+      s[i][2 * r] -= raised;
+      s[i][2 * r + 1] -= raised;
     }
   }
-  weights();
+}
+
+// Whether a weight is 2 or more: one bit of the exponent tells.
+__device__ __forceinline__ bool overflows(std::uint32_t bits) {
+  return __any_sync(~0U, (bits & 0x40004000U) != 0) != 0;
+}
+
+// The same as soften() for operands of 16 bits: s is relative to the reference, and so are later
+// logits of the queries q if that is raised.
+template <typename K, int U, int M, int Tiles>
+__device__ __forceinline__ void weigh(Attention<U> (&a)[M], typename K::UnitA (&q)[M][U],
+                                      float (&s)[M][Tiles][4], typename K::UnitA (&p)[M][Tiles],
+                                      int lane) {
+  std::uint32_t bits[M], all = 0;
+#pragma unroll
+  for (int m = 0; m < M; ++m) all |= bits[m] = exponentiate<K>(s[m], p[m]);
+  if (!overflows(all)) return;
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    if (M > 1 && !overflows(bits[m])) continue;
+    raise<K>(a[m], s[m]);
+    set_padding<K, U>(q[m], lane,
+                      {reference_terms<K>(a[m].top[0]), reference_terms<K>(a[m].top[1])});
+    exponentiate<K>(s[m], p[m]);
+  }
+}
+
+// One block of queries whose logits start from their reference.
+template <typename K, int U, int Tiles>
+__device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
+                                      typename K::UnitA (&p)[Tiles]) {
+  if (!overflows(exponentiate<K>(s, p))) return;
+  raise<K>(a, s);
+  exponentiate<K>(s, p);
 }
 
 // What logits start from.
 template <typename K, int U>
 __device__ __forceinline__ void clear(float (&c)[4], const Attention<U>& a) {
-  constexpr bool kRelative = K::kWords == 2;
+  constexpr bool kRelative = K::kWords == 2 && !kReferenceInPadding<K, U>;
   c[0] = c[1] = kRelative ? -a.top[0] : 0.F;
   c[2] = c[3] = kRelative ? -a.top[1] : 0.F;
 }
@@ -115,53 +179,75 @@ __device__ __forceinline__ void add_logits(float (&c)[4], const typename K::Unit
   if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
 }
 
-// Adds `Blocks` key blocks. q and v of block b are at keys[b] and values[b]; mask(b, tile, row)
-// tells whether keys 8 * tile.. of block b are seen by queries g + 8 * row (Masked only).
-template <typename K, int U, int Blocks, bool Masked, typename Mask>
-__device__ __forceinline__ void attend(Attention<U>& a, const typename K::UnitA (&q)[U],
+// Adds `Blocks` key blocks for M blocks of queries. q and v of block b are at keys[b] and
+// values[b]; mask(b, tile, row) tells whether keys 8 * tile.. of block b are seen by queries g + 8
+// * row (Masked only).
+template <typename K, int U, int M, int Blocks, bool Masked, typename Mask>
+__device__ __forceinline__ void attend(Attention<U> (&a)[M], typename K::UnitA (&q)[M][U],
                                        const char* const (&keys)[Blocks],
                                        const char* const (&values)[Blocks], int lane, Mask mask) {
   using UnitA = typename K::UnitA;
-  float s[2 * Blocks][4];
+  float s[M][2 * Blocks][4];
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA k[U];
     load_units<K, U, true>(k, keys[b], lane);
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      clear<K>(s[2 * b + h], a);
-      add_logits<K, U>(s[2 * b + h], q, k, h);
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        clear<K>(s[m][2 * b + h], a[m]);
+        add_logits<K, U>(s[m][2 * b + h], q[m], k, h);
+      }
     }
   }
   if constexpr (Masked) {
 #pragma unroll
-    for (int i = 0; i < 2 * Blocks; ++i) {
+    for (int i = 0; i < M * 2 * Blocks; ++i) {
+      float(&c)[4] = s[i / (2 * Blocks)][i % (2 * Blocks)];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        if (!mask(i / 2, i % 2, r)) s[i][2 * r] = s[i][2 * r + 1] = -CUDART_INF_F;
+        if (!mask(i % (2 * Blocks) / 2, i % 2, r)) c[2 * r] = c[2 * r + 1] = -CUDART_INF_F;
       }
     }
   }
-  UnitA p[2 * Blocks];
+  UnitA p[M][2 * Blocks];
   if constexpr (K::kWords == 2) {
-    weigh<K>(a, s, p);
+    weigh<K>(a, q, s, p, lane);
   } else {
-    soften(a, s);
 #pragma unroll
-    for (int i = 0; i < 2 * Blocks; ++i) p[i] = K::encode(s[i]);
+    for (int m = 0; m < M; ++m) {
+      soften(a[m], s[m]);
+#pragma unroll
+      for (int i = 0; i < 2 * Blocks; ++i) p[m][i] = K::encode(s[m][i]);
+    }
   }
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA v[U];
     load_units<K, U, false>(v, values[b], lane);
 #pragma unroll
-    for (int n = 0; n < U; ++n)
-      K::mma16(a.out[n], p[2 * b], p[2 * b + 1], K::half_of(v[n], 0), K::half_of(v[n], 1));
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int n = 0; n < U; ++n) {
+        K::mma16(a[m].out[n], p[m][2 * b], p[m][2 * b + 1], K::half_of(v[n], 0),
+                 K::half_of(v[n], 1));
+      }
+    }
   }
 }
 
+template <typename K, int U, int Blocks, bool Masked, typename Mask>
+__device__ __forceinline__ void attend(Attention<U>& a, typename K::UnitA (&q)[U],
+                                       const char* const (&keys)[Blocks],
+                                       const char* const (&values)[Blocks], int lane, Mask mask) {
+  using UnitA = typename K::UnitA;
+  attend<K, U, 1, Blocks, Masked>(reinterpret_cast<Attention<U>(&)[1]>(a),
+                                  reinterpret_cast<UnitA(&)[1][U]>(q), keys, values, lane, mask);
+}
+
 template <typename K, int U>
-__device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (&q)[U], int lane) {
+__device__ __forceinline__ void start(Attention<U>& a, typename K::UnitA (&q)[U], int lane) {
 #pragma unroll
   for (int n = 0; n < U; ++n) a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
   a.sum[0] = a.sum[1] = 0;
@@ -169,12 +255,17 @@ __device__ __forceinline__ void start(Attention<U>& a, const typename K::UnitA (
   if constexpr (K::kWords == 2) {
     // The diagonal of the block's product with itself: of row g in the lane that has column g % 8.
     float c[2][4] = {};
+    std::uint32_t terms[2];
+    set_padding<K, U>(q, lane, {0U, 0U});
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       add_logits<K, U>(c[h], q, q, h);
       const float own = (lane & 4) != 0 ? c[h][2 * h + 1] : c[h][2 * h];
-      a.top[h] = __shfl_sync(~0U, own, (lane & 28) + (lane >> 3));
+      terms[h] =
+          reference_terms<K>(__shfl_sync(~0U, own, (lane & 28) + (lane >> 3)) + K::kHeadroom);
+      a.top[h] = reference_of<K>(terms[h]);
     }
+    set_padding<K, U>(q, lane, terms);
   }
 }
 
@@ -191,7 +282,7 @@ __device__ __forceinline__ void finish(Attention<U>& a, int lane, float factor) 
       l += __shfl_xor_sync(~0U, l, 1);
       l += __shfl_xor_sync(~0U, l, 2);
     }
-    const float inverse = factor / l;
+    const float inverse = K::kWords == 2 ? __fdividef(factor, l) : factor / l;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
       a.out[n][2 * r] *= inverse;
@@ -300,7 +391,7 @@ template <typename K, int U>
 __device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const char* from, int lane,
                                              std::uint32_t nothing) {
   load_units<K, U, true>(q, from, lane);
-  if constexpr (std::is_same_v<K, CodecTf32>) {
+  if constexpr (std::is_same_v<K, CodecTf32> || kReferenceInPadding<K, U>) {
 #pragma unroll
     for (int u = 0; u < U; ++u) detach(q[u], nothing);
   }
@@ -485,15 +576,6 @@ void launch_gmsa_channels(const GmsaArgs& a, cudaStream_t stream) {
   const auto shared = static_cast<std::size_t>(a.shape.shared_bytes);
   launch_kernel(a.shape.staged ? &gmsa_kernel<K, S, C, true> : &gmsa_kernel<K, S, C, false>,
                 dim3(blocks), 256, shared, stream, a);
-}
-
-template <typename K, typename S>
-void launch_gmsa_as(int channels, const GmsaArgs& a, cudaStream_t stream) {
-  if (channels == 180) {
-    launch_gmsa_channels<K, S, 180>(a, stream);
-  } else {
-    launch_gmsa_channels<K, S, 60>(a, stream);
-  }
 }
 
 }  // namespace elan::cuda

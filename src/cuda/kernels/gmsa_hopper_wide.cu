@@ -22,7 +22,7 @@ __device__ __forceinline__ void attend_window(UnitA4* o, std::uint32_t own, std:
                                               std::uint32_t v_window, int lane) {
   constexpr int kStep = 2 * kGroup;
   Attention<kGU> a;
-  start<K>(a, reinterpret_cast<const UnitA4(&)[kGU]>(*o), lane);
+  start<K>(a, reinterpret_cast<UnitA4(&)[kGU]>(*o), lane);
 #pragma unroll 1
   for (int i = 0; i < 8; ++i) {
     float s[4][4];

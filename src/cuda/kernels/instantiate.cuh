@@ -1,7 +1,7 @@
 // Defines the launch functions of one operand; included once by each file that names a codec.
 #pragma once
 
-#include "cuda/kernels/gmsa.cuh"
+#include "cuda/kernels/gmsa_narrow.cuh"
 #include "cuda/kernels/lfe.cuh"
 
 namespace elan::cuda {
@@ -18,6 +18,9 @@ template <typename K, typename S>
 void allow_stream() {
   allow_channels<K, S, 60>();
   allow_channels<K, S, 180>();
+  if constexpr (K::kWords == 2) {
+    allow_shared(reinterpret_cast<const void*>(&gmsa_narrow_kernel<K, S>));
+  }
   if constexpr (!std::is_same_v<S, float>) {
     allow_shared(reinterpret_cast<const void*>(&lfe_kernel<K, S, 60, 2, 2>));
   }

@@ -71,16 +71,6 @@ __device__ __forceinline__ std::uint32_t byte_signs(std::uint32_t v) {
   return r;
 }
 
-// The larger of two numbers each.
-__device__ __forceinline__ std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
-  asm("max.f16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
-  return a;
-}
-__device__ __forceinline__ std::uint32_t max_bf162(std::uint32_t a, std::uint32_t b) {
-  asm("max.bf16x2 %0, %0, %1;" : "+r"(a) : "r"(b));
-  return a;
-}
-
 __device__ __forceinline__ float exp2_fast(float v) {
   float r;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
@@ -185,6 +175,11 @@ __device__ __forceinline__ void cp_async_commit() {
 template <int Left>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
+}
+
+// Asks for 128 bytes that are wanted soon.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
 // Launches that overlap, from compute capability 9.0 on. A kernel calls allow_next() early and

@@ -203,6 +203,9 @@ inline int __all_sync(unsigned mask, int v) {
   return elan::emulator::ballot("__all_sync", mask, v == 0) == 0 ? 1 : 0;
 }
 
+inline float __fdividef(float a, float b) {
+  return a / b;
+}
 template <typename T>
 T __ldg(const T* p) {
   return *p;

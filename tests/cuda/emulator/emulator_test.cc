@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <ostream>
+#include <random>
 
 #include "cuda/shape.h"
 #include "elan/error.h"
@@ -46,11 +47,19 @@ std::vector<std::uint8_t> drawn(int width, int height) {
   return rgb;
 }
 
+// On which keys outweigh a query's own by powers of two.
+std::vector<std::uint8_t> noise(int width, int height) {
+  std::mt19937 random(7);
+  std::vector<std::uint8_t> rgb(static_cast<std::size_t>(width) * height * 3);
+  for (auto& v : rgb) v = static_cast<std::uint8_t>(random());
+  return rgb;
+}
+
 // Limits of a device: how many multiprocessors share the tiles, and how much fits beside a tile.
 struct Device {
   int multiprocessors, shared;
 };
-constexpr Device kLarge{3, 232448}, kSmall{1, 101376};
+constexpr Device kLarge{3, 232448}, kSmall{1, 101376}, kAlone{1, 232448};
 
 struct Case {
   const char* model;
@@ -91,8 +100,9 @@ StageObserver keep(Stages& stages) {
 // value.
 Stages compare_stages(const Network& net, const PrecisionPlan& plan,
                       const cuda::NetworkShape& shape, const Device& device, int width, int height,
-                      const std::function<double(const std::string& stage)>& relative) {
-  const auto rgb = drawn(width, height);
+                      const std::function<double(const std::string& stage)>& relative,
+                      bool noisy = false) {
+  const auto rgb = noisy ? noise(width, height) : drawn(width, height);
   const ConstImageView in = view_of(rgb.data(), width, height);
   const auto cpu = make_reference_backend(std::make_shared<Network>(net), plan);
   Stages wanted, found;
@@ -198,6 +208,19 @@ TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
                  [](const std::string& stage) { return stage == "output" ? 1e4 / 255 : 1e-3; });
 }
 
+// Weights beyond FP16's range: references are raised in every kind of window, and whichever kernel
+// a device has it come to the same bits.
+TEST(Emulated, SoftmaxReferencesAreRaised) {
+  const Network net = network_of({kLight, kFp16, kOnFp32, false, 2, 32, 32, kAlone, 0});
+  std::vector<Stages> found;
+  for (const Device& device : {kAlone, kSmall}) {
+    found.push_back(compare_stages(
+        net, Precision::fp32, shape_of(net, {kFp16, false, kOnFp32}, device), device, 32, 32,
+        [](const std::string&) { return 4e-3; }, true));
+  }
+  EXPECT_TRUE(found[0] == found[1]);
+}
+
 TEST(Emulated, AttentionMayHaveNoScales) {
   const Case c{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 2e-2};
   Network net = network_of(c);
@@ -223,6 +246,9 @@ TEST(Emulated, LfesMayDifferInTheirTaps) {
 INSTANTIATE_TEST_SUITE_P(
     Portable, Emulated,
     testing::Values(Case{kLight, kFp16, kOnFp16, false, 2, 17, 13, kLarge, 4e-3},
+                    Case{kLight, kFp16, kOnFp16, false, 2, 40, 18, kAlone, 4e-3},
+                    Case{kLight, kFp16, kSplit, false, 1, 18, 20, kAlone, 1e-3},
+                    Case{kLight, kBf16, kOnFp32, false, 1, 19, 33, kLarge, 1e-2},
                     Case{kLight, kFp16, kOnFp16, false, 1, 13, 17, kSmall, 4e-3},
                     Case{kLight, kFp16, kSplit, false, 2, 16, 9, kLarge, 1e-3},
                     Case{kLight, kFp16, kSplit, false, 1, 9, 17, kSmall, 1e-3},

@@ -52,26 +52,6 @@ inline std::uint32_t pack_half_relu(float a, float b) {
 inline std::uint32_t pack_bf16_relu(float a, float b) {
   return pack_bf16(relu(a), relu(b));
 }
-// Sign and magnitude; of two NaN and numbers, the number.
-inline std::uint32_t max16(std::uint32_t a, std::uint32_t b, std::uint32_t infinity) {
-  std::uint32_t r = 0;
-  for (int shift = 0; shift < 32; shift += 16) {
-    const std::uint32_t x = a >> shift & 0xffff, y = b >> shift & 0xffff;
-    const auto order = [](std::uint32_t v) {
-      return (v & 0x8000) != 0 ? 0x7fff - (v & 0x7fff) : v + 0x8000;
-    };
-    const bool take_y =
-        (x & 0x7fff) > infinity || ((y & 0x7fff) <= infinity && order(y) > order(x));
-    r |= (take_y ? y : x) << shift;
-  }
-  return r;
-}
-inline std::uint32_t max_half2(std::uint32_t a, std::uint32_t b) {
-  return max16(a, b, 0x7c00);
-}
-inline std::uint32_t max_bf162(std::uint32_t a, std::uint32_t b) {
-  return max16(a, b, 0x7f80);
-}
 inline float exp2_fast(float v) {
   const float r = std::exp2(v);
   return r < 0x1p-126F ? 0 : r;
@@ -127,6 +107,7 @@ void cp_async_wait() {
   emulator::copy_async_wait(Left);
 }
 
+inline void prefetch_l2(const void*) {}
 inline void allow_next() {}
 inline void wait_for_previous() {
   emulator::wait_for_previous();
