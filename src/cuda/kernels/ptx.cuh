@@ -177,11 +177,6 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
-// Asks for 128 bytes that are wanted soon.
-__device__ __forceinline__ void prefetch_l2(const void* global) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
-}
-
 // Launches that overlap, from compute capability 9.0 on. A kernel calls allow_next() early and
 // wait_for_previous() before its first access to anything but weights.
 __device__ __forceinline__ void allow_next() {

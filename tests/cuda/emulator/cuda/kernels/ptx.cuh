@@ -107,7 +107,6 @@ void cp_async_wait() {
   emulator::copy_async_wait(Left);
 }
 
-inline void prefetch_l2(const void*) {}
 inline void allow_next() {}
 inline void wait_for_previous() {
   emulator::wait_for_previous();
