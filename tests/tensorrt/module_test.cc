@@ -136,6 +136,7 @@ TEST(PluginModule, IsPackedAsTheBackendPacks) {
     const auto stream = net.quantized() ? cuda::StreamFormat::fp16 : cuda::StreamFormat::fp32;
     const int pairs = net.arch.pairs;
     for (const bool hopper : {false, true}) {
+      if (hopper && !cuda::has_hopper_kernels(net.arch.channels, operand)) continue;
       cuda::NetworkShape shape;
       shape.channels = net.arch.channels;
       shape.scale = net.arch.scale;
