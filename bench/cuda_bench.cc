@@ -24,6 +24,7 @@
 #include "elan/error.h"
 #include "elan/version.h"
 #include "model/describe.h"
+#include "support/ppm.h"
 
 namespace elan {
 namespace {
@@ -45,33 +46,11 @@ double median(std::vector<double> v) {
   return v.empty() ? 0 : v[v.size() / 2];
 }
 
-struct Pixels {
-  int width = 0, height = 0;
-  std::vector<std::uint8_t> rgb;
-};
-
-// A binary PPM file of 8 bits without comments.
-Pixels read_ppm(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string kind;
-  Pixels p;
-  int most = 0;
-  file >> kind >> p.width >> p.height >> most;
-  file.get();
-  if (!file || kind != "P6" || most != 255 || p.width <= 0 || p.height <= 0) {
-    throw Error(ErrorKind::usage, path + ": expected a binary PPM file of 8 bits");
-  }
-  p.rgb.resize(static_cast<std::size_t>(p.width) * p.height * 3);
-  file.read(reinterpret_cast<char*>(p.rgb.data()), static_cast<std::streamsize>(p.rgb.size()));
-  if (!file) throw Error(ErrorKind::usage, path + ": ends early");
-  return p;
-}
-
 class Bench {
  public:
   Bench(std::string models, int repeats, const std::string& picture)
       : models_(std::move(models)), repeats_(repeats) {
-    if (!picture.empty()) picture_ = read_ppm(picture);
+    if (!picture.empty()) picture_ = test::read_ppm(picture);
   }
 
   void run(const Job& job, bool show_profile) {
@@ -278,7 +257,7 @@ class Bench {
 
   std::string models_;
   int repeats_;
-  Pixels picture_;      // none: noise
+  test::Ppm picture_;   // none: noise
   double most_ms_ = 0;  // of one measurement
   std::string model_name_, arithmetic_;
   std::vector<Model> model_;

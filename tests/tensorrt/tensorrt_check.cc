@@ -29,6 +29,7 @@
 #include "elan/error.h"
 #include "model/reference.h"
 #include "quality/metrics.h"
+#include "support/ppm.h"
 #include "tensorrt/tensorrt_backend.h"
 #include "tensorrt_faults.h"
 
@@ -70,29 +71,8 @@ void fill(Sample& s, std::uint32_t seed = 1) {
   }
 }
 
-struct Picture {
-  int width = 0, height = 0;
-  std::vector<std::uint8_t> rgb;
-};
-
-// A P6 file of 8 bits.
-Picture read_ppm(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string magic;
-  Picture p;
-  int most = 0;
-  file >> magic >> p.width >> p.height >> most;
-  file.get();
-  p.rgb.resize(std::size_t{3} * std::max(p.width, 0) * std::max(p.height, 0));
-  file.read(reinterpret_cast<char*>(p.rgb.data()), static_cast<std::streamsize>(p.rgb.size()));
-  if (!file || magic != "P6" || most != 255 || p.rgb.empty()) {
-    throw Error(ErrorKind::input, path.string() + ": expected a PPM file of 8 bits");
-  }
-  return p;
-}
-
 // `p` in the size of `s`, from its top left corner, reflected where it is smaller.
-void fill(Sample& s, const Picture& p) {
+void fill(Sample& s, const test::Ppm& p) {
   s.rgb.clear();
   for (int y = 0; y < s.height; ++y) {
     for (int x = 0; x < s.width; ++x) {
@@ -121,7 +101,7 @@ std::shared_ptr<const tensorrt::Calibration> calibration(const Job& job, bool co
     if (job.pictures.empty()) {
       fill(s, static_cast<std::uint32_t>(i) + 2);
     } else {
-      fill(s, read_ppm(job.pictures[static_cast<std::size_t>(i)]));
+      fill(s, test::read_ppm(job.pictures[static_cast<std::size_t>(i)]));
     }
     std::vector<float>& planar = data->pictures.emplace_back();
     for (std::size_t c = 0; c < 3; ++c) {
@@ -173,8 +153,8 @@ double psnr_of(Backend& backend, Sample s, int scale, const std::filesystem::pat
     const std::string name = entry.path().filename().string();
     const auto at = name.find("_LR.ppm");
     if (at == std::string::npos) continue;
-    const Picture low = read_ppm(entry.path());
-    const Picture high = read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
+    const test::Ppm low = test::read_ppm(entry.path());
+    const test::Ppm high = test::read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
     if (low.width > s.width || low.height > s.height) {
       throw Error(ErrorKind::input, entry.path().string() + ": larger than --size");
     }
@@ -186,7 +166,7 @@ double psnr_of(Backend& backend, Sample s, int scale, const std::filesystem::pat
     });
     const int width = low.width * scale, height = low.height * scale;
     const ConstImageView out = view_of(rgb.data(), s.width * scale, s.height * scale);
-    const ConstImageView wanted = view_of(high.rgb.data(), high.width, high.height);
+    const ConstImageView wanted = high.view();
     sum +=
         compare_luma(out.crop(0, 0, width, height), wanted.crop(0, 0, width, height), scale).psnr;
     ++count;

@@ -4,33 +4,17 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <span>
-#include <stdexcept>
 
 #include "cuda/check/check.h"
 #include "quality/metrics.h"
+#include "support/ppm.h"
 
 namespace elan::check {
 namespace {
 
 namespace fs = std::filesystem;
-
-// An 8-bit binary PPM without comments, as tools/to_ppm.py writes it.
-Picture read_ppm(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string magic;
-  Picture p;
-  int most = 0;
-  file >> magic >> p.width >> p.height >> most;
-  file.get();
-  if (magic != "P6" || most != 255 || !file) throw std::runtime_error(path.string() + ": no PPM");
-  p.rgb.resize(static_cast<std::size_t>(p.width) * p.height * 3);
-  file.read(reinterpret_cast<char*>(p.rgb.data()), static_cast<std::streamsize>(p.rgb.size()));
-  if (!file) throw std::runtime_error(path.string() + ": cut short");
-  return p;
-}
 
 // Mean PSNR of a folder's pairs, and how far results before rounding are from others'.
 struct Quality {
@@ -48,8 +32,8 @@ Quality quality_of(Backend& backend, int scale, const fs::path& folder,
     const std::string name = entry.path().filename().string();
     const auto at = name.find("_LR.ppm");
     if (at == std::string::npos) continue;
-    const Picture low = read_ppm(entry.path());
-    const Picture high = read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
+    const test::Ppm low = test::read_ppm(entry.path());
+    const test::Ppm high = test::read_ppm(folder / (name.substr(0, at) + "_HR.ppm"));
     const std::vector<float> values = run(backend, low.view(), scale);
     std::vector<std::uint8_t> rgb(values.size());
     std::transform(values.begin(), values.end(), rgb.begin(), [](float v) {
