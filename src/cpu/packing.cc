@@ -242,7 +242,8 @@ class Operands {
  private:
   // Whether the plan wants 8 bits of all parts of an attention that has scales for it.
   [[nodiscard]] bool int8_attention(int elab) const {
-    bool all = plan_.at(gmsa_stage(elab, 0) + ".qk") == Precision::int8;
+    bool all = network_.arch.channels / 3 <= kMostInt8Channels &&
+               plan_.at(gmsa_stage(elab, 0) + ".qk") == Precision::int8;
     for (int pair = 0; pair < network_.arch.pairs; ++pair) {
       all = all && network_.body[elab].gmsa[pair].int8_attention &&
             plan_.at(gmsa_stage(elab, pair) + ".av") == Precision::int8;
