@@ -67,6 +67,9 @@ struct ProductTask {
   const float* residual = nullptr;
   Word* operand = nullptr;
   Format format = {};  // of `operand`; keys in int8 have no scale: y is rounded as it is
+  // What a later step reads or writes: fetched into the second-level cache beside the product.
+  const Word* ahead = nullptr;
+  std::size_t ahead_words = 0;
 };
 
 // values[rows][256] to operand[steps][256].

@@ -360,9 +360,7 @@ TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
     const Matrix matrix{c.outs,         steps,        4,
                         weights.data(), bias.data(),  offsets.data(),
                         Operand::int8,  scale.data(), start.data()};
-    const float inverse = 0.71f;
-    for (const Store store :
-         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+    const auto check = [&](Store store, float inverse) {
       k_.product({&matrix,
                   in.data(),
                   kTile,
@@ -385,6 +383,10 @@ TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
               << c.in << " " << static_cast<int>(store) << " " << o << " " << i;
         }
       }
+    };
+    for (const Store store :
+         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+      for (const float inverse : {0.71f, 1.0f}) check(store, inverse);
     }
   }
 }
