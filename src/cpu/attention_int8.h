@@ -46,9 +46,8 @@ struct WindowAttentionInt8 {
       : task(of), steps((of.channels + kPack - 1) / kPack) {
     // 10 octaves below the largest score is 0, however far below.
     factor = task.octaves < 64 ? task.octaves : 64;
-    floor = -10 / factor;
-    if (!(floor > -8388608)) floor = -8388608;
-    if (floor > -1) floor = -1;
+    const float range = -10 / factor;
+    floor = range > -1 ? -1.0f : range > -8388608 ? range : -8388608.0f;
     scores = task.scratch;
     powers = scores + kKeys * kBlock;
     sums = powers + kKeys / kPack * kBlock;

@@ -483,7 +483,8 @@ TEST_P(CpuInt8Kernels, AttentionIsThatOfIntegers) {
     int channels, spread;
     float octaves;
   };
-  for (const Case c : {Case{5, 127, 2e-4f}, Case{20, 40, 1e-3f}, Case{2, 127, 1e-9f}}) {
+  for (const Case c : {Case{5, 127, 2e-4f}, Case{20, 40, 1e-3f}, Case{2, 127, 1e-9f},
+                       Case{20, 127, 0.02f}, Case{5, 127, 200.0f}, Case{128, 127, 1e-4f}}) {
     const int steps = (c.channels + 3) / 4;
     std::vector<std::vector<int>> q(4 * steps, std::vector<int>(kTilePixels)),
         v(c.channels, std::vector<int>(kTilePixels));
