@@ -55,8 +55,8 @@ constexpr int stream_pixel_bytes(int units, StreamFormat f) {
 }
 
 // How an activation becomes what a matrix takes: times `factor`, within -most..most, and rounded by
-// adding and subtracting a number: `least`, or `relative` times the power of two in the value. The
-// defaults change nothing: what goes into a matrix in floating point.
+// adding and subtracting a number: `least`, or in fp8 `relative` times the power of two in the
+// value, if that is more. The defaults change nothing: what goes into a matrix in floating point.
 struct Rounding {
   float factor = 1;
   float most = std::numeric_limits<float>::infinity();

@@ -136,10 +136,11 @@ struct CodecBf16 : Codec16<false> {};
 
 // Operands of 8 bits, integers or E4M3, in FP16, which holds both: what goes into a matrix is
 // rounded first, and what comes out has a scale for each column. Attention is that of fp16.
-struct Codec8 : Codec16<true> {};
+struct CodecInt8 : Codec16<true> {};
+struct CodecFp8 : Codec16<true> {};
 
 template <typename K>
-constexpr bool kRounds = std::is_same_v<K, Codec8>;
+constexpr bool kRounds = std::is_same_v<K, CodecInt8> || std::is_same_v<K, CodecFp8>;
 
 // Rounds what a matrix takes; nothing for other codecs.
 template <typename K, int N>
@@ -148,8 +149,11 @@ __device__ __forceinline__ void round_to_operand(float (&c)[N], const Rounding& 
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float v = limit(c[i] * r.factor, r.most);
-      const float power = __uint_as_float(__float_as_uint(v) & 0x7f800000U);
-      const float step = fmaxf(power * r.relative, r.least);
+      float step = r.least;
+      if constexpr (std::is_same_v<K, CodecFp8>) {
+        const float power = __uint_as_float(__float_as_uint(v) & 0x7f800000U);
+        step = fmaxf(power * r.relative, step);
+      }
       c[i] = (v + step) - step;
     }
   }

@@ -120,7 +120,8 @@ ELAN_DECLARE(fp16)
 ELAN_DECLARE(bf16)
 ELAN_DECLARE(tf32)
 ELAN_DECLARE(fp32)
-ELAN_DECLARE(8bit)
+ELAN_DECLARE(int8)
+ELAN_DECLARE(fp8)
 #undef ELAN_DECLARE
 
 void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t stream);
