@@ -222,6 +222,32 @@ PackedOut pack_out(Packer& packer, const Context& c, const Gmsa& gmsa) {
   return pack_out(packer, c, out_matrix(gmsa, c.operand));
 }
 
+void pack_head(Packer& packer, PackedNetwork& p, const ChannelLayout& l, const Conv3x3& head) {
+  const int stride = 8 * l.units, columns = 8 * kHeadTiles * head_slabs(l);
+  p.head_weights = packer.floats(27 * stride, [&](int i) {
+    const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
+    return out < 0 ? 0.F : head.weight[(out * 3 + colour) * 9 + tap];
+  });
+  p.head_bias =
+      packer.floats(stride, [&](int i) { return p.order[i] < 0 ? 0.F : head.bias[p.order[i]]; });
+  const auto channel = [&](int column) {
+    return column < stride ? p.order[column_channel(l, column)] : -1;
+  };
+  const float factor = weight_scale(head.weight);
+  p.head_unscale = 1 / factor;
+  p.head_slabs = packer.take(static_cast<std::size_t>(head_slabs(l)) * kHeadSlabBytes);
+  for (int s = 0; s < head_slabs(l); ++s) {
+    pack_slab(
+        packer.bytes(p.head_slabs + static_cast<std::size_t>(s) * kHeadSlabBytes, kHeadSlabBytes),
+        Operand::fp32, 0, kHeadUnits, s * kHeadTiles, kHeadTiles, [&](int k, int column) {
+          const int out = channel(column);
+          return k >= 27 || out < 0 ? 0.F : factor * head.weight[(out * 3 + k % 3) * 9 + k / 3];
+        });
+  }
+  p.head_column_bias =
+      packer.floats(columns, [&](int i) { return channel(i) < 0 ? 0.F : head.bias[channel(i)]; });
+}
+
 PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale) {
   const ChannelLayout& l = c.layout;
   const int tiles = tail_tiles(scale), bytes = tail_slab_bytes(l, tiles, weight_words(c.operand));
@@ -478,13 +504,7 @@ PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
   p.hidden_groups = most_hidden_groups(net);
   Packer packer(p);
   const ChannelLayout layout = layout_of(net.arch.channels);
-  const int stride = 8 * layout.units;
-  p.head_weights = packer.floats(27 * stride, [&](int i) {
-    const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
-    return out < 0 ? 0.F : net.head.weight[(out * 3 + colour) * 9 + tap];
-  });
-  p.head_bias = packer.floats(
-      stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
+  pack_head(packer, p, layout, net.head);
   for (std::size_t i = 0; i < net.body.size(); ++i) {
     const Elab& elab = net.body[i];
     const Context context{layout, shape.body[i].operand, p.order, shape.body[i].hopper};
