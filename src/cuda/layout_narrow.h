@@ -1,5 +1,5 @@
 // How the LFE of the narrow network on Hopper (kernels/lfe_hopper_narrow.cu) uses shared memory:
-// tiles, weights, what is on its way out, biases.
+// tiles, weights, what is on its way out; and where its biases are.
 #pragma once
 
 #include "cuda/layout.h"
@@ -24,17 +24,20 @@ constexpr int narrow_buffers(int teams) {
   return teams == 1 ? 1 : teams + 1;
 }
 constexpr int kNarrowStageBytes = 1024;  // a warp's, of what leaves in whole lines
-// Biases: of conv1, of q and v, of the hidden groups.
-constexpr int kNarrowBias1 = 0, kNarrowBiasProject = 8 * kNarrowLayout.units;
-constexpr int kNarrowBias0 = kNarrowBiasProject + 2 * kNarrowProjectTiles * 8;
-constexpr int narrow_biases(int groups) {
-  return kNarrowBias0 + groups * 8 * kNarrowLayout.hidden_tiles;
-}
 constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y, bool copied) {
   const int teams = narrow_teams(tile_y, copied), warps = (tile_y == 1 ? 4 : 8) * teams;
   return kNarrowTileAlignment + narrow_buffers(teams) * narrow_tile_bytes(tile_y, copied) +
-         narrow_weight_bytes(groups, has_q) + (copied ? warps * kNarrowStageBytes : 0) +
-         narrow_biases(groups) * static_cast<int>(sizeof(float));
+         narrow_weight_bytes(groups, has_q) + (copied ? warps * kNarrowStageBytes : 0);
 }
+
+// Biases are products as well, each the sum of two weights for which operands have kNarrowOne: in
+// conv0 where the first unit that is read twice is read for its other half, in conv1 in the unit
+// that makes the number of units even, in project_inp in the first channels of the stream's
+// padding.
+constexpr float kNarrowOne = 64;
+constexpr std::uint32_t kNarrowOnesFp16 = 0x54005400U, kNarrowOnesBf16 = 0x42804280U;
+constexpr int kNarrowBiasRead = 1, kNarrowBiasK = 4;  // of conv0
+constexpr int kNarrowPadding = 60;                    // the stream channel
+constexpr int kNarrowPadUnit = 6;  // of project_inp, where lanes 3 modulo 4 have it
 
 }  // namespace elan::cuda

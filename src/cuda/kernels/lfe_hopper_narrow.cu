@@ -19,21 +19,6 @@ struct NarrowLfeArgs : LfeArgs {
 
 #if ELAN_HOPPER
 
-// All biases, by all threads: of conv1, of q and v, of the hidden groups.
-template <int Threads>
-__device__ __forceinline__ void stage_narrow_biases(float* biases, const LfeArgs& p) {
-  const int projected = kNP * 8 * (p.has_q ? 2 : 1);
-  for (int i = static_cast<int>(threadIdx.x); i < narrow_biases(p.groups); i += Threads) {
-    if (i < kNarrowBiasProject) {
-      biases[i] = p.bias1[i];
-    } else if (i < kNarrowBias0) {
-      biases[i] = i - kNarrowBiasProject < projected ? p.bias_project[i - kNarrowBiasProject] : 0.F;
-    } else {
-      biases[i] = p.bias0[i - kNarrowBias0];
-    }
-  }
-}
-
 // A tile with its ring of two pixels. Copied: as it comes, in lines of 128 bytes, the eighths of
 // which are where the hardware's pattern puts them (swizzled()); else as operands, as other tiles.
 template <int BY, int Threads, bool Copied>
@@ -46,6 +31,11 @@ struct NarrowTile {
   static constexpr int kThreads = Threads;
   static constexpr int kSlices = (kWidth * kHeight * kChunks + kThreads - 1) / kThreads;
 };
+
+__device__ __forceinline__ void scale(float (&c)[4], const float (&acc)[4], float by) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) c[i] = acc[i] * by;
+}
 
 // Rows g and g + 8 of a warp's block as FP16 to whole lines of the stream, through a KiB of shared
 // memory. `pixel` is the block's first.
@@ -94,8 +84,8 @@ __global__ __launch_bounds__(
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ int unshifted[kMaxChunks];  // taps for load_tile()
   __shared__ int places[kNarrowReads];   // of what conv0 reads, from its pixel
-  // The weights are there, and in each buffer the tile of each team.
-  __shared__ __align__(8) std::uint64_t barriers[1 + Buffers * Teams];
+  // The weights are there; in each buffer the tile of each team; nobody reads a buffer any more.
+  __shared__ __align__(8) std::uint64_t barriers[1 + Buffers * (Teams + 1)];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31;
   const int team = Teams == 1 ? 0 : thread / kTeam, member = thread - team * kTeam;
   const int warpgroup = member / 128, wx = thread / 32 % 4;
@@ -105,8 +95,6 @@ __global__ __launch_bounds__(
   char* const weights = tiles + Buffers * T::kBytes;
   const std::uint32_t stage =
       shared_address(weights) + weight_bytes + thread / 32 * kNarrowStageBytes;
-  float* biases = reinterpret_cast<float*>(weights + weight_bytes +
-                                           (kCopied ? kTeam * Teams / 32 * kNarrowStageBytes : 0));
   const std::uint32_t conv0 = shared_address(weights), conv1 = conv0 + p.groups * kNarrowConv0Bytes;
   const std::uint32_t projections = conv0 + narrow_conv_bytes(p.groups);
   const auto stream = stream_at<S, 60>(p.x, p.grid);
@@ -114,11 +102,14 @@ __global__ __launch_bounds__(
   const int count = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
 
   allow_next();
-  const std::uint32_t there = shared_address(barriers);
+  const std::uint32_t there = shared_address(barriers), full = there + 8;
+  const std::uint32_t empty = full + Buffers * Teams * 8;
   if (thread == 0) {
     barrier_init(there, 1);
 #pragma unroll
-    for (int i = 1; i <= Buffers * Teams; ++i) barrier_init(there + i * 8, kCopied ? 1 : kTeam);
+    for (int i = 0; i < Buffers * Teams; ++i) barrier_init(full + i * 8, kCopied ? 1 : kTeam);
+#pragma unroll
+    for (int i = 0; i < Buffers; ++i) barrier_init(empty + i * 8, kTeam / 32);
     barrier_init_fence();
     barrier_expect(there, weight_bytes);
     copy_bulk(conv0, p.weights, weight_bytes, there);
@@ -130,29 +121,27 @@ __global__ __launch_bounds__(
     places[thread] =
         (p.chunk_y[read.chunk] * T::kRow + p.chunk_x[read.chunk]) * T::kPitch + read.chunk / 2 * 16;
   }
-  stage_narrow_biases<kTeam * Teams>(biases, p);
   __syncthreads();
   wait_for_previous();
 
   const int first = static_cast<int>(blockIdx.x), stride = static_cast<int>(gridDim.x);
-  const auto full_at = [&](int buffer, int owner) {
-    return there + 8 + (buffer * Teams + owner) * 8;
-  };
+  const auto full_at = [&](int buffer, int owner) { return full + (buffer * Teams + owner) * 8; };
   // The `step`th tile of this thread block, brought by this team.
   const auto bring = [&](int step, int buffer) {
     const int index = first + step * stride;
     if (index >= count) return;
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
-    const std::uint32_t full = full_at(buffer, step % Teams);
+    const std::uint32_t arrival = full_at(buffer, step % Teams);
     if constexpr (kCopied) {
       if (member != 0) return;
-      barrier_expect(full, T::kBytes);
-      copy_box(shared_address(tiles) + buffer * T::kBytes, p.map, o.x - 2, o.y - 2, o.image, full);
+      barrier_expect(arrival, T::kBytes);
+      copy_box(shared_address(tiles) + buffer * T::kBytes, p.map, o.x - 2, o.y - 2, o.image,
+               arrival);
     } else {
       TileWalk<T> walk(member);
       load_tile<K, T>(0, walk, tiles + buffer * T::kBytes, stream, {o.image, o.y - 1, o.x - 1},
                       p.grid, unshifted);
-      barrier_arrive(full);
+      barrier_arrive(arrival);
     }
   };
   for (int i = team; i < Buffers; i += Teams) bring(i, i);
@@ -161,7 +150,8 @@ __global__ __launch_bounds__(
   int reads[kNarrowReads / 2];  // this lane's rows of two units at a time, see K::lane_base()
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
-  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
+  // Biases are two rows of weights, in two terms, for what is always this in the operands.
+  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
   int buffer = team, uses = 0;
 #pragma unroll 1
@@ -214,6 +204,7 @@ __global__ __launch_bounds__(
           const std::uint32_t row = at + reads[u / 2];
           K::load_pair(a[u], a[u + 1], kCopied ? swizzled(row) : row, 0, 0, 0);
         }
+        if (t == kNarrowBiasK / 2) a[kNarrowBiasRead] = {{kOnes, kOnes}};
       };
       const auto begin_hidden = [&](float(&hidden)[kHT][4], int group) {
         const std::uint32_t slab = conv0 + group * kNarrowConv0Bytes;
@@ -228,9 +219,8 @@ __global__ __launch_bounds__(
       const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
-          const float2 b = bias_at(kNarrowBias0 + (group * kHT + n) * 8);
           float c[4];
-          apply(c, hidden[n], make_float2(unscale0, unscale0), b);
+          scale(c, hidden[n], unscale0);
           h[n] = K::encode_relu(c);
         }
         if (!inner) {
@@ -273,16 +263,13 @@ __global__ __launch_bounds__(
         begin_hidden(hidden[0], group);
         wgmma_wait<0>(hidden[0]);
         end_hidden(hidden[0], h, group);
-        h[kHT] = {};
+        h[kHT] = t == 0 ? UnitA{{kOnes, kOnes}} : UnitA{};
         add_hidden(std::integral_constant<int, kHT>{}, group);
         wgmma_wait<0>(out);
       }
 
-      if (kCopied && m == M - 1) {
-        // Nobody reads the tile any more: the next one may come in.
-        named_barrier<kTeam>(1 + team);
-        bring(step + Buffers, buffer);
-      }
+      // The last reader of a tile was conv0.
+      if (m == M - 1 && lane == 0) barrier_arrive(empty + buffer * 8);
 
       // The residual; y leaves and stays as an operand.
       const std::size_t pixel0 =
@@ -290,9 +277,7 @@ __global__ __launch_bounds__(
       const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
       const auto from0 = at_pixel<60>(stream, pixel0), from1 = at_pixel<60>(stream, pixel1);
 #pragma unroll
-      for (int n = 0; n < kU; ++n) {
-        apply(out[n], out[n], make_float2(unscale1, unscale1), bias_at(kNarrowBias1 + n * 8));
-      }
+      for (int n = 0; n < kU; ++n) scale(out[n], out[n], unscale1);
       if constexpr (kCopied) {
         const auto to0 = at_pixel<60>(result, pixel0), to1 = at_pixel<60>(result, pixel1);
         if constexpr (kSplit) {
@@ -314,6 +299,7 @@ __global__ __launch_bounds__(
       UnitA y[kU];
 #pragma unroll
       for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
+      if (t == 3) y[kNarrowPadUnit] = {{kOnes, kOnes}};
 
       const int block =
           ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
@@ -327,12 +313,12 @@ __global__ __launch_bounds__(
         }
         wgmma_commit();
       };
-      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], int bias, char* to) {
+      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], char* to) {
         UnitA u[kNP];
 #pragma unroll
         for (int n = 0; n < kNP; ++n) {
           float c[4];
-          apply(c, d[n], make_float2(unscale_project, unscale_project), bias_at(bias + n * 8));
+          scale(c, d[n], unscale_project);
           u[n] = K::encode(c);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
@@ -346,19 +332,17 @@ __global__ __launch_bounds__(
         begin_projection(acc[0], projections);
         begin_projection(acc[1], projections + kNarrowProjectBytes);
         wgmma_wait<1>(acc[0]);
-        end_projection(std::false_type{}, acc[0], kNarrowBiasProject, p.q);
+        end_projection(std::false_type{}, acc[0], p.q);
         wgmma_wait<0>(acc[1]);
-        end_projection(std::true_type{}, acc[1], kNarrowBiasProject + kNP * 8, p.v);
+        end_projection(std::true_type{}, acc[1], p.v);
       } else {
         begin_projection(acc[0], projections);
         wgmma_wait<0>(acc[0]);
-        end_projection(std::true_type{}, acc[0], kNarrowBiasProject, p.v);
+        end_projection(std::true_type{}, acc[0], p.v);
       }
     }
-    if constexpr (!kCopied) {
-      named_barrier<kTeam>(1 + team);
-      bring(step + Buffers, buffer);
-    }
+    if (!kCopied || member == 0) barrier_wait(empty + buffer * 8, step / Buffers & 1);
+    bring(step + Buffers, buffer);
     ++uses;
     buffer += Teams;
     if (buffer >= Buffers) buffer -= Buffers;

@@ -62,20 +62,24 @@ __device__ __forceinline__ void write_picture(const float (*acc)[N][4], char* sh
   if (!finite) *p.not_finite = 1;
   __syncthreads();
 
+  // Lanes go along a row, which is another one for each warp.
   constexpr int kRowSamples = 16 * kScale * 3, kRows = 4 * WY * M * kScale;
-  for (int i = thread; i < kRows * kRowSamples; i += 128 * WY) {
-    const int row = i / kRowSamples, k = i % kRowSamples;
-    const int column = k / 3, colour = k % 3;
-    const int y = o.y * kScale + row, x = o.x * kScale + column;
-    if (y >= p.output_height || x >= p.output_width) continue;
-    const int pixel = row / kScale * 16 + column / kScale;
-    const float v = values[pixel * kStride + colour * kScale * kScale + row % kScale * kScale +
-                           column % kScale] +
-                    p.mean[colour];
-    const auto at =
-        ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 +
-        colour;
-    store_sample(p.output, p.sample, at, v);
+#pragma unroll
+  for (int first = 0; first < kRowSamples; first += 32) {
+    const int k = first + lane, column = k / 3, colour = k % 3, x = o.x * kScale + column;
+    if (k >= kRowSamples || x >= p.output_width) continue;
+    const float* from =
+        values + column / kScale * kStride + colour * kScale * kScale + column % kScale;
+    const float mean = p.mean[colour];
+    for (int row = thread / 32; row < kRows; row += 4 * WY) {
+      const int y = o.y * kScale + row;
+      if (y >= p.output_height) break;
+      const auto at =
+          ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 +
+          colour;
+      store_sample(p.output, p.sample, at,
+                   from[row / kScale * 16 * kStride + row % kScale * kScale] + mean);
+    }
   }
 }
 
