@@ -34,14 +34,18 @@ constexpr int kWideUnit = 2 * kWidePart;
 constexpr int kWideTileBytes = kHopperLayout.units * kWideUnit;
 constexpr Cores kWideTileCores{kWidePart, kWideUnit, 2 * kWideRow * 16};  // of every second row
 
-// Weights come in slabs of some units of k: [unit][part][column tile].
+// Weights come in slabs of some units of k and some column tiles: [unit][part][column tile].
 constexpr int wide_slab_bytes(int units, int tiles) {
   return units * 2 * tiles * 128;
 }
-// Two units of fp32 take three products, a single one takes two.
 constexpr int kWideConv0Units = 8, kWideProjectUnits = 8;
+// fp32 sums what a slab gives in registers. So those of conv1 have all k, and as many columns as
+// there are registers for; the last one's last tile is empty.
 constexpr int wide_conv1_units(Operand o) {
-  return o == Operand::fp32 ? 2 : 3;
+  return o == Operand::fp32 ? kHopperLayout.hidden_tiles : 3;
+}
+constexpr int wide_conv1_tiles(Operand o) {
+  return o == Operand::fp32 ? 8 : kHopperLayout.units;
 }
 constexpr int slab_count(int units, int most) {
   return (units + most - 1) / most;
@@ -51,13 +55,19 @@ constexpr int slab_units(int units, int most, int i) {
   return units - i * most < most ? units - i * most : most;
 }
 constexpr int kWideStageBytes = wide_slab_bytes(kWideConv0Units, kHopperLayout.hidden_tiles);
-static_assert(wide_slab_bytes(wide_conv1_units(Operand::tf32), kHopperLayout.units) <=
-              kWideStageBytes);
+constexpr int wide_conv1_bytes(Operand o) {  // of a slab, but for one with fewer units
+  return wide_slab_bytes(wide_conv1_units(o), wide_conv1_tiles(o));
+}
+constexpr int wide_conv1_pieces(Operand o) {  // of its columns
+  return slab_count(kHopperLayout.units, wide_conv1_tiles(o));
+}
+static_assert(wide_conv1_bytes(Operand::tf32) <= kWideStageBytes);
+static_assert(wide_conv1_bytes(Operand::fp32) <= kWideStageBytes);
 static_assert(wide_slab_bytes(kWideProjectUnits, kHopperLayout.group_units) <= kWideStageBytes);
 
-constexpr int wide_group_bytes() {  // of a hidden group: conv0 and conv1
+constexpr int wide_group_bytes(Operand o) {  // of a hidden group: conv0 and conv1
   return wide_slab_bytes(kHopperLayout.units, kHopperLayout.hidden_tiles) +
-         wide_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
+         wide_conv1_pieces(o) * wide_slab_bytes(kHopperLayout.hidden_tiles, wide_conv1_tiles(o));
 }
 constexpr int wide_project_bytes() {  // of one window group's q or v
   return wide_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);

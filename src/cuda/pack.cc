@@ -32,17 +32,21 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
       return in < 0 || out < 0 ? 0.F : m.conv0.at(out, in);
     };
     const MatrixFn conv1 = [&](int k, int column) {
-      const int in = channels[k], out = c.order[column_channel(l, column)];
+      const int in = channels[k];
+      const int out = column < 8 * l.units ? c.order[column_channel(l, column)] : -1;
       return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
     };
     if (c.wide()) {
       const int conv0_bytes = wide_slab_bytes(l.units, l.hidden_tiles);
-      const int conv1_bytes = wide_slab_bytes(l.hidden_tiles, l.units);
+      const int tiles = wide_conv1_tiles(c.operand);
+      const int conv1_bytes = wide_slab_bytes(l.hidden_tiles, tiles);
       pack_wide_slab(packer.bytes(at, conv0_bytes), c.operand, KOrder::memory, l.units, 0,
                      l.hidden_tiles, conv0);
-      pack_wide_slab(packer.bytes(at + conv0_bytes, conv1_bytes), c.operand, KOrder::registers,
-                     l.hidden_tiles, 0, l.units, conv1);
-      at += wide_group_bytes();
+      at += conv0_bytes;
+      for (int i = 0; i < wide_conv1_pieces(c.operand); ++i, at += conv1_bytes) {
+        pack_wide_slab(packer.bytes(at, conv1_bytes), c.operand, KOrder::registers, l.hidden_tiles,
+                       i * tiles, tiles, conv1);
+      }
       continue;
     }
     if (c.hopper) {
@@ -107,7 +111,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const int conv_bytes =
       c.narrow_hopper()
           ? narrow_conv_bytes(p.groups)
-          : p.groups * (c.wide()   ? wide_group_bytes()
+          : p.groups * (c.wide()   ? wide_group_bytes(c.operand)
                         : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
                                    : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);

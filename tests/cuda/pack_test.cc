@@ -428,7 +428,8 @@ TEST(CudaPack, HopperPacksWideOperandsInPartsOfUnits) {
   };
   // Of v's last window group the first channel, of which the middle of the stream is an input.
   const Linear project = net.body[0].gmsa[0].folded_project_inp();
-  const std::size_t slab = lfe.weights + static_cast<std::size_t>(lfe.groups) * wide_group_bytes() +
+  const std::size_t slab = lfe.weights +
+                           static_cast<std::size_t>(lfe.groups) * wide_group_bytes(Operand::tf32) +
                            static_cast<std::size_t>(5) * wide_project_bytes();
   const int k = 83, in = p.order[column_channel(l, k)], row = 2 * 120 + 60;
   const std::uint32_t bits =
@@ -442,6 +443,33 @@ TEST(CudaPack, HopperPacksWideOperandsInPartsOfUnits) {
   const int from = 2 * 60 + 5, to = p.order[column_channel(l, 70)], unit = 2 * l.group_units;
   EXPECT_EQ(word(out.weights + kWideOutBytes + (unit * 2 + 1) * kHopperOutTiles * 128 + 6 * 16 + 8),
             to_tf32_bits(project_out.weight[to * project_out.in + from] / out.unscale));
+}
+
+// conv1 of fp32 comes in slabs of columns; the last one's last tile is empty.
+TEST(CudaPack, HopperPacksColumnsOfSplitOperands) {
+  const Network& net = network("elan_x4");
+  const ChannelLayout l = layout_of(180);
+  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp32, true}));
+  const PackedLfe& lfe = p.body[0][0].lfe;
+  const ShiftConv& conv1 = net.body[0].lfe[0].conv1;
+  const int tiles = wide_conv1_tiles(Operand::fp32);
+  const HiddenOrder hidden = hidden_order(conv1.taps, 8 * l.hidden_tiles);
+  for (const int k : {0, 21, 71}) {
+    for (int column = 0; column < 8 * tiles * wide_conv1_pieces(Operand::fp32); ++column) {
+      const int tile = column / 8, unit = k / 8;
+      const auto at = static_cast<std::size_t>(wide_slab_bytes(l.units, l.hidden_tiles) +
+                                               tile / tiles * wide_conv1_bytes(Operand::fp32) +
+                                               (unit * 2 * tiles + tile % tiles) * 128 +
+                                               column % 8 * 16 + k % 8 * 2);
+      std::uint16_t high = 0;
+      std::memcpy(&high, p.data.data() + lfe.weights + at, sizeof high);
+      const int in = hidden.channels[static_cast<std::size_t>(k)];
+      const int out = tile < l.units ? p.order[column_channel(l, column)] : -1;
+      const float wanted =
+          in < 0 || out < 0 ? 0.F : conv1.weight[out * conv1.in + in] / lfe.unscale1;
+      EXPECT_EQ(high, to_half(wanted)) << k << ' ' << column;
+    }
+  }
 }
 
 TEST(CudaPack, RefusesWhatTheKernelsCannotRun) {

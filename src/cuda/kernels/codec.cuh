@@ -199,13 +199,28 @@ struct CodecFp32 {
   static __device__ __forceinline__ void transpose(UnitA& a) {
     a = {{transpose16(a.r[0]), transpose16(a.r[1]), transpose16(a.r[2]), transpose16(a.r[3])}};
   }
+  // Tensor cores round toward zero what they add to, so sums are made in registers ...
   static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
+    float part[4] = {};
+    chain8(part, a, b);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) c[i] += part[i];
+  }
+  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                               const UnitB& b0, const UnitB& b1) {
+    float part[4] = {};
+    chain16(part, a0, a1, b0, b1);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) c[i] += part[i];
+  }
+  // ... or not.
+  static __device__ __forceinline__ void chain8(float (&c)[4], const UnitA& a, const UnitB& b) {
     mma8_f16(c, a.r[0], a.r[1], b.r[1]);
     mma8_f16(c, a.r[2], a.r[3], b.r[0]);
     mma8_f16(c, a.r[0], a.r[1], b.r[0]);
   }
-  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
-                                               const UnitB& b0, const UnitB& b1) {
+  static __device__ __forceinline__ void chain16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                                 const UnitB& b0, const UnitB& b1) {
     mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[1], b1.r[1]);
     mma16_f16(c, a0.r[2], a0.r[3], a1.r[2], a1.r[3], b0.r[0], b1.r[0]);
     mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);

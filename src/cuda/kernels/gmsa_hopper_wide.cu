@@ -35,9 +35,9 @@ __device__ __forceinline__ void attend_window(UnitA4* o, std::uint32_t own, std:
 #pragma unroll
     for (int n = 0; n < 4; ++n) weights[n] = K::encode(s[n]);
     wgmma_fence();
-    multiply_units<K, 4>(a.out, weights, v_window + i * kStep, kWideValueCores, true);
-    wgmma_commit();
-    wgmma_wait<0>(a.out);
+    sum_products<K>(a.out, true, [&](float(&d)[kGU][4], bool add) {
+      multiply_units<K, 4>(d, weights, v_window + i * kStep, kWideValueCores, add);
+    });
   }
   finish<K>(a, lane, 1);
   encode<K>(a, o, {});

@@ -24,23 +24,34 @@ using Slabs = SlabQueue<kWideStageBytes>;
 
 template <typename K>
 constexpr int kConv1Units = wide_conv1_units(kWideOperand<K>);
+template <typename K>
+constexpr int kConv1Tiles = wide_conv1_tiles(kWideOperand<K>);
+template <typename K>
+constexpr int kConv1Pieces = wide_conv1_pieces(kWideOperand<K>);
 
 __device__ __forceinline__ TileOrigin wide_origin(int index, const Grid& g) {
   return tile_origin<kWideTileWidth / 4, kWideTileHeight / 4>(index, g);
 }
 
-// Products slab by slab: while those of one are under way, those of the next are handed over, and
-// the slab of the ones before is given back.
+// Products slab by slab. tf32: while those of one are under way, those of the next are handed over,
+// and the slab of the ones before is given back. fp32 sums them one by one.
+template <typename K>
 struct Products {
   Slabs queue;
   int lane;
   bool held = false;  // the slab of the last products is still this warp's
 
-  template <typename Multiply>
-  __device__ __forceinline__ void add(Multiply multiply) {
+  // d = or += what multiply(to, slab, add) hands over.
+  template <int N, typename Multiply>
+  __device__ __forceinline__ void sum(float (&d)[N][4], bool add, Multiply multiply) {
     const std::uint32_t slab = queue.wait();
     wgmma_fence();
-    multiply(slab);
+    if constexpr (kSplit<K>) {
+      sum_products<K>(d, add, [&](float(&to)[N][4], bool also) { multiply(to, slab, also); });
+      queue.release(lane);
+      return;
+    }
+    multiply(d, slab, add);
     wgmma_commit();
     wgmma_wait_left<1>();
     if (held) queue.release(lane);
@@ -143,7 +154,7 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, const S
     };
     for (int group = 0; group < p.groups; ++group) {
       bring(kU, kWideConv0Units, kHT);
-      bring(kHT, kConv1Units<K>, kU);
+      for (int i = 0; i < kConv1Pieces<K>; ++i) bring(kHT, kConv1Units<K>, kConv1Tiles<K>);
     }
     for (int i = 0; i < project; ++i) bring(kU, kWideProjectUnits, kGU);
   }
@@ -151,7 +162,7 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, const S
 
 template <typename K>
 __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32_t tile,
-                                        const float* biases, Products products,
+                                        const float* biases, Products<K> products,
                                         std::uint32_t tile_full, std::uint32_t tile_empty) {
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
@@ -173,7 +184,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
     phase ^= 1;
 
     // Zeroed, not left to the first product: a register that may be read is kept through the loop.
-    float out[kU][4] = {};
+    float out[kConv1Pieces<K> * kConv1Tiles<K>][4] = {};
 #pragma unroll 1
     for (int group = 0; group < p.groups; ++group) {
       const int dy = p.hidden_y[group], dx = p.hidden_x[group];
@@ -183,9 +194,9 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       const std::uint32_t at = own + (dy * kWideRow + dx) * 16;
       float hidden[kHT][4];
       for_slabs<kU, kWideConv0Units>([&](auto i, auto units) {
-        products.add([&](std::uint32_t slab) {
-          multiply_shared<K, units>(hidden, at + i * kWideConv0Units * kWideUnit, kWideTileCores,
-                                    slab, slab_cores(kHT), i > 0);
+        products.sum(hidden, i > 0, [&](float(&d)[kHT][4], std::uint32_t slab, bool add) {
+          multiply_shared<K, units>(d, at + i * kWideConv0Units * kWideUnit, kWideTileCores, slab,
+                                    slab_cores(kHT), add);
         });
       });
       products.finish(hidden);
@@ -199,9 +210,14 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
         h[n] = K::encode_relu(c);
         keep_rows(h[n], in0, in1);
       }
-      for_slabs<kHT, kConv1Units<K>>([&](auto i, auto units) {
-        products.add([&](std::uint32_t slab) {
-          multiply_units<K, units>(out, h + i * kConv1Units<K>, slab, slab_cores(kU), true);
+      for_slabs<kConv1Pieces<K>, 1>([&](auto piece, auto) {
+        auto& columns = reinterpret_cast<float(&)[kConv1Tiles<K>][4]>(out[piece * kConv1Tiles<K>]);
+        for_slabs<kHT, kConv1Units<K>>([&](auto i, auto units) {
+          products.sum(columns, true,
+                       [&](float(&d)[kConv1Tiles<K>][4], std::uint32_t slab, bool add) {
+                         multiply_units<K, units>(d, h + i * kConv1Units<K>, slab,
+                                                  slab_cores(kConv1Tiles<K>), add);
+                       });
         });
       });
     }
@@ -258,8 +274,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       const auto multiply = [&](float(&d)[kGU][4], auto from, auto end) {
         for_slabs<kU, kWideProjectUnits>([&](auto i, auto units) {
           if constexpr (i >= from && i < end) {
-            products.add([&](std::uint32_t slab) {
-              multiply_units<K, units>(d, y + i * kWideProjectUnits, slab, slab_cores(kGU), i > 0);
+            products.sum(d, i > 0, [&](float(&to)[kGU][4], std::uint32_t slab, bool add) {
+              multiply_units<K, units>(to, y + i * kWideProjectUnits, slab, slab_cores(kGU), add);
             });
           }
         });

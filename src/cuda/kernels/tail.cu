@@ -19,6 +19,21 @@ struct Shrunk : K {
   }
 };
 
+// Tensor cores round sums toward zero. Those of one tap are short enough for that: they are added
+// up in registers.
+template <typename K>
+struct OfTap : K {};
+template <>
+struct OfTap<CodecFp32> : CodecFp32 {
+  static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
+    chain8(c, a, b);
+  }
+  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
+                                               const UnitB& b0, const UnitB& b1) {
+    chain16(c, a0, a1, b0, b1);
+  }
+};
+
 template <typename K, int C, int N, int WY>
 __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ TailArgs p) {
   using T = PictureTile<K, C, 4, WY, 128 * WY>;
@@ -56,8 +71,8 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   for (int tap = 0; tap < 9; ++tap) {
     const char* slab = ring.next();
     const std::uint32_t at = base + ((tap / 3 - 1) * T::kRow + tap % 3 - 1) * T::kPitch;
-    float part[1][N][4] = {};  // tensor cores round sums toward zero: keep their chains short
-    multiply<K, N, kU>(
+    float part[1][N][4] = {};
+    multiply<OfTap<K>, N, kU>(
         part, slab, lane,
         [&](int, int u, UnitA& a0, UnitA& a1) {
           K::load_pair(a0, a1, tile_address, at, T::kExtra, u);

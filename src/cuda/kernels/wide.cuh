@@ -29,21 +29,27 @@ __device__ __forceinline__ void multiply_wide(std::uint32_t b, Cores cores, bool
            accumulate || u > 0 ? 1 : 0);
     }
   } else {
+    // Upper terms with each other last: until then the sums are small, and with them what tensor
+    // cores cut off. Of an odd unit both terms of A side by side, times the lower and the upper one
+    // of B.
+    constexpr bool kOdd = Units % 2 == 1;
+    const std::uint32_t odd = b + (Units - 1) * cores.unit;
 #pragma unroll
     for (int u = 0; u + 1 < Units; u += 2) {
       const std::uint32_t high = b + u * cores.unit;
       once(u, 0, core_descriptor(high + cores.part, cores.unit, cores.rows),
            accumulate || u > 0 ? 1 : 0);
       once(u, 1, core_descriptor(high, cores.unit, cores.rows), 1);
-      once(u, 0, core_descriptor(high, cores.unit, cores.rows), 1);
     }
-    if constexpr (Units % 2 == 1) {
-      // Both terms of A side by side, times the lower and then the upper one of B.
-      const std::uint32_t high = b + (Units - 1) * cores.unit;
-      once(Units - 1, 2, core_descriptor(high + cores.part, 0, cores.rows),
+    if constexpr (kOdd) {
+      once(Units - 1, 2, core_descriptor(odd + cores.part, 0, cores.rows),
            accumulate || Units > 1 ? 1 : 0);
-      once(Units - 1, 2, core_descriptor(high, 0, cores.rows), 1);
     }
+#pragma unroll
+    for (int u = 0; u + 1 < Units; u += 2) {
+      once(u, 0, core_descriptor(b + u * cores.unit, cores.unit, cores.rows), 1);
+    }
+    if constexpr (kOdd) once(Units - 1, 2, core_descriptor(odd, 0, cores.rows), 1);
   }
 }
 
@@ -73,6 +79,27 @@ __device__ __forceinline__ void multiply_units(float (&d)[N][4], const UnitA4* a
           wgmma_wide<kSplit<K>>(d, a[u].r, b_at, add);
         }
       });
+}
+
+// d = or += what multiply(to, add) hands over, committed and complete; fp32 in registers, because
+// tensor cores round toward zero what they add to.
+template <typename K, int N, typename Multiply>
+__device__ __forceinline__ void sum_products(float (&d)[N][4], bool add, Multiply multiply) {
+  if constexpr (kSplit<K>) {
+    float part[N][4];
+    multiply(part, false);
+    wgmma_commit();
+    wgmma_wait<0>(part);
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) d[n][i] = add ? d[n][i] + part[n][i] : part[n][i];
+    }
+  } else {
+    multiply(d, add);
+    wgmma_commit();
+    wgmma_wait<0>(d);
+  }
 }
 
 #endif

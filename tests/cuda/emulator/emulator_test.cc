@@ -175,8 +175,10 @@ Network network_of(const Case& c) {
 void expect_stages(const Network& net, const Case& c) {
   const auto shape = shape_of(net, {c.body, c.hopper, c.stream}, c.device);
   const Precision precision = c.body == Operand::int8 ? Precision::int8 : Precision::fp32;
-  const Stages found = compare_stages(net, precision, shape, c.device, c.width, c.height,
-                                      [&](const std::string&) { return c.relative; });
+  const Stages found = compare_stages(
+      net, precision, shape, c.device, c.width, c.height, [&](const std::string& name) {
+        return name == "output" ? std::max(c.relative, 2e-6) : c.relative;
+      });
   if (c.body == Operand::int8) expect_integers(net, c, found);
 }
 
@@ -241,8 +243,9 @@ TEST(Emulated, LfesMayDifferInTheirTaps) {
   expect_stages(net, c);
 }
 
-// Small devices have one block of threads walk over all tiles, and smaller tiles and rings; here
-// their last warp goes first.
+// fp32 is asked for less than it would be off by (7e-7 to 9e-7) if tensor cores, which round toward
+// zero, made its sums. Small devices have one block of threads walk over all tiles, and smaller
+// tiles and rings; here their last warp goes first.
 INSTANTIATE_TEST_SUITE_P(
     Portable, Emulated,
     testing::Values(Case{kLight, kFp16, kOnFp16, false, 2, 17, 13, kLarge, 4e-3},
@@ -255,11 +258,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kLight, kFp16, kOnFp32, false, 1, 16, 9, kLarge, 1e-3},
                     Case{kLight, kBf16, kOnFp32, false, 1, 9, 15, kSmall, 1e-2},
                     Case{kLight, kTf32, kOnFp32, false, 1, 5, 7, kSmall, 1e-3},
-                    Case{kLight, kFp32, kOnFp32, false, 1, 11, 3, kSmall, 1e-5},
+                    Case{kLight, kFp32, kOnFp32, false, 1, 11, 3, kSmall, 7e-7},
                     Case{kFull, kFp16, kOnFp16, false, 1, 9, 5, kSmall, 4e-3},
                     Case{kFull, kFp16, kSplit, false, 1, 5, 9, kSmall, 1e-3},
                     Case{kFull, kTf32, kOnFp32, false, 1, 15, 9, kLarge, 1e-3},
-                    Case{kFull, kFp32, kOnFp32, false, 1, 3, 8, kLarge, 1e-5}));
+                    Case{kFull, kFp32, kOnFp32, false, 1, 3, 8, kLarge, 6e-7}));
 INSTANTIATE_TEST_SUITE_P(
     Int8, Emulated,
     testing::Values(Case{kLightInt8, kInt8, kOnFp16, false, 2, 17, 13, kLarge, 2e-2},
@@ -279,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kFull, kBf16, kOnFp32, true, 1, 16, 3, kLarge, 1e-2},
                     Case{kFull, kTf32, kOnFp32, true, 2, 14, 9, kLarge, 1e-3},
                     Case{kFull, kTf32, kOnFp32, true, 1, 17, 18, kLarge, 1e-3},
-                    Case{kFull, kFp32, kOnFp32, true, 1, 19, 3, kLarge, 1e-5}));
+                    Case{kFull, kFp32, kOnFp32, true, 1, 19, 3, kLarge, 6e-7}));
 
 // A stream beyond 65504 must show in the picture, or it would not be computed again in tf32.
 TEST(EmulatedStream, BeyondTheRangeOfFp16IsNoticed) {
