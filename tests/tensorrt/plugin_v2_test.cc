@@ -136,7 +136,7 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
   std::string bytes = bytes_of(*create(kGmsaStage));
   bytes[8] = 7;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
-  bytes[8] = 2;
+  bytes[8] = 3;
   bytes.back() ^= 1;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", nullptr, 100), nullptr);
