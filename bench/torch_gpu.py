@@ -113,30 +113,35 @@ def timed(function, repeats):
 
 def times(file, quick):
     rows = []
+
+    def measure(job, kind, dtype, tf32=False, compiled=False):
+        name, width, height = job
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        try:
+            model = load(name, dtype)
+            x = (torch.rand(1, 3, height, width, device="cuda") * 255).to(dtype)
+            run = torch.compile(lambda x: model(x), mode="reduce-overhead") if compiled else model
+            ms = timed(lambda: run(x), 30)
+        except Exception as error:  # out of memory, or a compiler that fails: a row says so
+            print(name, kind, type(error).__name__, str(error)[:200], flush=True)
+            ms = None
+        rows.append({"model": name, "width": width, "height": height, "kind": kind, "ms": ms})
+        print(rows[-1], flush=True)
+        # After each row: compiling takes up to a minute, and the whole may be cut short.
+        result = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "times": rows}
+        file.write_text(json.dumps(result, indent=1))
+        torch.cuda.empty_cache()
+
     jobs = [("elan_x4", 206, 292), ("elan_light_x4", 206, 292)]
     if not quick:
         jobs += [("elan_x4", 64, 64), ("elan_light_x4", 64, 64), ("elan_light_x2", 1920, 1080)]
-    for name, width, height in jobs:
-        def measure(kind, dtype, tf32=False, compiled=False):
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-            torch.backends.cudnn.allow_tf32 = tf32
-            try:
-                model = load(name, dtype)
-                x = (torch.rand(1, 3, height, width, device="cuda") * 255).to(dtype)
-                run = torch.compile(lambda x: model(x), mode="reduce-overhead") if compiled else model
-                ms = timed(lambda: run(x), 30)
-            except Exception as error:  # out of memory, or a compiler that fails: a row says so
-                print(name, kind, type(error).__name__, str(error)[:200], flush=True)
-                ms = None
-            rows.append({"model": name, "width": width, "height": height, "kind": kind, "ms": ms})
-            print(rows[-1], flush=True)
-            torch.cuda.empty_cache()
-
-        measure("eager fp32", torch.float32)
-        measure("eager tf32", torch.float32, tf32=True)
-        measure("eager fp16", torch.float16)
-        measure("compiled fp16, graph", torch.float16, compiled=True)
-    file.write_text(json.dumps({"device": torch.cuda.get_device_name(), "torch": torch.__version__, "times": rows}, indent=1))
+    for job in jobs:
+        measure(job, "eager fp32", torch.float32)
+        measure(job, "eager tf32", torch.float32, tf32=True)
+        measure(job, "eager fp16", torch.float16)
+    for job in jobs:
+        measure(job, "compiled fp16, graph", torch.float16, compiled=True)
 
 
 def main():

@@ -80,7 +80,7 @@ step bench 150 "$programs/cuda-bench" --models models --json "$out/bench.json" -
 ELANSR_CUDA_PATH=portable step portable 30 "$programs/cuda-bench" --models models \
   --json "$out/portable.json" --only 'elan_x4 fp16 206x292 b1'
 if $torch; then
-  step torch 120 python3 bench/torch_gpu.py --times "$out/torch.json"
+  step torch 150 python3 bench/torch_gpu.py --times "$out/torch.json"
 fi
 if command -v compute-sanitizer >/dev/null; then
   # Hundreds of times slower than without: the narrow network.

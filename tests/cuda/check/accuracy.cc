@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <string_view>
 
 #include "cuda/check/check.h"
+#include "model/plan.h"
 
 namespace elan::check {
 namespace {
@@ -17,8 +20,9 @@ constexpr double kUsualError = 2e-5;
 // width are the worst: on 75 x 2 PyTorch's FP32 is off by a mean of 1.5e-3, the CPU's by 2.6e-3.
 // But also on one of 74 x 9 with hard edges logits reach 9182 on ELAN, and plain FP32 is off by up
 // to 5.4e-3. No bar that holds for ordinary pictures can hold there, so a miss is judged again by
-// what the reference, which computes in the same precision on the CPU, is off from float64 itself:
-// twice its mean and ten times its largest error are granted.
+// what the reference, which computes in the same precision and on the same kind of residual stream
+// on the CPU, is off from float64 itself: twice its mean and ten times its largest error are
+// granted.
 //
 // `exact`: `wanted` are float64 values; else they are the CPU's FP32, which is off, too.
 void judge(const Subject& s, const std::string& what, const ConstImageView& in,
@@ -28,13 +32,19 @@ void judge(const Subject& s, const std::string& what, const ConstImageView& in,
   if (e.mean <= mean + (exact ? 0 : kUsualError) && e.largest <= largest) {
     return s.note(what, e, true);
   }
-  const auto reference = [&](Precision precision) {
-    return run(*make_reference_backend(s.model.shared_network(), precision), in, s.model.scale());
+  const auto reference = [&](const PrecisionPlan& plan) {
+    return run(*make_reference_backend(s.model.shared_network(), plan), in, s.model.scale());
   };
   std::vector<float>& computed = s.cpu_results["float64 of " + what];
   if (computed.empty()) computed = exact ? wanted : reference(Precision::fp64);
   e = compare(found, computed);
-  const Difference own = compare(reference(s.bar.precision), computed);
+  PrecisionPlan same = s.bar.precision;
+  const char* stream = std::getenv("ELANSR_CUDA_STREAM");
+  if (same.default_precision() == Precision::fp16 &&
+      (stream == nullptr || std::string_view(stream) == "fp16")) {
+    same.set("residual", Precision::fp16);
+  }
+  const Difference own = compare(reference(same), computed);
   const bool held =
       e.mean <= std::max(mean, 2 * own.mean) && e.largest <= std::max(largest, 10 * own.largest);
   char text[160];
