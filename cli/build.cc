@@ -50,7 +50,7 @@ std::vector<float> planar_crop(const TestPicture& picture, int left, int top,
 // One crop of each of some pictures, or several of each where there are fewer.
 std::shared_ptr<const tensorrt::Calibration> load_calibration(const std::vector<std::string>& names,
                                                               const PictureSize& size) {
-  constexpr std::size_t kCrops = 64;
+  constexpr std::size_t kCrops = 16;
   auto calibration = std::make_shared<tensorrt::Calibration>();
   const std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
   const std::size_t used = std::min(files.size(), kCrops);

@@ -8,7 +8,7 @@
 //
 // A variant is PRECISION[+plugins][+loose][+dynamic][+effortN], for example fp16+plugins+dynamic,
 // or plan[+...] for the precisions of --plan; effort is the builder's, 0 to 5. int8+calibrated lets
-// TensorRT 8.6 find scales on N crops (64) of the pictures (made-up ones without --pictures),
+// TensorRT 8.6 find scales on N crops (16) of the pictures (made-up ones without --pictures),
 // int8+uninitialised on whatever is in the device's memory instead. A model in 8 bits is compared
 // with the CPU engine's FP32 of its own values. --sets: test sets as tools/to_ppm.py writes them,
 // for PSNR; an engine of one size sees each picture reflected up to that, and what was added is cut
@@ -87,7 +87,7 @@ void fill(Sample& s, const test::Ppm& p, int left = 0, int top = 0) {
 struct Job {
   std::string folder = ".", plan, sets;
   std::vector<std::string> variants, pictures;
-  int crops = 64;
+  int crops = 16;
   bool build_only = false;
   Sample sample;
 };
