@@ -242,15 +242,18 @@ Action setup_bench(CommandLine& line) {
   auto arguments = std::make_shared<BenchArguments>();
   CLI::App& app = line.app;
   add_engine_options(app, arguments->engine);
-  add_text(app, "--size", arguments->size, "WxH", "size of the picture that is timed (noise)");
+  add_text(app, "--size", arguments->size, "WxH",
+           "size of the picture that is timed, noise (default: 320x180)");
   add_text(app, "-i,--input", arguments->input, "FILE", "time this picture instead");
-  add_number(app, "--batch", arguments->batch, {1, 1024}, "pictures in one pass");
+  add_number(app, "--batch", arguments->batch, {1, 1024}, "pictures in one pass (default: 1)");
   add_number(app, "--warm-up,--warmUp", arguments->timing.warm_up_ms, {0, 600'000},
-             "milliseconds to run before timing");
-  add_number(app, "--iterations", arguments->timing.iterations, {1, 1'000'000}, "runs, at least");
+             "milliseconds to run before timing (default: 200)");
+  add_number(app, "--iterations", arguments->timing.iterations, {1, 1'000'000},
+             "runs, at least (default: 10)");
   add_number(app, "--duration", arguments->timing.duration_ms, {0, 3'600'000},
-             "milliseconds to time, at least");
-  add_text(app, "--percentile", arguments->percentiles, "LIST", "percentiles to print");
+             "milliseconds to time, at least (default: 3000)");
+  add_text(app, "--percentile", arguments->percentiles, "LIST",
+           "percentiles to print (default: 90,95,99)");
   app.add_flag("--profile", arguments->profile, "time per operation as well");
   app.add_flag("--json", arguments->json, "print one JSON object");
   return [arguments, &app] { return bench(app, *arguments); };

@@ -118,6 +118,11 @@ class Planner {
     if (plan_.to_folder && out.exists && !out.folder()) {
       usage("--output: expected a folder for several pictures, found the file " + r.output);
     }
+    if (many && !out.exists && !r.output.ends_with('/') &&
+        picture::format_of_extension(fs::path(r.output).extension().string())) {
+      usage("--output: expected a folder for several pictures, found " + r.output +
+            ", the name of one; a folder of that name ends in /");
+    }
     if (plan_.to_folder && dashes > 0) {
       usage("--input: standard input (-) has no name to use in the folder " + r.output +
             ": expected an output file");

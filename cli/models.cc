@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -76,6 +77,16 @@ bool is_file(const fs::path& path) {
   return fs::exists(path, error) && !fs::is_directory(path, error);
 }
 
+// The source tree of a build tree; empty if it is none.
+fs::path source_of(const fs::path& build) {
+  constexpr std::string_view kKey = "CMAKE_HOME_DIRECTORY:INTERNAL=";
+  std::ifstream cache(build / "CMakeCache.txt");
+  for (std::string line; std::getline(cache, line);) {
+    if (line.starts_with(kKey)) return line.substr(kKey.size());
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<fs::path> model_folders() {
@@ -87,9 +98,8 @@ std::vector<fs::path> model_folders() {
   if (error) return {};
   const fs::path bin = executable.parent_path();
   std::vector<fs::path> folders{(bin / "../share/elan-sr/models").lexically_normal()};
-  // SOURCE/build/PRESET/cli/elan-sr
-  if (fs::exists(bin / "../CMakeCache.txt", error)) {
-    folders.push_back((bin / "../../../models").lexically_normal());
+  if (const fs::path source = source_of(bin / ".."); !source.empty()) {
+    folders.push_back(source / "models");
   }
   return folders;
 }

@@ -40,6 +40,10 @@ struct QuantizeArguments {
 
 constexpr int kLeastSide = 16;  // of a crop; the largest window
 
+// Of the enlarged crops against FP32, in dB: photographs give 50 to 60, a mean error of one level
+// is about 46.
+constexpr double kUsualPsnr = 40;
+
 // Pictures in the folders, by name.
 std::vector<fs::path> files_in(const std::vector<std::string>& folders) {
   std::vector<fs::path> files;
@@ -213,6 +217,11 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
   }
   std::printf("%s: %s, %.0f s\n", printable(arguments.files.output, false).c_str(),
               metadata["quantization_error"].c_str(), seconds);
+  if (result.report.psnr < kUsualPsnr) {
+    print_warning(arguments.files.output,
+                  "enlarges these pictures far worse than fp32; expected pictures like those that "
+                  "will be enlarged, such as photographs without dither and noise");
+  }
   return kDone;
 }
 

@@ -31,8 +31,11 @@ std::vector<fs::path> pictures_in(const fs::path& folder) {
   std::vector<fs::path> paths;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (picture::format_of_extension(it->path().extension().string()) && it->is_regular_file()) {
-      paths.push_back(it->path());
+    const fs::path& path = it->path();
+    const bool hidden = path.filename().native().starts_with('.');
+    if (!hidden && picture::format_of_extension(path.extension().string()) &&
+        it->is_regular_file()) {
+      paths.push_back(path);
     }
   }
   if (error) {

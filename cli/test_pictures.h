@@ -23,8 +23,8 @@ struct TestPicture {
   [[nodiscard]] ConstImageView view() const { return view_of(rgb.data(), width, height); }
 };
 
-// The pictures in a folder, by their extensions, sorted. Throws Error (input) for a folder that
-// cannot be read.
+// The pictures in a folder, by their extensions, sorted, without hidden ones. Throws Error (input)
+// for a folder that cannot be read.
 std::vector<std::filesystem::path> pictures_in(const std::filesystem::path& folder);
 
 // Files as named, and the pictures in folders, sorted by name: those called NAME_LR.* alone where

@@ -207,6 +207,8 @@ Action setup_tune(CommandLine& line) {
   add_names(app, "-i,--input", a->inputs, "pictures and folders of pictures to measure on");
   add_text(app, "-o,--output", a->output, "FILE", "the plan (default: standard output)");
   add_engine_options(app, a->engine);
+  // Refused below, with a word on what to give instead; the help need not offer them.
+  for (const char* name : {"--precision", "--plan"}) app.get_option(name)->group("");
   add_text(app, "--precisions", a->precisions, "LIST",
            "to choose from, the one to compare with first: fp32,tf32,fp16 (default: the device's)");
   add_real(app, "--error", a->error,

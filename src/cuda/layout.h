@@ -326,7 +326,7 @@ constexpr int kInt8OutRow = kInt8Planes * 4 * kInt8PlaneBytes + 16;
 constexpr int int8_gmsa_shared_bytes(bool int8_attention = false) {
   const int group =
       int8_attention ? kInt8GroupBytes : static_cast<int>(group_bytes(kHopperLayout, 2));
-  return kInt8OutSlabs * kInt8SlabBytes + 2 * 16 * group;
+  return kInt8OutSlabs * (kInt8SlabBytes + kInt8Tiles * kInt8ColumnBytes) + 2 * 16 * group;
 }
 static_assert(8 * 4 * kInt8OutRow <= 2 * 16 * kInt8GroupBytes);
 // Where the columns of two neighbouring accumulator tiles come to lie as 16 k of the next product:

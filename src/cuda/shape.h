@@ -35,7 +35,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
 std::vector<std::vector<std::string>> operation_groups(const Architecture& arch);
 
 // What a network runs in unless told otherwise: int8 where nine of twelve ELABs have the 8-bit
-// kernels of Hopper, which take 0.76 of fp16's time while the portable ones take 1.7 times as long
+// kernels of Hopper, which take 0.73 of fp16's time while the portable ones take 1.7 times as long
 // (docs/kernels-cuda.md); else fp16.
 Precision default_precision(const Network& net, const DeviceWishes& wishes);
 

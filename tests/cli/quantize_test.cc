@@ -70,6 +70,25 @@ TEST_F(QuantizeCommand, MakesAFileAndSaysWhatItDid) {
   EXPECT_EQ(folder.read("again.safetensors"), folder.read("q.safetensors"));
 }
 
+TEST_F(QuantizeCommand, WarnsOfAModelThatStraysFar) {
+  const Outcome usual = quantize({"--data", "pictures", "tiny.safetensors", "usual.safetensors"});
+  EXPECT_EQ(usual.err, "") << usual.out;
+  // Every error a hundred times as large.
+  WeightsFile file = make_elan(small_architecture());
+  for (auto& [key, tensor] : file.tensors) {
+    if (!key.starts_with("tail.")) continue;
+    std::vector<float> values = floats_of(tensor);
+    for (float& value : values) value *= 100;
+    std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
+  }
+  write_model("loud.safetensors", file);
+  const Outcome o = quantize({"--data", "pictures", "loud.safetensors", "q.safetensors"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_NE(o.err.find("warning: q.safetensors: enlarges these pictures far worse"),
+            std::string::npos)
+      << o.out;
+}
+
 TEST_F(QuantizeCommand, RefusesWhatMeansNothing) {
   const auto refused = [&](const std::vector<std::string>& options, int status,
                            const std::string& says) {

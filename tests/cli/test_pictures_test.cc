@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
+
+#include "folder.h"
 
 namespace elan::cli {
 namespace {
@@ -29,6 +33,17 @@ TEST(TestPictures, AnOddNumberOfSamplesIsFilledToTheLast) {
   const TestPicture picture = normal_picture(1, 1, 1);
   ASSERT_EQ(picture.rgb.size(), 3U);
   EXPECT_FLOAT_EQ(picture.rgb[2], 0.7383606671238929F);
+}
+
+// What some systems leave beside each picture ("._a.png") is none.
+TEST(TestPictures, OfAFolderAreThoseInSight) {
+  const test::Folder folder;
+  for (const char* name : {"b.png", "a.JPG", "._a.JPG", ".c.png", "text.txt"}) {
+    folder.write(name, "");
+  }
+  std::vector<std::string> names;
+  for (const auto& path : pictures_in(folder.str())) names.push_back(path.filename().string());
+  EXPECT_EQ(names, (std::vector<std::string>{"a.JPG", "b.png"}));
 }
 
 }  // namespace

@@ -108,6 +108,8 @@ TEST(Usage, OutputsThatMeanNothingAreRefused) {
       {{"upscale", "-i", "a.ppm", "b.ppm", "-o", "-", "-f", "ppm"}, "takes one picture"},
       {{"upscale", "-i", ".", "-o", "-", "-f", "ppm"}, "takes one picture"},
       {{"upscale", "-i", "a.ppm", ".", "-o", "b.ppm"}, "expected a folder"},
+      {{"upscale", "-i", "a.ppm", "b.ppm", "-o", "x.png"}, "a folder of that name ends in /"},
+      {{"upscale", "-i", ".", "-o", "x.png"}, "a folder of that name ends in /"},
       {{"upscale", "-i", "-", "-o", "x/"}, "standard input (-) has no name"},
       {{"upscale", "-i", "-", "-", "-o", "x/"}, "only once"},
       {{"upscale", "-i", "", "-o", "x.ppm"}, "empty"},

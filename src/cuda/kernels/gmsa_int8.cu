@@ -114,6 +114,8 @@ template <bool Bytes>
 __global__ __launch_bounds__(kThreads,
                              2) void gmsa_int8_kernel(const __grid_constant__ GmsaArgs p) {
 #if ELAN_HOPPER
+  constexpr int kWeightBytes = kInt8OutSlabs * kInt8SlabBytes;
+  constexpr int kColumnBytes = kInt8OutSlabs * kTiles * kInt8ColumnBytes;
   constexpr int kWindowBytes = Bytes ? 16 * kInt8GroupBytes : kWindow;
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ __align__(8) std::uint64_t barriers[2];
@@ -129,8 +131,9 @@ __global__ __launch_bounds__(kThreads,
     barrier_init(window_full, 1);
     barrier_init(weights_full, 1);
     barrier_init_fence();
-    barrier_expect(weights_full, kInt8OutSlabs * kInt8SlabBytes);
-    copy_bulk(weights, p.weights, kInt8OutSlabs * kInt8SlabBytes, weights_full);
+    barrier_expect(weights_full, kWeightBytes + kColumnBytes);
+    copy_bulk(weights, p.weights, kWeightBytes, weights_full);
+    copy_bulk(weights + kWeightBytes, p.columns, kColumnBytes, weights_full);
   }
   if (thread < kMaxChunks) {
     places[thread] = int8_chunk_plane(thread) * (4 * kInt8PlaneBytes) + int8_chunk_byte(thread);
@@ -163,6 +166,8 @@ __global__ __launch_bounds__(kThreads,
 
   char* const rows = shared + warp * (4 * kInt8OutRow);
   char* const pixel = rows + (g >> 2) * kInt8OutRow + (g & 3) * kInt8PlaneBytes;
+  const float4* columns =
+      reinterpret_cast<const float4*>(shared + 2 * kWindowBytes + kWeightBytes) + t;
   barrier_wait(weights_full, 0);
 #pragma unroll 1
   for (int slab = 0; slab < kInt8OutSlabs; ++slab) {
@@ -175,8 +180,7 @@ __global__ __launch_bounds__(kThreads,
     float out[kTiles][4];
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      apply_int8(out[n], acc[n],
-                 __ldg(reinterpret_cast<const float4*>(p.columns) + (first + n) * 4 + t));
+      apply_int8(out[n], acc[n], columns[(first + n) * 4]);
     }
     residual.add(out);
     residual = next;

@@ -66,31 +66,28 @@ struct Slabs {
   }
 };
 
-// The tile of a warpgroup, 16 x 4 pixels and their ring, by a warp: each plane from where its tap
-// is, the last one, of all taps, with a ring twice as wide.
+// The tile of a warpgroup, 16 x 4 pixels and their ring, by its four warps: each plane from where
+// its tap is, the last one, of all taps, with a ring twice as wide. A row is a copy of its own.
 __device__ __forceinline__ void bring_tile(const LfeArgs& p, const TileOrigin& o,
                                            std::uint32_t tile, std::uint32_t full) {
-  const int lane = thread_now() % 32;
   constexpr int kRow = kInt8TileWidth * kInt8PlaneBytes;
-  if (lane == 0) {
-    barrier_expect(full, kInt8Taps * kInt8TileHeight * kRow + (kInt8TileHeight + 2) * kInt8RestRow);
-  }
-  __syncwarp();
+  constexpr int kRows = kInt8Taps * kInt8TileHeight, kRestRows = kInt8TileHeight + 2;
+  constexpr int kPerWarp = (kRows + kRestRows + 3) / 4;
+  const int thread = thread_now() % kGroupThreads, lane = thread % 32;
+  if (thread == 0) barrier_expect(full, kRows * kRow + kRestRows * kInt8RestRow);
+  const int copy = thread / 32 * kPerWarp + lane;
+  if (lane >= kPerWarp || copy >= kRows + kRestRows) return;
+  const bool rest = copy >= kRows;
+  const int plane = rest ? kInt8Taps : copy / kInt8TileHeight;
+  const int row = copy - plane * kInt8TileHeight;
   const int width = p.grid.width + 2 * kInt8Ring, height = p.grid.height + 2 * kInt8Ring;
-  const auto at = [&](int plane, int y, int x) {
-    const auto line = static_cast<std::size_t>(o.image * height + o.y + y) * kInt8Planes + plane;
-    return p.integers + (line * width + o.x + x) * kInt8PlaneBytes;
-  };
-  static_assert(kInt8Taps * kInt8TileHeight <= 32);
-  if (lane < kInt8Taps * kInt8TileHeight) {
-    const int plane = lane / kInt8TileHeight, row = lane % kInt8TileHeight;
-    const int dy = p.chunk_y[plane * kInt8TapChunks], dx = p.chunk_x[plane * kInt8TapChunks];
-    copy_bulk(tile + plane * kInt8TilePlane + row * kInt8TileRow, at(plane, row + 1 + dy, 1 + dx),
-              kRow, full);
-  }
-  if (lane < kInt8TileHeight + 2) {
-    copy_bulk(tile + kInt8RestAt + lane * kInt8RestRow, at(kInt8Taps, lane, 0), kInt8RestRow, full);
-  }
+  const int dy = rest ? 0 : p.chunk_y[plane * kInt8TapChunks] + 1;
+  const int dx = rest ? 0 : p.chunk_x[plane * kInt8TapChunks] + 1;
+  const auto line =
+      static_cast<std::size_t>(o.image * height + o.y + row + dy) * kInt8Planes + plane;
+  copy_bulk(tile + plane * kInt8TilePlane + row * (rest ? kInt8RestRow : kInt8TileRow),
+            p.integers + (line * width + o.x + dx) * kInt8PlaneBytes, rest ? kInt8RestRow : kRow,
+            full);
 }
 
 // The last plane of a tile, each chunk displaced by its tap.
@@ -167,7 +164,7 @@ __device__ __forceinline__ void store_v_int8(const float (&c)[kTiles][4], char* 
 template <bool Bytes>
 __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
                                         const float4* columns, std::uint32_t tile_full,
-                                        std::uint32_t tile_empty, Slabs slabs) {
+                                        Slabs slabs) {
   using K = CodecFp16;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
@@ -188,7 +185,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     return o;
   };
   int index = static_cast<int>(blockIdx.x);
-  if (wx == 0) bring_tile(p, origin(index), tile_address, tile_full);
+  bring_tile(p, origin(index), tile_address, tile_full);
 
 #pragma unroll 1
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
@@ -198,7 +195,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
     barrier_wait(tile_full, 0);
     displace_last(p, tile);
-    named_barrier<kGroupThreads>(1 + warpgroup);
+    named_barrier<kGroupThreads>(1 + thread_now() / kGroupThreads);
 
     // The hidden layer: of each group four units, and a tile that is half of one.
     Int8Units hidden[kInt8HiddenUnits];
@@ -222,11 +219,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       wgmma_wait<0>(acc);
       slabs.release(p, group);
       if (group == kInt8HiddenGroups - 1) {  // the tile is read: the residual comes in its place
-        if (lane == 0) barrier_arrive(tile_empty);
-        if (wx == 0) {
-          barrier_wait(tile_empty, 0);
-          bring_residual(p, o, tile_address, tile_full);
-        }
+        named_barrier<kGroupThreads>(1 + thread_now() / kGroupThreads);
+        if (wx == 0) bring_residual(p, o, tile_address, tile_full);
       }
       // Outside the picture the hidden layer is zero.
       const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
@@ -285,12 +279,9 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       }
     }
 
-    __syncwarp();
-    if (lane == 0) barrier_arrive(tile_empty);
-    if (wx == 0 && slabs.more) {
-      barrier_wait(tile_empty, 1);
-      bring_tile(p, origin(next), tile_address, tile_full);
-    }
+    named_barrier<kGroupThreads>(1 + thread_now() /
+                                         kGroupThreads);  // nobody reads the residual any more
+    if (slabs.more) bring_tile(p, origin(next), tile_address, tile_full);
 
     // One slab is a window group of q or v; the next one's products run while one is stored.
     const int block = (o.image * p.grid.height + o.y) / 4 * (p.grid.width / 4) + o.x / 4 + wx;
@@ -361,13 +352,12 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
   constexpr int kSlabsAt = kInt8Warpgroups * kInt8TileBytes;
   constexpr int kColumnsAt = kSlabsAt + kInt8Stages * kInt8Conv0Bytes;
   ELAN_DYNAMIC_SHARED(shared);
-  __shared__ __align__(8) std::uint64_t barriers[1 + 2 * kInt8Stages + 2 * kInt8Warpgroups];
+  __shared__ __align__(8) std::uint64_t barriers[1 + 2 * kInt8Stages + kInt8Warpgroups];
   const int thread = static_cast<int>(threadIdx.x), warpgroup = thread / kGroupThreads;
   const std::uint32_t first = shared_address(shared);
   const std::uint32_t columns_full = shared_address(barriers);
   const std::uint32_t slab_full = columns_full + 8, slab_empty = slab_full + 8 * kInt8Stages;
   const std::uint32_t tile_full = slab_empty + 8 * kInt8Stages;
-  const std::uint32_t tile_empty = tile_full + 8 * kInt8Warpgroups;
   const int tiles = p.grid.width / 16 * (p.grid.height / 16) * p.grid.batch;
 
   allow_next();
@@ -379,7 +369,6 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
     }
     for (int i = 0; i < kInt8Warpgroups; ++i) {
       barrier_init(tile_full + i * 8, 1);
-      barrier_init(tile_empty + i * 8, kGroupThreads / 32);
     }
     barrier_init_fence();
     const int bytes =
@@ -397,7 +386,7 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
   barrier_wait(columns_full, 0);
   compute<Bytes>(p, tiles, shared + warpgroup * kInt8TileBytes,
                  reinterpret_cast<const float4*>(shared + kColumnsAt), tile_full + 8 * warpgroup,
-                 tile_empty + 8 * warpgroup, slabs);
+                 slabs);
 #else
   __trap();
 #endif
