@@ -14,6 +14,7 @@
 #include "model/network.h"
 #include "model/reference.h"
 #include "models.h"
+#include "picture/picture.h"
 #include "signals.h"
 #include "tensorrt/tensorrt_backend.h"
 #include "tensorrt_device.h"
@@ -51,6 +52,7 @@ std::vector<float> planar_crop(const TestPicture& picture, int left, int top,
 std::shared_ptr<const tensorrt::Calibration> load_calibration(const std::vector<std::string>& names,
                                                               const PictureSize& size) {
   constexpr std::size_t kCrops = 16;
+  picture::initialise(1);
   auto calibration = std::make_shared<tensorrt::Calibration>();
   const std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
   const std::size_t used = std::min(files.size(), kCrops);
