@@ -43,11 +43,10 @@ void fill(Buffer<Word>& words, int pack) {
   }
 }
 
-// Products in one operand type; q, v and attention in floating point, BF16 where that is native.
+// All in one operand type.
 void bench(Isa isa, Operand operand, int channels) {
   const Kernels& k = kernels(isa);
   const bool int8 = operand == Operand::int8;
-  const Operand exact = !int8 ? operand : k.half == Operand::bf16 ? Operand::bf16 : Operand::fp32;
   const int pack = pack_of(operand);
   ThreadPool pool(1);
   const double peak = measure_peak_gflops(k, operand, pool);
@@ -86,17 +85,18 @@ void bench(Isa isa, Operand operand, int channels) {
   };
   product("conv0", channels, 2 * channels, kHaloStride, Store::operand_relu, operand);
   product("conv1", 2 * channels, channels, kTile, Store::residual, operand);
-  product("project_inp q", channels, channels, kTile, Store::operand, exact);
-  product("project_inp v", channels, channels, kTile, Store::keys, exact);
+  product("project_inp q", channels, channels, kTile, Store::operand, operand);
+  product("project_inp v", channels, channels, kTile, Store::keys, operand);
   product("project_out", channels, channels, kTile, Store::residual, operand);
 
   const int group = channels / 3;
   Buffer<float> scratch(attention_scratch(group));
-  fill(in, pack_of(exact));
+  fill(in, pack);
   for (const int window : {4, 8, 16}) {
-    AttentionTask task{exact,      in.data(),   in.data() + 100 * kTilePixels,
-                       group,      window,      scratch.data(),
-                       out.data(), {operand, 1}};
+    AttentionTask task{operand,    in.data(),    in.data() + 100 * kTilePixels,
+                       group,      window,       scratch.data(),
+                       out.data(), {operand, 1}, 1.0f / 1024,
+                       1};
     report(("attention " + std::to_string(window)).c_str(),
            4.0 * group * window * window * kTilePixels, best_seconds([&] { k.attention(task); }));
   }
@@ -110,7 +110,7 @@ void bench(Isa isa, Operand operand, int channels) {
   halo.steps = channels / pack;
   halo.out = out.data();
   report("halo", 0, best_seconds([&] { k.halo(halo); }));
-  for (const int pixels : {1, pack_of(exact)}) {
+  for (const int pixels : {1, pack}) {
     RollTask roll;
     std::fill_n(roll.from, 4, in.data());
     roll.roll = 4;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -144,7 +145,8 @@ struct Row {
   nlohmann::json sets = nlohmann::json::array();
 };
 
-// What a row is about: [DEVICE/]PRECISION, or a file, a plan or weights.
+// What a row is about: [DEVICE/]PRECISION, or a file, a plan or weights, these with @PRECISION
+// where it is not the default.
 EngineArguments row_arguments(EngineArguments arguments, const std::string& text) {
   std::string what = text;
   const auto slash = text.find('/');
@@ -156,7 +158,13 @@ EngineArguments row_arguments(EngineArguments arguments, const std::string& text
     arguments.gpu.clear();
     what = text.substr(slash + 1);
   }
-  if (what.ends_with(".safetensors")) {
+  constexpr std::string_view kWeights = ".safetensors";
+  const auto end = what.find(std::string(kWeights) + '@');
+  if (end != std::string::npos) {
+    arguments.precision = what.substr(end + kWeights.size() + 1);
+    what.resize(end + kWeights.size());
+  }
+  if (what.ends_with(kWeights)) {
     arguments.model = what;
     arguments.scale = 0;
   } else if (what.ends_with(".json")) {
@@ -404,9 +412,11 @@ Action setup_eval(CommandLine& line) {
   add_names(app, "--data", arguments->data,
             "folders with NAME_HR and NAME_LR pictures, or with a subfolder xSCALE of them")
       ->required();
-  add_names(app, "--rows", arguments->rows,
-            "compare several: precisions, plans (.json) or weights (.safetensors), each after "
-            "DEVICE/ where it is another; errors and speedups are against the first");
+  add_names(
+      app, "--rows", arguments->rows,
+      "compare several: precisions, plans (.json) or weights (.safetensors, @PRECISION behind "
+      "it if not the default), each after DEVICE/ where it is another; errors and speedups "
+      "are against the first");
   add_number(app, "--repeat", arguments->repeat, {1, 1000},
              "time each picture so often and take the fastest (default: 1)");
   app.add_flag("--pictures", arguments->pictures, "print each picture's figures too");

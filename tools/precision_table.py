@@ -28,7 +28,7 @@ def error(value):
 
 def row_name(row):
     name = pathlib.Path(row["name"]).name
-    if name.endswith(".safetensors"):
+    if name.endswith(".safetensors@int8"):
         return "INT8, trained" if "qat" in name else "INT8"
     return pathlib.Path(name).stem if "." in name else name.upper()
 

@@ -1,31 +1,62 @@
 // Attention in 8 bits, as docs/quantization.md has it, in the windows of a tile. Include inside the
 // namespace of a translation unit, after its Vec and codecs.
 //
-// A block is kRows rows of one vector of queries. Since the integers depend on the largest score of
-// a row, all scores of a block are computed first. Sums of keys' integers that an instruction adds
-// for want of a sign are the same for all keys of a query, and so fall out of score - largest.
+// A block is R rows of one vector of queries. Since the integers depend on the largest score of a
+// row, all scores of a block are computed before its powers; those of the next block are computed
+// beside its powers, for products leave idle what powers need, and the other way round.
+//
+// Scores are sums on top of the bits of a float so large that its last place is 1: read as a float
+// they need no conversion, and their differences are exact. Sums of keys' integers that an
+// instruction adds for want of a sign are the same for all keys of a query, and so fall out of
+// score - largest.
 
 template <int W>
 struct WindowAttentionInt8 {
   using F = Vec::F;
   using I = Vec::I;
-  static constexpr int R = Vec::kRows < 2 ? Vec::kRows : 2;
-  static constexpr int J = Vec::kKeys;
-  static constexpr int kPack = Int8::kPack;
   static constexpr bool kNarrow = W < Vec::kLanes;  // several windows in one vector
+  static constexpr int R = 2;
+  static constexpr int kPack = Int8::kPack;
+  static constexpr int J = kPack;  // keys at a time
   static constexpr int kKeys = W * W;
-  static constexpr int kKeyRow = kTile / kPack;   // words in a row of keys of v
-  static constexpr int kBlock = R * Vec::kLanes;  // queries in a block
+  static constexpr int kKeyRow = kTile / kPack;           // words in a row of keys of v
+  static constexpr int kBlock = R * Vec::kLanes;          // queries in a block
+  static constexpr std::int32_t kZeroScore = 0x4b400000;  // 1.5 * 2^23
+
+  // Where a block's queries begin, and the keys of its window (of the leftmost of its windows).
+  struct Place {
+    int x, y, key_x, key_y;
+    explicit Place(int block)
+        : x(block * Vec::kLanes % kTile),
+          y(block * Vec::kLanes / kTile * R),
+          key_x(x / W * W),
+          key_y(y / W * W) {}
+  };
 
   const AttentionTask& task;
-  const Word* queries;  // [steps][256] with sign
   int steps;
-  int x, y;          // first query of the block
-  int key_x, key_y;  // first key of its window (of the leftmost of its windows)
-  float* scores;     // [keys][kBlock]
-  Word* powers;      // [keys / kPack][kBlock]
-  float* sums;       // [channels][kBlock]
-  F largest[R], total[R];
+  float factor;         // of scores, to octaves
+  float floor;          // differences of scores below it count as this
+  Word* scores;         // [keys][kBlock]
+  Word* powers;         // [keys / kPack][kBlock]
+  float* sums;          // [channels][kBlock]
+  const Word* queries;  // [steps][256] with sign
+
+  explicit WindowAttentionInt8(const AttentionTask& of)
+      : task(of), steps((of.channels + kPack - 1) / kPack) {
+    // 10 octaves below the largest score is 0, however far below.
+    factor = task.octaves < 64 ? task.octaves : 64;
+    const float range = -10 / factor;
+    floor = range > -1 ? -1.0f : range > -8388608 ? range : -8388608.0f;
+    scores = task.scratch;
+    powers = scores + kKeys * kBlock;
+    sums = powers + kKeys / kPack * kBlock;
+    Word* const with_sign = sums + task.channels * kBlock;
+    for (int i = 0; i < steps * kTilePixels; i += Vec::kLanes) {
+      Vec::store_bytes(with_sign + i, Vec::with_sign(Vec::load_bytes(task.q + i)));
+    }
+    queries = with_sign;
+  }
 
   // Word `first` (+ lane's window) of a row of words whose windows are `stride` wide.
   static I key(const Word* row, int first, Vec::Index index) {
@@ -36,67 +67,62 @@ struct WindowAttentionInt8 {
     }
   }
 
-  void multiply_keys() {
-    for (int r = 0; r < R; ++r) largest[r] = Vec::set1(-16777216.0f);
-    for (int n = 0; n < kKeys; n += J) {
-      const int ky = n / W, kx = n % W;
-      const Word* query = queries + y * kTile + x;
-      const Word* keys = task.q + (key_y + ky) * kTile + (kNarrow ? x : key_x);
-      Vec::Index index[J];
-      I sum[J][R];
+  // Scores with the J keys from key n.
+  [[gnu::always_inline]] void score(const Place& at, int n, I (&largest)[R]) const {
+    const int ky = n / W, kx = n % W;
+    const Word* query = queries + at.y * kTile + at.x;
+    const Word* keys = task.q + (at.key_y + ky) * kTile + (kNarrow ? at.x : at.key_x);
+    Vec::Index index[J];
+    I sum[J][R];
+#pragma GCC unroll 8
+    for (int j = 0; j < J; ++j) {
+      index[j] = Vec::window_index<W, W>(kx + j);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) sum[j][r] = Vec::set1(kZeroScore);
+    }
+    for (int step = 0; step < steps; ++step, query += kTilePixels, keys += kTilePixels) {
+      I q[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) q[r] = Vec::pin(Vec::load_bytes(query + r * kTile));
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j) {
-        index[j] = Vec::window_index<W, W>(kx + j);
+        const Vec::Bytes k = Vec::bytes(key(keys, kx + j, index[j]));
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) sum[j][r] = Vec::set1(std::int32_t{0});
+        for (int r = 0; r < R; ++r) sum[j][r] = Vec::dot(sum[j][r], k, q[r]);
       }
-      for (int step = 0; step < steps; ++step, query += kTilePixels, keys += kTilePixels) {
-        I q[R];
+    }
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) q[r] = Vec::pin(Vec::load_bytes(query + r * kTile));
+    for (int j = 0; j < J; ++j) {
 #pragma GCC unroll 8
-        for (int j = 0; j < J; ++j) {
-          const Vec::Bytes k = Vec::bytes(key(keys, kx + j, index[j]));
-#pragma GCC unroll 8
-          for (int r = 0; r < R; ++r) sum[j][r] = Vec::dot(sum[j][r], k, q[r]);
-        }
-      }
-#pragma GCC unroll 8
-      for (int j = 0; j < J; ++j) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const F s = Vec::to_float(sum[j][r]);
-          largest[r] = Vec::max(largest[r], s);
-          Vec::store(scores + (n + j) * kBlock + r * Vec::kLanes, s);
-        }
+      for (int r = 0; r < R; ++r) {
+        largest[r] = Vec::max(largest[r], sum[j][r]);
+        Vec::store_bytes(scores + (n + j) * kBlock + r * Vec::kLanes, sum[j][r]);
       }
     }
   }
 
-  // e for all keys, and its sum.
-  void exponentiate() {
-    const F octaves = Vec::set1(task.octaves), top = Vec::set1(255.0f);
+  // e of the J keys from key n; adds them to `total`, less 128 where bytes have a sign.
+  [[gnu::always_inline]] void exponentiate(int n, const F (&largest)[R], I (&total)[R]) const {
+    const F by = Vec::set1(factor), low = Vec::set1(floor);
+    const I ones = Vec::set1(std::int32_t{0x01010101});
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      I sum = Vec::set1(std::int32_t{0});
-      for (int n = 0; n < kKeys; n += kPack) {
-        I e[kPack];
+      const Word* s = scores + n * kBlock + r * Vec::kLanes;
+      F a[kPack];
 #pragma GCC unroll 4
-        for (int i = 0; i < kPack; ++i) {
-          const F s = Vec::load(scores + (n + i) * kBlock + r * Vec::kLanes);
-          const F power = Vec::exp2(Vec::mul(octaves, Vec::sub(s, largest[r])));
-          e[i] = Vec::round(Vec::mul(top, power));
-          sum = Vec::add(sum, e[i]);
-        }
-        Vec::store_bytes(powers + n / kPack * kBlock + r * Vec::kLanes,
-                         Vec::unsigned_bytes(e[0], e[1], e[2], e[3]));
+      for (int i = 0; i < kPack; ++i) {
+        const F below = Vec::sub(Vec::load(s + i * kBlock), largest[r]);
+        a[i] = Vec::pin(Vec::mul(by, Vec::max_of_negative(below, low)));  // a product of its own
       }
-      total[r] = Vec::to_float(sum);
+      const I e = Vec::powers(a);
+      Vec::store_bytes(powers + n / kPack * kBlock + r * Vec::kLanes, e);
+      total[r] = Vec::dot(total[r], Vec::bytes(e), ones);
     }
   }
 
   // Sums of e v for C channels.
   template <int C>
-  void multiply_values(int channel) const {
+  void multiply_values(const Place& at, int channel) const {
     constexpr std::uint32_t kLeast = 0x80808080u;  // -128 in each byte
     const Vec::Bytes least = Vec::bytes(Vec::set1(static_cast<std::int32_t>(kLeast)));
     I sum[C][R], offset[C];
@@ -110,7 +136,7 @@ struct WindowAttentionInt8 {
     const Word* values = task.v + channel * (kTilePixels / kPack);
     for (int n = 0; n < kKeys; n += kPack, p += kBlock) {
       const int ky = n / W, kx = n % W;
-      const Word* row = values + (key_y + ky) * kKeyRow + (kNarrow ? x : key_x) / kPack;
+      const Word* row = values + (at.key_y + ky) * kKeyRow + (kNarrow ? at.x : at.key_x) / kPack;
       const Vec::Index index = Vec::window_index<W, W / kPack>(kx / kPack);
       Vec::Bytes power[R];
 #pragma GCC unroll 8
@@ -136,36 +162,37 @@ struct WindowAttentionInt8 {
     }
   }
 
-  void run() {
-    multiply_keys();
-    exponentiate();
-    int c = 0;
-    for (; c + 5 <= task.channels; c += 5) multiply_values<5>(c);
-    for (; c < task.channels; ++c) multiply_values<1>(c);
-    F factor[R];
-    for (int r = 0; r < R; ++r) factor[r] = Vec::div(Vec::set1(task.v_scale), total[r]);
-    store_attention(task, x, y, sums, factor);
-  }
-
-  static void tile(const AttentionTask& task) {
-    const int steps = (task.channels + kPack - 1) / kPack;
-    float* const scores = task.scratch;
-    Word* const powers = scores + kKeys * kBlock;
-    float* const sums = powers + kKeys / kPack * kBlock;
-    Word* const queries = sums + task.channels * kBlock;
-    // What is multiplied with an operand has a sign.
-    for (int i = 0; i < steps * kTilePixels; ++i) {
-      std::uint32_t word;
-      __builtin_memcpy(&word, task.q + i, sizeof word);
-      word ^= Vec::kZeroByte * 0x01010101u;
-      __builtin_memcpy(queries + i, &word, sizeof word);
-    }
-    for (int y = 0; y < kTile; y += R) {
-      for (int x = 0; x < kTile; x += Vec::kLanes) {
-        WindowAttentionInt8 block{task,      queries, steps,  x,    y,  x / W * W,
-                                  y / W * W, scores,  powers, sums, {}, {}};
-        block.run();
+  void tile() const {
+    constexpr int kBlocks = kTilePixels / kBlock;
+    I largest[R];
+    for (int r = 0; r < R; ++r) largest[r] = Vec::set1(std::int32_t{0});
+    for (int n = 0; n < kKeys; n += J) score(Place(0), n, largest);
+    for (int block = 0; block < kBlocks; ++block) {
+      const Place at(block), next(block + 1);
+      F top[R];
+      I total[R];
+      for (int r = 0; r < R; ++r) {
+        top[r] = Vec::floats(largest[r]);
+        total[r] = Vec::set1(Vec::kZeroByte == 0 ? 128 * kKeys : 0);
+        largest[r] = Vec::set1(std::int32_t{0});
       }
+      if (block + 1 < kBlocks) {
+        for (int n = 0; n < kKeys; n += J) {
+          exponentiate(n, top, total);
+          score(next, n, largest);
+        }
+      } else {
+        for (int n = 0; n < kKeys; n += J) exponentiate(n, top, total);
+      }
+      constexpr int C = 5;
+      int c = 0;
+      for (; c + C <= task.channels; c += C) multiply_values<C>(at, c);
+      for (; c < task.channels; ++c) multiply_values<1>(at, c);
+      F scale[R];
+      for (int r = 0; r < R; ++r) {
+        scale[r] = Vec::div(Vec::set1(task.v_scale), Vec::to_float(total[r]));
+      }
+      store_attention(task, at.x, at.y, sums, scale);
     }
   }
 };
@@ -173,10 +200,10 @@ struct WindowAttentionInt8 {
 void attention_int8(const AttentionTask& task) {
   switch (task.window) {
     case 4:
-      return WindowAttentionInt8<4>::tile(task);
+      return WindowAttentionInt8<4>(task).tile();
     case 8:
-      return WindowAttentionInt8<8>::tile(task);
+      return WindowAttentionInt8<8>(task).tile();
     default:
-      return WindowAttentionInt8<16>::tile(task);
+      return WindowAttentionInt8<16>(task).tile();
   }
 }

@@ -167,3 +167,10 @@ struct Int8 {
   // Neighbouring pixels of one channel, as weights: with a sign.
   static void store_keys(Word* p, Vec::F a) { Vec::store_signed(p, a); }
 };
+
+// Of values that are divided by the scale already.
+struct ScaledInt8 : Int8 {
+  static void store(Word* p, Vec::F a, Vec::F b, Vec::F c, Vec::F d, const Quantiser& q) {
+    Vec::store_bytes(p, Vec::to_bytes(a, b, c, d, q.low));
+  }
+};

@@ -67,6 +67,9 @@ struct ProductTask {
   const float* residual = nullptr;
   Word* operand = nullptr;
   Format format = {};  // of `operand`; keys in int8 have no scale: y is rounded as it is
+  // What a later step reads or writes: fetched into the second-level cache beside the product.
+  const Word* ahead = nullptr;
+  std::size_t ahead_words = 0;
 };
 
 // values[rows][256] to operand[steps][256].
@@ -79,7 +82,9 @@ struct PackTask {
 
 // out = softmax(q q^T) v in every window of a tile. q is scaled by the square root of
 // score_scale(), so that powers of two take the place of exponentials. For int8 q and v are the
-// integers of docs/quantization.md, those of v with a sign whatever Kernels::zero_byte is.
+// integers of docs/quantization.md, those of v with a sign whatever Kernels::zero_byte is, and
+// channels are at most kMostInt8Channels.
+inline constexpr int kMostInt8Channels = 128;  // scores stay below 2^22, biased bytes counted
 struct AttentionTask {
   Operand operand = Operand::fp32;  // of q and v
   const Word* q = nullptr;          // [steps][256]

@@ -106,6 +106,7 @@ void roll_rows(const RollTask& task, int rows) {
 }
 
 // Four pixels to a word: by bytes, for a tile may start within a word.
+template <int S>
 void roll_bytes(const RollTask& task) {
   const auto bytes = [](const Word* words) { return reinterpret_cast<const char*>(words); };
   char* out = reinterpret_cast<char*>(task.out);
@@ -114,18 +115,26 @@ void roll_bytes(const RollTask& task) {
       left += plane * kTilePixels;
       right += plane * kTilePixels;
       for (int y = 0; y < count; ++y, out += kTile, left += kTile, right += kTile) {
-        __builtin_memcpy(out, left + task.roll, kTile - task.roll);
-        __builtin_memcpy(out + kTile - task.roll, right, task.roll);
+        __builtin_memcpy(out, left + S, kTile - S);
+        __builtin_memcpy(out + kTile - S, right, S);
       }
     };
-    const int first = task.roll * kTile;
-    copy(bytes(task.from[0]) + first, bytes(task.from[1]) + first, kTile - task.roll);
-    copy(bytes(task.from[2]), bytes(task.from[3]), task.roll);
+    copy(bytes(task.from[0]) + S * kTile, bytes(task.from[1]) + S * kTile, kTile - S);
+    copy(bytes(task.from[2]), bytes(task.from[3]), S);
   }
 }
 
 void roll(const RollTask& task) {
-  if (task.pixels_per_word == 4) return roll_bytes(task);
+  if (task.pixels_per_word == 4) {
+    switch (task.roll) {
+      case 2:
+        return roll_bytes<2>(task);
+      case 4:
+        return roll_bytes<4>(task);
+      default:
+        return roll_bytes<8>(task);
+    }
+  }
   if (task.pixels_per_word == 1) {
     switch (task.roll) {
       case 2:

@@ -242,7 +242,8 @@ class Operands {
  private:
   // Whether the plan wants 8 bits of all parts of an attention that has scales for it.
   [[nodiscard]] bool int8_attention(int elab) const {
-    bool all = plan_.at(gmsa_stage(elab, 0) + ".qk") == Precision::int8;
+    bool all = network_.arch.channels / 3 <= kMostInt8Channels &&
+               plan_.at(gmsa_stage(elab, 0) + ".qk") == Precision::int8;
     for (int pair = 0; pair < network_.arch.pairs; ++pair) {
       all = all && network_.body[elab].gmsa[pair].int8_attention &&
             plan_.at(gmsa_stage(elab, pair) + ".av") == Precision::int8;
@@ -459,7 +460,7 @@ PackedNetwork pack_network(const Network& network, const PrecisionPlan& plan,
           format(operands.of(gmsa_name + ".project_out", gmsa.int8_out), pointer(gmsa.int8_out));
       pack_conv1(lfe.conv1, pair.v_input, kernels, pair.lfe);
       packed.keeps_q |= !gmsa.computes_attention;
-      packed.keeps_input |= pair.lfe.input.operand == Operand::int8;
+      packed.keeps_input |= pair.in_place();
       packed.pairs.push_back(std::move(pair));
     }
   }
@@ -467,6 +468,11 @@ PackedNetwork pack_network(const Network& network, const PrecisionPlan& plan,
     const Format* input = packed.stored_input(pairs);
     return input != nullptr ? *input : Format{};
   };
+  packed.x_buffer.push_back(0);
+  for (const PackedPair& pair : packed.pairs) {
+    const std::uint8_t before = packed.x_buffer.back();
+    packed.x_buffer.push_back(pair.in_place() ? before : 1 - before);
+  }
   for (std::size_t p = 0; p < packed.pairs.size(); ++p) {
     const std::size_t pairs = static_cast<std::size_t>(network.arch.pairs);
     pack_gmsa(network.body[p / pairs].gmsa[p % pairs], kernels, packed.pairs[p], stored(p + 1));

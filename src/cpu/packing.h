@@ -50,6 +50,10 @@ struct PackedPair {
   PackedMatrix q;   // empty if the pair uses the q of an earlier one
   PackedMatrix v;
   PackedMatrix project_out;
+
+  // Whether what others read of x is its 8-bit operand, so that a tile of x may be changed in
+  // place.
+  [[nodiscard]] bool in_place() const { return lfe.input.operand == Operand::int8; }
 };
 
 struct PackedNetwork {
@@ -61,6 +65,7 @@ struct PackedNetwork {
   Buffer<std::int32_t> channel_order;  // 0, 1, .. channels - 1
   PackedMatrix head, tail;             // FP32
   std::vector<PackedPair> pairs;
+  std::vector<std::uint8_t> x_buffer;  // [pairs + 1] which of two holds x after so many pairs
 
   // The operand that x after `pairs` pairs is stored as beside its values, or null.
   [[nodiscard]] const Format* stored_input(std::size_t count) const {

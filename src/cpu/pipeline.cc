@@ -17,9 +17,6 @@ std::size_t round_up(std::size_t n) {
 std::size_t x_words(const PackedNetwork& n) {
   return static_cast<std::size_t>(n.arch.channels) * kTilePixels;
 }
-std::size_t input_words(const PackedNetwork& n) {
-  return static_cast<std::size_t>(steps_of(n.arch.channels, Operand::int8)) * kTilePixels;
-}
 // Of q, or of an attention's output.
 std::size_t group_words(const PackedNetwork& n, Operand operand) {
   return static_cast<std::size_t>(steps_of(n.group, operand)) * kTilePixels;
@@ -34,6 +31,14 @@ std::size_t most_words(const PackedNetwork& n, Words&& words) {
   std::size_t most = 0;
   for (const PackedPair& pair : n.pairs) most = std::max<std::size_t>(most, words(pair));
   return most;
+}
+// Of x in 8 bits, which a shifted pair replaces by its attention's output.
+std::size_t input_words(const PackedNetwork& n) {
+  const std::size_t words =
+      static_cast<std::size_t>(steps_of(n.arch.channels, Operand::int8)) * kTilePixels;
+  return std::max(words, most_words(n, [&](const PackedPair& p) {
+                    return p.in_place() && p.shifted ? 3 * group_words(n, p.attended.operand) : 0;
+                  }));
 }
 std::size_t most_q_words(const PackedNetwork& n) {
   return most_words(n, [&](const PackedPair& p) { return 3 * group_words(n, p.attention); });
@@ -109,7 +114,10 @@ Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threa
   const std::size_t tiles = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
   const bool shifted = std::any_of(n.pairs.begin(), n.pairs.end(),
                                    [](const PackedPair& pair) { return pair.shifted; });
-  x = tiles * x_words(n);
+  x[0] = tiles * x_words(n);
+  const bool in_place = std::all_of(n.pairs.begin(), n.pairs.end(),
+                                    [](const PackedPair& pair) { return pair.in_place(); });
+  x[1] = in_place ? 0 : x[0];
   input = n.keeps_input ? tiles * input_words(n) : 0;
   q = shifted || n.keeps_q ? tiles * most_q_words(n) : 0;
   v = shifted ? tiles * most_v_words(n) : 0;
@@ -119,14 +127,14 @@ Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threa
 std::size_t Workspace::bytes(const PackedNetwork& network, int rows, int columns, int threads) {
   const Sizes s(network, rows, columns, threads);
   const std::size_t tasks = (network.pairs.size() * 3 + 3) * static_cast<std::size_t>(rows);
-  return (2 * s.x + 2 * s.input + s.q + s.v + s.scratch) * sizeof(float) +
+  return (s.x[0] + s.x[1] + 2 * s.input + s.q + s.v + s.scratch) * sizeof(float) +
          tasks * (sizeof(Task) + 3 * sizeof(Segment) + 8) +
          static_cast<std::size_t>(rows + columns) * kTile * sizeof(std::int32_t);
 }
 
 void Workspace::prepare(const PackedNetwork& network, int rows, int columns, int threads) {
   const Sizes s(network, rows, columns, threads);
-  for (Buffer<float>& x : x_) x.reserve(s.x);
+  for (int i = 0; i < 2; ++i) x_[i].reserve(s.x[i]);
   for (Buffer<Word>& input : input_) input.reserve(s.input);
   q_.reserve(s.q);
   v_.reserve(s.v);
@@ -159,7 +167,8 @@ int Pipeline::tile_at(int row, int column) const {
 }
 
 float* Pipeline::x(std::size_t pairs, int tile) const {
-  return workspace_.x_[pairs % 2].data() + static_cast<std::size_t>(tile) * x_words(network_);
+  return workspace_.x_[network_.x_buffer[pairs]].data() +
+         static_cast<std::size_t>(tile) * x_words(network_);
 }
 
 Word* Pipeline::input(std::size_t pairs, int tile) const {
@@ -177,7 +186,8 @@ Word* Pipeline::v(int tile) const {
 
 // The attention's output of a shifted pair replaces the pair's input.
 Word* Pipeline::rolled_output(int pair, int tile) const {
-  return x(static_cast<std::size_t>(pair), tile);
+  const std::size_t pairs = static_cast<std::size_t>(pair);
+  return network_.pairs[pairs].in_place() ? input(pairs, tile) : x(pairs, tile);
 }
 
 void Pipeline::run_tile(const Task& task, int column, int thread) {
@@ -272,8 +282,9 @@ void Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& wat
   kernels_.halo(halo);
   watch.lap(Part::moves);
 
-  ProductTask product;
+  const std::size_t hidden = std::size_t(lfe.hidden_steps) * pack_of(lfe.hidden.operand);
   for (const HiddenGroup& group : lfe.groups) {
+    ProductTask product;
     const int pack = pack_of(lfe.hidden.operand);
     Word* out = scratch + layout_.hidden + group.first_row / pack * kTilePixels;
     product.weights = &group.conv0;
@@ -282,6 +293,14 @@ void Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& wat
     product.store = Store::operand_relu;
     product.operand = out;
     product.format = lfe.hidden;
+    if (weights.in_place()) {  // nothing has read the tile that conv1 changes
+      const auto words_before = [&](int hidden_row) {
+        return x_words(network_) * hidden_row / hidden;
+      };
+      const std::size_t from = words_before(group.first_row);
+      product.ahead = x(pairs, tile) + from;
+      product.ahead_words = words_before(group.first_row + group.conv0.outs) - from;
+    }
     kernels_.product(product);
     // conv1 sees zeros outside the picture.
     const int planes = group.conv0.outs / pack;
@@ -300,6 +319,7 @@ void Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& wat
   }
   watch.lap(Part::conv0);
 
+  ProductTask product;
   product.weights = &lfe.conv1;
   product.in = scratch + layout_.hidden;
   product.in_stride = kTile;

@@ -54,12 +54,13 @@ class Workspace {
   };
 
   struct Sizes {  // of the buffers below, in elements
-    std::size_t x, input, q, v, scratch;
+    std::size_t x[2], input, q, v, scratch;
     Sizes(const PackedNetwork& network, int rows, int columns, int threads);
   };
 
-  Buffer<float> x_[2];     // [tiles][channels][256]: what a pair reads and what it writes
-  Buffer<Word> input_[2];  // [tiles][steps][256]: the same in 8 bits, where conv0 reads those
+  // [tiles][channels][256]: what a pair reads and what it writes, unless that is the same place
+  Buffer<float> x_[2];
+  Buffer<Word> input_[2];  // [tiles][steps][256]: x in 8 bits, where conv0 reads those
   Buffer<Word> q_;         // [tiles][3][steps][256]
   Buffer<Word> v_;         // [tiles][channels][256 / pack]
   Buffer<float> scratch_;  // [threads][Scratch::size]

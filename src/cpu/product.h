@@ -77,6 +77,12 @@ template <typename Out, int O>
       }
       [[fallthrough]];
     case Store::operand:
+      if constexpr (Out::kOperand == Operand::int8) {
+        if (task.format.inverse == 1.0f) {
+          store_operand<ScaledInt8, O>(task.operand + pixel, row, y, quantiser);
+          break;
+        }
+      }
       store_operand<Out, O>(task.operand + pixel, row, y, quantiser);
       break;
     case Store::keys:
@@ -104,17 +110,37 @@ inline void product_block(const ProductTask& task, const Word* weights, int row,
   store_block<Out, O>(task, row, y * kTile + x, values);
 }
 
+// A block's share of ProductTask::ahead.
+class Ahead {
+ public:
+  Ahead(const ProductTask& task, int blocks)
+      : next_(task.ahead),
+        end_(next_ + task.ahead_words),
+        step_(task.ahead_words / blocks + kLine) {}
+  void fetch() {
+    const Word* const last = end_ - next_ < step_ ? end_ : next_ + step_;
+    for (; next_ < last; next_ += kLine) __builtin_prefetch(next_, 0, 2);
+  }
+
+ private:
+  static constexpr int kLine = 16;  // words
+  const Word *next_, *end_;
+  std::ptrdiff_t step_;
+};
+
 template <typename In, typename Out, int Stride>
 void product_strided(const ProductTask& task) {
   // Blocks of an 8-bit matrix are of 4 outputs, one word of the result, and so are those of a
   // matrix whose result is 8-bit.
   constexpr bool kLarge = In::kOperand != Operand::int8 && Out::kOperand != Operand::int8;
   const Matrix& m = *task.weights;
+  Ahead ahead(task, (m.outs + m.block - 1) / m.block * (kTilePixels / (Vec::kRows * Vec::kLanes)));
   for (int y = 0; y < kTile; y += Vec::kRows) {
     for (int x = 0; x < kTile; x += Vec::kLanes) {
       const Word* weights = m.words;
       for (int row = 0; row < m.outs;) {
         const int outs = m.outs - row < m.block ? m.outs - row : m.block;
+        ahead.fetch();
         switch (outs) {
           case 6:
             if constexpr (kLarge) product_block<In, Out, 6, Stride>(task, weights, row, y, x);

@@ -77,8 +77,8 @@ class Builder {
   void end_of_stage() { schedule_.ends.push_back(static_cast<int>(schedule_.tasks.size())); }
 
   // A task that reads x of its row and of the rows above and below, and writes the other buffer of
-  // x, which held the attention's output before: the row below the last one (row 0) must have
-  // read that. `x`: the tasks of the pair before.
+  // x (or of its 8-bit operand), which held the attention's output before: the row below the last
+  // one (row 0) must have read that. `x`: the tasks of the pair before.
   void reads_neighbours(Task& task, const std::vector<int>& x, int row) const {
     for (int r = row - 1; r <= row + 1; ++r) {
       if (r >= 0 && r < schedule_.rows) after(task, x[r]);

@@ -65,10 +65,11 @@ struct Vec {
   }
   static I broadcast_bytes(const Word* p) { return _mm256_castps_si256(_mm256_set1_ps(*p)); }
   static I set1(std::int32_t a) { return _mm256_set1_epi32(a); }
+  static F max_of_negative(F a, F b) { return max(a, b); }
+  static F floats(I a) { return _mm256_castsi256_ps(a); }
   static I words(F a) { return _mm256_castps_si256(a); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
-  static I round(F a) { return _mm256_cvtps_epi32(a); }  // rint(a), halves to even
-  static I add(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I max(I a, I b) { return _mm256_max_epi32(a, b); }
 
   // rint(a), halves to even, clamped to low..127, as an operand.
   static I to_bytes(F a, F b, F c, F d, int low) {
@@ -79,10 +80,16 @@ struct Vec {
     const I bytes = _mm256_max_epi8(by_lane(words), _mm256_set1_epi8(static_cast<char>(low)));
     return _mm256_xor_si256(bytes, _mm256_set1_epi8(static_cast<char>(kZeroByte)));
   }
-  // Of 0..255 as an operand; where those have a sign, less 128.
-  static I unsigned_bytes(I a, I b, I c, I d) {
-    const I words = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+  // rint(255 * 2^a), a <= 0, of four vectors as an operand; where those have a sign, less 128.
+  static I powers(const F (&a)[4]) {
+    const auto integers = [](F x) { return _mm256_cvtps_epi32(mul(set1(255.0f), exp2(x))); };
+    const I words = _mm256_packus_epi16(_mm256_packs_epi32(integers(a[0]), integers(a[1])),
+                                        _mm256_packs_epi32(integers(a[2]), integers(a[3])));
     return _mm256_xor_si256(by_lane(words), _mm256_set1_epi8(static_cast<char>(kZeroByte ^ 128)));
+  }
+  // An operand's bytes as weights.
+  static I with_sign(I a) {
+    return _mm256_xor_si256(a, _mm256_set1_epi8(static_cast<char>(kZeroByte)));
   }
   static void store_bytes(Word* p, I a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
   // rint(a), halves to even, clamped to -127..127: one byte with a sign for each lane.

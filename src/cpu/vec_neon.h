@@ -61,10 +61,11 @@ struct Vec {
   static I load_bytes(const Word* p) { return vreinterpretq_s32_f32(vld1q_f32(p)); }
   static I broadcast_bytes(const Word* p) { return vreinterpretq_s32_f32(vdupq_n_f32(*p)); }
   static I set1(std::int32_t a) { return vdupq_n_s32(a); }
+  static F max_of_negative(F a, F b) { return max(a, b); }
+  static F floats(I a) { return vreinterpretq_f32_s32(a); }
   static I words(F a) { return vreinterpretq_s32_f32(a); }
   static F to_float(I a) { return vcvtq_f32_s32(a); }
-  static I round(F a) { return vcvtnq_s32_f32(a); }  // rint(a), halves to even
-  static I add(I a, I b) { return vaddq_s32(a, b); }
+  static I max(I a, I b) { return vmaxq_s32(a, b); }
   static Bytes bytes(I a) { return vreinterpretq_s8_s32(a); }
   static I dot(I sum, Bytes x, I w) {
 #ifdef __ARM_FEATURE_DOTPROD
@@ -86,12 +87,14 @@ struct Vec {
     return vreinterpretq_s32_s8(
         vmaxq_s8(by_lane(words), vdupq_n_s8(static_cast<std::int8_t>(low))));
   }
-  // Of 0..255 as an operand; those have a sign, so less 128.
-  static I unsigned_bytes(I a, I b, I c, I d) {
-    const auto shorts = [](I x, I y) { return vcombine_s16(vmovn_s32(x), vmovn_s32(y)); };
-    const int8x16_t words = vcombine_s8(vmovn_s16(shorts(a, b)), vmovn_s16(shorts(c, d)));
+  // rint(255 * 2^a), a <= 0, of four vectors as an operand; those have a sign, so less 128.
+  static I powers(const F (&a)[4]) {
+    const auto shorts = [](F x) { return vmovn_s32(vcvtnq_s32_f32(mul(set1(255.0f), exp2(x)))); };
+    const int8x16_t words = vcombine_s8(vmovn_s16(vcombine_s16(shorts(a[0]), shorts(a[1]))),
+                                        vmovn_s16(vcombine_s16(shorts(a[2]), shorts(a[3]))));
     return vreinterpretq_s32_s8(veorq_s8(by_lane(words), vdupq_n_s8(-128)));
   }
+  static I with_sign(I a) { return a; }  // an operand's bytes as weights
   static void store_bytes(Word* p, I a) { vst1q_f32(p, vreinterpretq_f32_s32(a)); }
   // rint(a), halves to even, clamped to -127..127: one byte with a sign for each lane.
   static void store_signed(Word* p, F a) {

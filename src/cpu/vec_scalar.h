@@ -98,18 +98,18 @@ struct Vec {
     return set1(a);
   }
   static I set1(std::int32_t a) { return {{a, a, a, a}}; }
+  static F max_of_negative(F a, F b) { return max(a, b); }
+  static F floats(I a) {
+    F b;
+    __builtin_memcpy(&b, &a, sizeof b);
+    return b;
+  }
   static I words(F a) { return load_bytes(a.v); }
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }
-  static I round(F a) {  // rint(a), halves to even
-    I rounded;
-    for (int i = 0; i < 4; ++i)
-      rounded.v[i] = static_cast<std::int32_t>((a.v[i] + kMagic) - kMagic);
-    return rounded;
-  }
-  static I add(I a, I b) {
-    for (int i = 0; i < 4; ++i) a.v[i] += b.v[i];
+  static I max(I a, I b) {
+    for (int i = 0; i < 4; ++i) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
     return a;
   }
   // Rounds once, whatever the machine has.
@@ -134,15 +134,17 @@ struct Vec {
     for (int i = 0; i < 16; ++i) bytes.v[i] = to_byte(channels[i % 4]->v[i / 4], low);
     return words_of(bytes);
   }
-  // Of 0..255 as an operand; those have a sign, so less 128.
-  static I unsigned_bytes(I a, I b, I c, I d) {
-    const I* const channels[4] = {&a, &b, &c, &d};
+  // rint(255 * 2^a), a <= 0, of four vectors as an operand; those have a sign, so less 128.
+  static I powers(const F (&a)[4]) {
+    const F keys[4] = {exp2(a[0]), exp2(a[1]), exp2(a[2]), exp2(a[3])};
     Bytes bytes;
     for (int i = 0; i < 16; ++i) {
-      bytes.v[i] = static_cast<std::int8_t>(channels[i % 4]->v[i / 4] - 128);
+      const float rounded = (255.0f * keys[i % 4].v[i / 4] + kMagic) - kMagic;
+      bytes.v[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(rounded) - 128);
     }
     return words_of(bytes);
   }
+  static I with_sign(I a) { return a; }  // an operand's bytes as weights
   static void store_bytes(Word* p, I a) { __builtin_memcpy(p, &a, sizeof a); }
   // Likewise clamped to -127..127: one byte with a sign for each lane.
   static void store_signed(Word* p, F a) {

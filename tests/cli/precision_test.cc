@@ -149,14 +149,17 @@ TEST_F(Precise, EvalComparesSeveralRuns) {
   folder.write("set/x_LR.ppm", ppm(20, 16));
   folder.write("set/x_HR.ppm", ppm(40, 32));
   folder.write("plan.json", R"({"default": "fp32", "tail": "bf16"})");
-  const Outcome o = run({"eval", "--data", "set", "-m", "tiny.safetensors", "--json", "--rows",
-                         "reference/fp32", "reference/bf16", "reference/plan.json"});
+  const Outcome o =
+      run({"eval", "--data", "set", "-m", "tiny.safetensors", "--json", "--rows", "reference/fp32",
+           "reference/bf16", "reference/plan.json", "reference/tiny.safetensors@bf16"});
   ASSERT_EQ(o.status, 0) << o.err;
   const json report = json::parse(o.out);
-  ASSERT_EQ(report["rows"].size(), 3U);
+  ASSERT_EQ(report["rows"].size(), 4U);
   const auto set = [&](int row) { return report["rows"][row]["datasets"][0]; };
   EXPECT_EQ(report["rows"][2]["precision"], "mixed");
   EXPECT_EQ(report["rows"][2]["plan"]["tail"], "bf16");
+  EXPECT_EQ(report["rows"][3]["precision"], "bf16");
+  EXPECT_EQ(set(3)["mean_abs"], set(1)["mean_abs"]);
   EXPECT_FALSE(set(0).contains("mean_abs"));
   EXPECT_GT(set(1)["mean_abs"], set(2)["mean_abs"]);
   EXPECT_GT(set(2)["mean_abs"], 0);

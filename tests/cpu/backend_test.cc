@@ -311,6 +311,10 @@ TEST(CpuBackend, ThreadCountsGiveTheSameBits) {
   const auto quantized = std::make_shared<Network>(test::quantized(*network));
   EXPECT_EQ(run(*cpu(quantized, 1, Precision::int8), picture, 4),
             run(*cpu(quantized, 3, Precision::int8), picture, 4));
+  // Only some pairs change x in place.
+  const auto mixed =
+      PrecisionPlan::parse(R"({"default": "int8", "*.0.conv0": "fp32"})", "plan", Precision::int8);
+  EXPECT_EQ(run(*cpu(quantized, 1, mixed), picture, 4), run(*cpu(quantized, 3, mixed), picture, 4));
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     const std::vector<float> one = run(*cpu(network, 1, precision), picture, 4);
     EXPECT_EQ(run(*cpu(network, 2, precision), picture, 4), one);

@@ -360,9 +360,7 @@ TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
     const Matrix matrix{c.outs,         steps,        4,
                         weights.data(), bias.data(),  offsets.data(),
                         Operand::int8,  scale.data(), start.data()};
-    const float inverse = 0.71f;
-    for (const Store store :
-         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+    const auto check = [&](Store store, float inverse) {
       k_.product({&matrix,
                   in.data(),
                   kTile,
@@ -385,6 +383,10 @@ TEST_P(CpuInt8Kernels, ProductsAreExactIntegersAndRoundAlike) {
               << c.in << " " << static_cast<int>(store) << " " << o << " " << i;
         }
       }
+    };
+    for (const Store store :
+         {Store::values, Store::residual, Store::operand, Store::operand_relu}) {
+      for (const float inverse : {0.71f, 1.0f}) check(store, inverse);
     }
   }
 }
@@ -481,7 +483,8 @@ TEST_P(CpuInt8Kernels, AttentionIsThatOfIntegers) {
     int channels, spread;
     float octaves;
   };
-  for (const Case c : {Case{5, 127, 2e-4f}, Case{20, 40, 1e-3f}, Case{2, 127, 1e-9f}}) {
+  for (const Case c : {Case{5, 127, 2e-4f}, Case{20, 40, 1e-3f}, Case{2, 127, 1e-9f},
+                       Case{20, 127, 0.02f}, Case{5, 127, 200.0f}, Case{128, 127, 1e-4f}}) {
     const int steps = (c.channels + 3) / 4;
     std::vector<std::vector<int>> q(4 * steps, std::vector<int>(kTilePixels)),
         v(c.channels, std::vector<int>(kTilePixels));
