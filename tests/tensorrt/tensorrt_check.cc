@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -326,9 +327,8 @@ int check(const std::vector<std::string>& arguments) {
       job.sets = arguments[++i];
     } else if (valued && arguments[i] == "--pictures") {
       job.pictures = split(arguments[++i], ',');
-    } else if (valued && arguments[i] == "--crops" &&
-               std::sscanf(arguments[i + 1].c_str(), "%d", &job.crops) == 1) {
-      ++i;
+    } else if (valued && arguments[i] == "--crops") {
+      job.crops = std::max(1, std::atoi(arguments[++i].c_str()));
     } else if (valued && arguments[i] == "--size" &&
                std::sscanf(arguments[i + 1].c_str(), "%dx%d", &job.sample.width,
                            &job.sample.height) == 2) {
