@@ -73,7 +73,7 @@ class DeviceModule {
                                .q = q,
                                .v = outputs[1],
                                .integers = static_cast<std::byte*>(workspace)};
-      if (uses_int8_kernels(kind())) enqueue_integers(body, lfe_, tensors, stream);
+      if (uses_8_bit_kernels(kind())) enqueue_integers(body, lfe_, tensors, stream);
       enqueue_lfe(body, lfe_, tensors, stream);
     } else {
       const GmsaTensors tensors{.y = inputs[0], .q = inputs[2], .v = inputs[1], .x = outputs[0]};

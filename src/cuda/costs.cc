@@ -94,6 +94,7 @@ double rated_gflops(int major, int minor, int multiprocessors, int clock_khz, Op
     case Operand::fp16:
     case Operand::bf16:
     case Operand::int8:
+    case Operand::fp8:
       return fp16;
     case Operand::tf32:
       return fp16 / 2;

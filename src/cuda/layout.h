@@ -13,8 +13,12 @@
 namespace elan::cuda {
 
 // What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
-// int8: the integers of docs/quantization.md, for which FP16 has room, beside an attention in fp16.
-enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32, int8 };
+// int8: the integers of docs/quantization.md, for which FP16 has room, beside an attention in fp16;
+// fp8 likewise.
+enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32, int8, fp8 };
+constexpr bool has_8_bits(Operand o) {
+  return o == Operand::int8 || o == Operand::fp8;
+}
 constexpr int operand_bytes(Operand o) {
   return o == Operand::tf32 || o == Operand::fp32 ? 4 : 2;
 }
@@ -28,7 +32,7 @@ constexpr int weight_words(Operand o) {
 
 // How the residual stream is kept. split: numbers rounded to FP16, and behind all of them a byte
 // each of what they are off by, 14 bits in all. Kernels of fp16 take all of these, those of int8
-// the first two, others FP32.
+// and fp8 the first two, others FP32.
 enum class StreamFormat : std::uint8_t { fp32, fp16, split };
 
 // The bytes of split behind the first terms: 4 lanes have a pixel, each a word for every two units;
@@ -50,17 +54,24 @@ constexpr int stream_pixel_bytes(int units, StreamFormat f) {
                                  : 16 * units + (f == StreamFormat::split ? rest_bytes(units) : 0);
 }
 
-// How an activation becomes what a matrix takes: times `factor`, within -most..most, to the nearest
-// integer. The defaults change nothing: what goes into a matrix in floating point.
+// How an activation becomes what a matrix takes: times `factor`, within -most..most, and rounded by
+// adding and subtracting a number: `least`, or `relative` times the power of two in the value. The
+// defaults change nothing: what goes into a matrix in floating point.
 struct Rounding {
   float factor = 1;
   float most = std::numeric_limits<float>::infinity();
-  float ties = 0;  // adding and subtracting kToInteger rounds
+  float least = 0;
+  float relative = 0;
 };
 constexpr float kToInteger = 12582912;  // 1.5 * 2^23
 constexpr float kMostInt8 = 127;
 constexpr Rounding to_int8(float factor) {
   return {factor, kMostInt8, kToInteger};
+}
+// E4M3: steps of an eighth of the power of two, of 2^-9 at least.
+constexpr float kMostFp8 = 448;
+constexpr Rounding to_fp8() {
+  return {1, kMostFp8, kToInteger / 512, kToInteger / 8};
 }
 
 // What the kernels of a pair (LFE with project_inp, GMSA with project_out) work with. An LFE leaves
@@ -75,8 +86,8 @@ struct PairKind {
 constexpr bool uses_wide_kernels(const PairKind& kind) {
   return kind.hopper && operand_bytes(kind.operand) == 4;
 }
-constexpr bool uses_int8_kernels(const PairKind& kind) {
-  return kind.hopper && kind.operand == Operand::int8;
+constexpr bool uses_8_bit_kernels(const PairKind& kind) {
+  return kind.hopper && has_8_bits(kind.operand);
 }
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in

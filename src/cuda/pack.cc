@@ -12,6 +12,7 @@
 #include "cuda/pack_wide.h"
 #include "cuda/packer.h"
 #include "elan/error.h"
+#include "model/rounding.h"
 
 namespace elan::cuda {
 namespace {
@@ -94,7 +95,7 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
 }
 
 PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa) {
-  if (uses_int8_kernels({c.operand, c.hopper})) return pack_lfe_int8(packer, c, lfe, gmsa);
+  if (uses_8_bit_kernels({c.operand, c.hopper})) return pack_lfe_int8(packer, c, lfe, gmsa);
   const ChannelLayout& l = c.layout;
   const int words = weight_words(c.operand), stride = 8 * l.units, width = 8 * l.hidden_tiles;
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
@@ -171,7 +172,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   p.unscale0 = m.conv0.scale.front();
   p.unscale1 = m.conv1.scale.front();
   p.unscale_project = m.v.scale.front();
-  if (c.operand == Operand::int8) {
+  if (has_8_bits(c.operand)) {
     p.scale_project = packer.floats(projected, project(scale));
     p.scale0 = packer.floats(hiddens, of_hidden(m.conv0.scale));
     p.scale1 = packer.floats(stride, of_stream(m.conv1.scale));
@@ -210,7 +211,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
     }
   }
   p.bias = packer.floats(stride, stream_values(c)(project_out.bias));
-  if (c.operand == Operand::int8) {
+  if (has_8_bits(c.operand)) {
     p.scale = packer.floats(stride, stream_values(c)(project_out.scale));
     p.input = project_out.input;
   }
@@ -218,7 +219,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
 }
 
 PackedOut pack_out(Packer& packer, const Context& c, const Gmsa& gmsa) {
-  if (uses_int8_kernels({c.operand, c.hopper})) return pack_out_int8(packer, c, gmsa);
+  if (uses_8_bit_kernels({c.operand, c.hopper})) return pack_out_int8(packer, c, gmsa);
   return pack_out(packer, c, out_matrix(gmsa, c.operand));
 }
 
@@ -276,12 +277,13 @@ Operand operand_of(Precision precision) {
       return Operand::fp32;
     case Precision::int8:
       return Operand::int8;
-    case Precision::fp64:
     case Precision::fp8:
+      return Operand::fp8;
+    case Precision::fp64:
       break;
   }
   throw Error(ErrorKind::usage,
-              "device cuda: expected precision fp32, tf32, bf16, fp16 or int8, found " +
+              "device cuda: expected precision fp32, tf32, bf16, fp16, fp8 or int8, found " +
                   std::string(to_string(precision)));
 }
 
@@ -297,6 +299,17 @@ std::uint16_t to_half(float v) {
   }
   const std::uint32_t rounded = magnitude + 0xfffU + (magnitude >> 13 & 1U);
   return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000U) >> 13));
+}
+
+std::uint8_t to_e4m3(float v) {
+  round_to<float>(Precision::fp8, {&v, 1});
+  const int sign = std::signbit(v) ? 0x80 : 0;
+  const float magnitude = std::abs(v);
+  if (std::isnan(v)) return 0x7f;
+  if (magnitude < 0x1p-6F) return static_cast<std::uint8_t>(sign | std::lround(magnitude * 512));
+  const int exponent = std::ilogb(magnitude);
+  const long eighths = std::lround(std::ldexp(magnitude, 3 - exponent)) - 8;
+  return static_cast<std::uint8_t>(sign | (exponent + 7) << 3 | eighths);
 }
 
 float from_half(std::uint16_t h) {
@@ -385,6 +398,7 @@ void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, 
       switch (operand) {
         case Operand::fp16:
         case Operand::int8:
+        case Operand::fp8:
           put(lane, word, halves(to_half(a), to_half(b)));
           break;
         case Operand::bf16:

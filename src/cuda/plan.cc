@@ -46,7 +46,7 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
     return {2, stages, std::min(blocks / kTileBlocks, device.multiprocessors),
             wide_shared_bytes(net.hidden_groups, stages)};
   }
-  if (uses_int8_kernels(kind)) {
+  if (uses_8_bit_kernels(kind)) {
     return {kInt8Warpgroups, kInt8Stages,
             std::min(blocks / (4 * kInt8Warpgroups), device.multiprocessors),
             int8_lfe_shared_bytes()};
@@ -106,7 +106,7 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
                     const Grid& grid) {
   const ChannelLayout l = layout_of(net.channels);
   if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
-  if (uses_int8_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
+  if (uses_8_bit_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
   if (kind.hopper && net.channels == 180) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
@@ -171,7 +171,7 @@ Arena plan_arena(const NetworkShape& net, int width, int height, int batch) {
   for (const PairKind& kind : net.kinds()) {
     stream = std::max(stream, stream_bytes(net.channels, grid, kind));
     blocks = std::max(blocks, attention_bytes(net.channels, grid, kind));
-    if (uses_int8_kernels(kind)) integers = int8_image_bytes(grid.width, grid.height, batch);
+    if (uses_8_bit_kernels(kind)) integers = int8_image_bytes(grid.width, grid.height, batch);
   }
   Arena a;
   const auto take = [&a](std::size_t bytes) {

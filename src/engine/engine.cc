@@ -96,8 +96,8 @@ struct Engine::State {
     r.height = height;
     r.scale = model.scale();
     r.tile = options.tile;
-    const std::size_t taken = kProcessBytes + reserved;
-    r.budget = max_memory > taken ? max_memory - taken : 0;
+    r.taken = kProcessBytes + reserved;
+    r.budget = max_memory > r.taken ? max_memory - r.taken : 0;
     r.device_budget = device_budget();
     r.backend_bytes = [this](int w, int h) { return host_bytes(w, h, 1); };
     if (r.device_budget != 0)

@@ -47,15 +47,18 @@ bool fits(const TileRequest& r, const TilePlan& plan) {
 
 [[noreturn]] void too_small(const TileRequest& r, const TilePlan& plan) {
   const bool device = plan.memory <= r.budget;
+  constexpr std::size_t kMiB = 1 << 20;
+  const std::size_t enough = (r.taken + plan.memory + kMiB - 1) / kMiB;
   throw Error(ErrorKind::memory,
               "memory: a " + std::to_string(r.width) + "x" + std::to_string(r.height) +
                   " picture in tiles of " + std::to_string(plan.tile_width) + "x" +
                   std::to_string(plan.tile_height) + " needs " +
                   format_bytes(device ? plan.device_memory : plan.memory) +
                   (device ? " of the device's memory" : "") + ", the limit leaves " +
-                  format_bytes(device ? r.device_budget : r.budget) +
-                  (r.tile != 0 ? "; a smaller --tile or a larger --max-memory helps"
-                               : "; a larger --max-memory helps"));
+                  format_bytes(device ? r.device_budget : r.budget) + "; " +
+                  (r.tile != 0 ? "a smaller --tile or " : "") +
+                  (device ? "a larger --max-memory helps"
+                          : "--max-memory " + std::to_string(enough) + "M helps"));
 }
 
 }  // namespace

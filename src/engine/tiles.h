@@ -31,6 +31,7 @@ struct TileRequest {
   int scale = 1;
   int tile = 0;            // asked-for side; 0: whole if it fits, else the largest that does
   std::size_t budget = 0;  // bytes
+  std::size_t taken = 0;   // bytes of the limit that are not in the budget; for messages
   // Bytes the backend needs for a picture of this size.
   std::function<std::size_t(int width, int height)> backend_bytes;
   // The same for a memory of the device's own; none: it has none.

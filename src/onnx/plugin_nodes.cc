@@ -64,7 +64,7 @@ PluginContext plugin_context(const Network& net, Precision precision) {
     const bool exact = int8 && kind.operand != cuda::Operand::int8;
     context.blocks.push_back({exact ? Precision::fp16 : precision,
                               kind.stream == cuda::StreamFormat::fp16,
-                              cuda::uses_int8_kernels(kind)});
+                              cuda::uses_8_bit_kernels(kind)});
   }
   return context;
 }

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "elan/error.h"
+
 namespace elan {
 namespace {
 
@@ -63,6 +65,25 @@ TEST(Tiles, StayWithinTheBudgetOnTheGrid) {
       }
     }
   }
+}
+
+TEST(Tiles, SayWhichLimitIsEnough) {
+  TileRequest r = request(3000, 2000, 5 * kMiB);
+  r.taken = 70 * kMiB;
+  std::size_t enough = 0;
+  try {
+    plan_tiles(r);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    const std::string text = error.what(), key = "--max-memory ";
+    const auto at = text.find(key);
+    ASSERT_NE(at, std::string::npos) << text;
+    enough = std::stoul(text.substr(at + key.size()));
+  }
+  r.budget = enough * kMiB - r.taken;
+  EXPECT_EQ(plan_tiles(r).columns, 47);
+  r.budget -= kMiB;
+  EXPECT_THROW(plan_tiles(r), Error);
 }
 
 TEST(Tiles, StayWithinBothBudgets) {

@@ -52,12 +52,12 @@ struct LfeArgs {
   const float* bias_project = nullptr;  // q (if any), then v: [3][8 * group_units]
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;  // of packed weights
   float scale1 = 1;                                       // 1 / unscale1
-  // int8: in the place of these numbers one for each column, laid out as the biases are.
+  // 8 bits: in the place of these numbers one for each column, laid out as the biases are.
   const float* scale0 = nullptr;
   const float* scale_out = nullptr;  // of conv1
   const float* scale_project = nullptr;
   Rounding input, hidden, projected;  // of what conv0, conv1 and project_inp take
-  // int8 on Hopper: the integers of x (launch_integers()), and all scales and biases.
+  // 8 bits on Hopper: x as operands (launch_integers()), and all scales and biases.
   const char* integers = nullptr;
   const char* columns = nullptr;
   bool int8_attention = false;  // q and v are bytes
@@ -79,10 +79,10 @@ struct GmsaArgs {
   const char* weights = nullptr;
   const float* bias = nullptr;  // [stride]
   float unscale = 1;
-  const float* scale = nullptr;  // int8: [stride], in the place of unscale
-  Rounding input;                // int8: of what project_out takes
-  // int8 on Hopper: all scales and biases; where x goes as integers, too (perhaps nowhere), for an
-  // LFE that takes them times next_factor.
+  const float* scale = nullptr;  // 8 bits: [stride], in the place of unscale
+  Rounding input;                // of what project_out takes
+  // 8 bits on Hopper: all scales and biases; where x goes as integers, too (perhaps nowhere), for
+  // an LFE that takes them times next_factor.
   const char* columns = nullptr;
   char* integers = nullptr;
   float next_factor = 1;
@@ -120,7 +120,7 @@ ELAN_DECLARE(fp16)
 ELAN_DECLARE(bf16)
 ELAN_DECLARE(tf32)
 ELAN_DECLARE(fp32)
-ELAN_DECLARE(int8)
+ELAN_DECLARE(8bit)
 #undef ELAN_DECLARE
 
 void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t stream);
@@ -145,18 +145,18 @@ void prepare_gmsa_hopper_wide();
 void launch_lfe_hopper_wide(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper_wide(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
-// ... and in 8 bits, for which x becomes integers first.
+// ... and in 8 bits, for which x becomes operands first.
 struct IntegersArgs {
   const void* x = nullptr;   // FP16
   char* integers = nullptr;  // int8_image_bytes()
   float factor = 1;          // of x
   Grid grid;
 };
-void launch_integers(const IntegersArgs& args, cudaStream_t stream);
+void launch_integers(Operand operand, const IntegersArgs& args, cudaStream_t stream);
 void prepare_lfe_int8();
 void prepare_gmsa_int8();
-void launch_lfe_int8_hopper(const LfeArgs& args, cudaStream_t stream);
-void launch_gmsa_int8_hopper(const GmsaArgs& args, cudaStream_t stream);
+void launch_lfe_int8_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_int8_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // Raises the limits on shared memory of the current device; before the first launch on it.
 void prepare_tail(int most_shared);
