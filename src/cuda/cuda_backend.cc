@@ -435,7 +435,8 @@ class Implementation : public CudaBackend {
   void show_stages(const Plan& plan, const DevicePictures& pictures,
                    const StageObserver& observer) {
     const cudaStream_t stream = streams_->compute.get();
-    const ForwardArgs args = forward_args(plan, pictures);
+    ForwardArgs args = forward_args(plan, pictures);
+    args.whole_body = true;
     const Grid& grid = plan.grid;
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();

@@ -72,8 +72,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    // On other streams of fp16 the narrow LFE has only run on the emulator.
-    const bool narrow = (half || kind.operand == Operand::bf16) &&
+    const bool narrow = narrow_lfe_takes(kind) &&
                         std::all_of(elab.lfe.begin(), elab.lfe.end(),
                                     [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); });
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
