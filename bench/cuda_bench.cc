@@ -313,6 +313,10 @@ int main(int argc, char** argv) {
     jobs.push_back({"elan_x4", precision, 64, 64, 1});
     jobs.push_back({"elan_light_x4", precision, 64, 64, 1});
   }
+  for (const char* model : {"elan_x4", "elan_light_x4"}) {
+    jobs.push_back({model, Precision::fp8, 206, 292, 1});
+    jobs.push_back({model, Precision::fp8, 64, 64, 1});
+  }
   for (const char* model : {"elan_int8_x4", "elan_light_int8_x4"}) {
     jobs.push_back({model, Precision::int8, 206, 292, 1});
     jobs.push_back({model, Precision::int8, 64, 64, 1});

@@ -15,6 +15,7 @@
 #include "model/network.h"
 #include "model/reference.h"
 #include "models.h"
+#include "picture/picture.h"
 #include "signals.h"
 #include "tensorrt/tensorrt_backend.h"
 #include "tensorrt_device.h"
@@ -32,11 +33,10 @@ struct BuildArguments {
   bool plugins = false, loose = false, again = false;
 };
 
-// From the middle of a picture, repeated by reflection where it is smaller.
-std::vector<float> planar_crop(const TestPicture& picture, const PictureSize& size) {
+// From (left, top) of a picture, repeated by reflection where it is smaller.
+std::vector<float> planar_crop(const TestPicture& picture, int left, int top,
+                               const PictureSize& size) {
   std::vector<float> values;
-  const int left = std::max(0, picture.width - size.width) / 2;
-  const int top = std::max(0, picture.height - size.height) / 2;
   for (int c = 0; c < 3; ++c) {
     for (int y = 0; y < size.height; ++y) {
       for (int x = 0; x < size.width; ++x) {
@@ -49,15 +49,22 @@ std::vector<float> planar_crop(const TestPicture& picture, const PictureSize& si
   return values;
 }
 
+// One crop of each of some pictures, or several of each where there are fewer.
 std::shared_ptr<const tensorrt::Calibration> load_calibration(const std::vector<std::string>& names,
                                                               const PictureSize& size) {
-  constexpr std::size_t kMost = 64;
+  constexpr std::size_t kCrops = 16;
+  picture::initialise(1);
   auto calibration = std::make_shared<tensorrt::Calibration>();
-  std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
-  const std::size_t used = std::min(files.size(), kMost);
+  const std::vector<std::filesystem::path> files = find_test_pictures(names, 0);
+  const std::size_t used = std::min(files.size(), kCrops);
   for (std::size_t k = 0; k < used; ++k) {
     const TestPicture picture = load_test_picture(files[k * files.size() / used]);
-    calibration->pictures.push_back(planar_crop(picture, size));
+    for (std::size_t n = k; n < kCrops; n += used) {
+      const auto number = static_cast<unsigned>(2 * n);
+      calibration->pictures.push_back(
+          planar_crop(picture, spread_place(picture.width, size.width, number),
+                      spread_place(picture.height, size.height, number + 1), size));
+    }
   }
   return calibration;
 }
@@ -112,7 +119,8 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
     options.precision = Precision::int8;
   }
   if (!a.calibrate.empty()) {
-    options.calibration = load_calibration(a.calibrate, options.profile.best);
+    options.calibration =
+        load_calibration(a.calibrate, tensorrt::calibration_size(options.profile));
   }
   const SignalGuard signals;
   tensorrt::Built built;

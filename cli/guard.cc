@@ -71,6 +71,7 @@ std::optional<std::string> Guard::check(Engine& engine, const picture::Picture& 
     expected = expected_in(engine.model().metadata());
     tolerance = kToleranceOfWeights;
   }
+  if (!expected && !mixed && engine.precision() == Precision::fp8) expected = kExpectedOfFp8;
   if (!expected) return std::nullopt;
   const double most = tolerance * *expected;
   const int side = claim(engine, picture.width(), picture.height());

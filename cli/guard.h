@@ -34,6 +34,8 @@ class Guard {
   // Of a plan, which is made from a few pictures, and of 8-bit weights, made from dozens. Twice
   // what the worst of many pictures needed.
   static constexpr double kToleranceOfPlan = 3, kToleranceOfWeights = 1.5;
+  // Of fp8 with a model that says nothing.
+  static constexpr double kExpectedOfFp8 = 1;
 
  private:
   // Side of the tile to check, 0: not now.

@@ -91,12 +91,6 @@ Planar<float> crop_of(const ConstImageView& rgb, int x, int y, int side_x, int s
   return padded;
 }
 
-// A place for a crop of `side` within `whole`, spread evenly and the same for the same number.
-int place(int whole, int side, unsigned number) {
-  const unsigned spread = number * 2654435761U >> 8;  // Knuth's multiplicative hash
-  return static_cast<int>(spread % static_cast<unsigned>(whole - side + 1));
-}
-
 // One crop of each of some pictures, or several of each where there are fewer pictures than crops.
 std::vector<Planar<float>> load_crops(const QuantizeArguments& arguments,
                                       const Architecture& arch) {
@@ -121,8 +115,8 @@ std::vector<Planar<float>> load_crops(const QuantizeArguments& arguments,
       for (std::size_t n = k; n < wanted; n += used) {
         const auto number = static_cast<unsigned>(2 * n) +
                             static_cast<unsigned>(arguments.seed) * 2 * arguments.crops;
-        crops.push_back(crop_of(picture.rgb(), place(picture.width(), w, number),
-                                place(picture.height(), h, number + 1), w, h, factor, arch));
+        crops.push_back(crop_of(picture.rgb(), spread_place(picture.width(), w, number),
+                                spread_place(picture.height(), h, number + 1), w, h, factor, arch));
       }
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::input) throw;

@@ -60,9 +60,8 @@ tensorrt::BuildContext BuildDisplay::context() {
 }
 
 void BuildDisplay::show(const std::string& phase, int done, int of) {
-  if (of > 0) of_ = of;
   std::string text = "building the engine: " + printable(phase, true);
-  if (of_ > 0 && done <= of_) text += " " + std::to_string(done) + "/" + std::to_string(of_);
+  if (of > 0 && done <= of) text += " " + std::to_string(done) + "/" + std::to_string(of);
   line_.show(text);
 }
 

@@ -25,7 +25,6 @@ class BuildDisplay {
   void show(const std::string& phase, int done, int of);
 
   StatusLine line_;
-  int of_ = 0;
 };
 
 }  // namespace elan::cli

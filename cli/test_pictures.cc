@@ -79,6 +79,12 @@ TestPicture load_test_picture(const fs::path& path, int crop) {
   return result;
 }
 
+int spread_place(int whole, int side, unsigned number) {
+  if (whole <= side) return 0;
+  const unsigned spread = number * 2654435761U >> 8;  // Knuth's multiplicative hash
+  return static_cast<int>(spread % static_cast<unsigned>(whole - side + 1));
+}
+
 TestPicture normal_picture(int width, int height, std::uint32_t seed) {
   TestPicture result{"normal-" + std::to_string(seed), {}, width, height, {}};
   result.rgb.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3);

@@ -42,6 +42,10 @@ TestPicture normal_picture(int width, int height, std::uint32_t seed);
 // At most `side` pixels each way, from the middle.
 ConstImageView middle_of(const ConstImageView& picture, int side);
 
+// Where a crop of `side` lies within `whole`: spread evenly, the same for the same number; 0 where
+// there is no room.
+int spread_place(int whole, int side, unsigned number);
+
 // `count` samples as floats, 0..255.
 void read_samples(const std::byte* from, SampleType type, std::size_t count, float* to);
 

@@ -19,7 +19,7 @@ mkdir -p "$folder"
 
 case $device in
   cpu) precisions=(fp32 bf16) size=320x180 ;;
-  cuda*) precisions=(fp32 tf32 fp16 bf16 plans/convolutions-fp32.json plans/products-fp32.json) size=206x292 ;;
+  cuda*) precisions=(fp32 tf32 fp16 bf16 fp8 plans/convolutions-fp32.json plans/products-fp32.json) size=206x292 ;;
   *) precisions=(fp32 tf32 fp16 bf16) size=64x64 ;;
 esac
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles plugins and flavour layers for every TensorRT whose headers are given, and runs their tests;
-# needs nvcc, no GPU and no TensorRT.
+# Compiles plugins and flavour layers for every TensorRT whose headers are given, runs their tests and,
+# where clang-tidy is, that; needs nvcc, no GPU and no TensorRT.
 #
 #   scripts/tensorrt-compile.sh FOLDER...     each with include/NvInfer.h and include/NvOnnxParser.h
 #
@@ -23,3 +23,5 @@ cmake -S . -B build/tensorrt -G Ninja -DCMAKE_BUILD_TYPE=Release -DELANSR_CUDA=O
   "-DELANSR_TENSORRT_ROOTS=$(IFS=';' && echo "${roots[*]}")"
 cmake --build build/tensorrt --parallel "$jobs"
 ctest --test-dir build/tensorrt --output-on-failure --no-tests=error -R '^(Plugin|Engine|Search)'
+command -v clang-tidy-19 >/dev/null || exit 0
+scripts/tidy.sh --build build/tensorrt /src/tensorrt/ /plugins/tensorrt/ /tests/tensorrt/

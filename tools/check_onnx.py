@@ -124,16 +124,27 @@ def conv1x1(x, fields, name):
     return np.einsum("oc,chw->ohw", weight, x) + fields[name + "_bias"][:, None, None]
 
 
-def attend(q, v, sides, by):
-    """softmax(q q^T) v in the windows of three groups, each rolled by `by` of its side; [C, H, W]."""
+def by_group(x, scales):
+    """[C, H, W] as integers of 8 bits, of a scale for each of three groups."""
+    return np.clip(np.rint(x / np.repeat(scales, len(x) // 3)[:, None, None]), -127, 127)
+
+
+def attend(q, v, sides, by, scales=None):
+    """softmax(q q^T) v in the windows of three groups, each rolled by `by` of its side; [C, H, W]. With `scales` of q
+    and v these are integers, and so is what stands for the softmax."""
     part, outputs = len(v) // 3, []
     for k, w in enumerate(sides):
         turn = by * (w // 2)
         query, value = (windows(np.roll(t[k * part :][:part], (-turn, -turn), (1, 2)), w) for t in (q, v))
         logits = query @ query.transpose(0, 2, 1)
-        a = np.exp(logits - logits.max(-1, keepdims=True))
-        a /= a.sum(-1, keepdims=True)
-        outputs.append(np.roll(picture(a @ value, w, v.shape[1:]), (turn, turn), (1, 2)))
+        logits -= logits.max(-1, keepdims=True)
+        step = 1
+        if scales:
+            step, a = scales[1][k], np.rint(255 * np.exp(np.float64(scales[0][k]) ** 2 * logits))
+        else:
+            a = np.exp(logits)
+        result = step * (a @ value) / a.sum(-1, keepdims=True)
+        outputs.append(np.roll(picture(result, w, v.shape[1:]), (turn, turn), (1, 2)))
     return np.concatenate(outputs)
 
 
@@ -178,11 +189,13 @@ class ElanLFE(OpRun):
         x = planar(x, fields["stream"]).astype(np.float64)
         y = x + conv("conv1", np.maximum(conv("conv0", x), 0))
         projected = conv1x1(y, fields, "project_inp")
+        parts = [projected]
         if fields["gives_q"]:
             groups = projected.reshape(3, 2, -1, *y.shape[1:])
-            q, v = (groups[:, i].reshape(y.shape) for i in (0, 1))
-            return as_stream(y, fields["stream"]), v, q
-        return as_stream(y, fields["stream"]), projected
+            parts = [groups[:, i].reshape(y.shape) for i in (1, 0)]
+        if "v_scale" in fields:
+            parts = [by_group(x, fields[name]) for x, name in zip(parts, ("v_scale", "q_scale"))]
+        return as_stream(y, fields["stream"]), *parts
 
     def _run(self, x, **fields):
         parts = zip(*(self.one(v, fields) for v in x))
@@ -193,7 +206,8 @@ class ElanGMSA(OpRun):
     op_domain = "elan_sr"
 
     def one(self, y, v, q, fields):
-        joined = attend(*(t.astype(np.float64) for t in (q, v)), fields["windows"], fields["shifted"])
+        scales = [fields[name] for name in ("q_scale", "v_scale") if name in fields]
+        joined = attend(*(t.astype(np.float64) for t in (q, v)), fields["windows"], fields["shifted"], scales)
         return y + as_stream(conv1x1(joined, fields, "project_out"), fields["stream"])
 
     def _run(self, y, v, q, **fields):

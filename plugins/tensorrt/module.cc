@@ -37,7 +37,9 @@ constexpr std::array kLfeFields{FieldName{"stage", FieldType::text},
                                 FieldName{"conv1_weight_scale", FieldType::f32, true},
                                 FieldName{"conv1_input_scale", FieldType::f32, true},
                                 FieldName{"project_inp_weight_scale", FieldType::f32, true},
-                                FieldName{"project_inp_input_scale", FieldType::f32, true}};
+                                FieldName{"project_inp_input_scale", FieldType::f32, true},
+                                FieldName{"q_scale", FieldType::f32, true},
+                                FieldName{"v_scale", FieldType::f32, true}};
 constexpr std::array kGmsaFields{FieldName{"stage", FieldType::text},
                                  FieldName{"fingerprint", FieldType::text},
                                  FieldName{"precision", FieldType::text},
@@ -50,7 +52,9 @@ constexpr std::array kGmsaFields{FieldName{"stage", FieldType::text},
                                  FieldName{"project_out_weight", FieldType::f32},
                                  FieldName{"project_out_bias", FieldType::f32},
                                  FieldName{"project_out_weight_scale", FieldType::f32, true},
-                                 FieldName{"project_out_input_scale", FieldType::f32, true}};
+                                 FieldName{"project_out_input_scale", FieldType::f32, true},
+                                 FieldName{"q_scale", FieldType::f32, true},
+                                 FieldName{"v_scale", FieldType::f32, true}};
 
 constexpr std::array kStreamAndPacked{TensorKind::stream, TensorKind::packed, TensorKind::packed};
 constexpr int kMostHidden = 8 * 1024;
@@ -166,6 +170,15 @@ class Fields {
       fail(weight, "-127..127", "-128");
     }
     return {int8.values(), int8};
+  }
+
+  // Of an attention in 8 bits, if it is.
+  [[nodiscard]] std::optional<QuantizedAttention> attention() const {
+    if (find("q_scale") == nullptr && find("v_scale") == nullptr) return std::nullopt;
+    QuantizedAttention scales;
+    std::ranges::copy(steps("q_scale", 3), scales.q_scale.begin());
+    std::ranges::copy(steps("v_scale", 3), scales.v_scale.begin());
+    return scales;
   }
 
  private:
@@ -316,9 +329,12 @@ Precision read_precision(const Fields& fields) {
   fields.fail("precision", "fp32, tf32, bf16, fp16 or int8", name);
 }
 
-// What the kernels of whole blocks in 8 bits rely on.
+// What the kernels of whole blocks in 8 bits rely on; no others have an attention in 8 bits.
 void check_int8_block(const Fields& fields, const Module& m) {
-  if (!m.int8_block) return;
+  if (!m.int8_block) {
+    if (m.gmsa.int8_attention) fields.fail("q_scale", "none without int8_block", "one");
+    return;
+  }
   const bool all = m.kind == Kind::gmsa ? m.gmsa.int8_out.has_value()
                                         : m.lfe.conv0.int8 && m.lfe.conv1.int8 && m.gmsa.int8_v;
   if (!all || !m.half_stream || m.channels != cuda::kHopperLayout.channels) {
@@ -361,6 +377,7 @@ Module module_from_fields(Kind kind, std::span<const Field> given) {
   } else {
     read_gmsa(fields, m);
   }
+  m.gmsa.int8_attention = fields.attention();
   check_int8_block(fields, m);
   check_order(fields, m);
   return m;

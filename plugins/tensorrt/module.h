@@ -15,8 +15,8 @@
 namespace elan::plugins {
 
 constexpr const char* kNamespace = "elan_sr";
-constexpr const char* kVersion = "2";  // of the fields and tensors; what an ONNX node asks for
-constexpr std::uint32_t kSerialVersion = 2;  // of the bytes
+constexpr const char* kVersion = "3";  // of the fields and tensors; what an ONNX node asks for
+constexpr std::uint32_t kSerialVersion = 3;  // of the bytes
 
 enum class Kind : std::uint32_t { lfe, gmsa };
 const char* name_of(Kind kind);  // "ElanLFE"
@@ -31,7 +31,8 @@ struct Field {
 };
 
 // Every field there is, in order; `type` is what an ONNX parser makes of the exporter's attributes:
-// f32 for a matrix, which is i8 if it is in 8 bits, and then has the two scales.
+// f32 for a matrix, which is i8 if it is in 8 bits, and then has the two scales. An attention in 8
+// bits has q_scale and v_scale.
 struct FieldName {
   const char* name;
   FieldType type;
@@ -51,7 +52,9 @@ struct Module {
   bool gives_q = false;  // ElanLFE
   Lfe lfe;
   bool shifted = false;  // ElanGMSA
-  Gmsa gmsa;             // project_inp (ElanLFE, batch norm folded in) or project_out (ElanGMSA)
+  // project_inp (ElanLFE, batch norm folded in) or project_out (ElanGMSA); the scales of an
+  // attention in 8 bits, those of q too.
+  Gmsa gmsa;
 };
 
 // Throws Error (model): "ElanLFE body.0.lfe.0: field conv0_weight: expected ..., found ...".

@@ -24,11 +24,10 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
   kind.stream = m.half_stream ? StreamFormat::fp16 : StreamFormat::fp32;
-  kind.hopper =
-      hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
-      (kind.operand != Operand::int8 || m.int8_block) &&
-      (m.kind != Kind::lfe || m.channels == 180 ||
-       ((m.half_stream || kind.operand == Operand::bf16) && narrow_layout_fits(m.lfe, m.stream)));
+  kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
+                (kind.operand != Operand::int8 || m.int8_block) &&
+                (m.kind != Kind::lfe || m.channels == 180 ||
+                 (narrow_lfe_takes(kind) && narrow_layout_fits(m.lfe, m.stream)));
   return shape;
 }
 
@@ -73,7 +72,7 @@ class DeviceModule {
                                .q = q,
                                .v = outputs[1],
                                .integers = static_cast<std::byte*>(workspace)};
-      if (uses_int8_kernels(kind())) enqueue_integers(body, lfe_, tensors, stream);
+      if (uses_8_bit_kernels(kind())) enqueue_integers(body, lfe_, tensors, stream);
       enqueue_lfe(body, lfe_, tensors, stream);
     } else {
       const GmsaTensors tensors{.y = inputs[0], .q = inputs[2], .v = inputs[1], .x = outputs[0]};

@@ -86,6 +86,11 @@ std::vector<std::byte> payload_of(const Module& m) {
     w.matrix("project_out", m.gmsa.project_out.weight, m.gmsa.int8_out);
     w.floats("project_out_bias", m.gmsa.project_out.bias);
   }
+  if (m.gmsa.int8_attention) {
+    const auto& [q, v] = *m.gmsa.int8_attention;
+    w.floats("q_scale", {q.begin(), q.end()});
+    w.floats("v_scale", {v.begin(), v.end()});
+  }
   return w.take();
 }
 

@@ -1,7 +1,7 @@
 // Attention in 8 bits, as docs/quantization.md has it, in the windows of a tile. Include inside the
 // namespace of a translation unit, after its Vec and codecs.
 //
-// A block is R rows of one vector of queries. Since the integers depend on the largest score of a
+// A block is two rows of one vector of queries. Since the integers depend on the largest score of a
 // row, all scores of a block are computed before its powers; those of the next block are computed
 // beside its powers, for products leave idle what powers need, and the other way round.
 //
@@ -67,57 +67,63 @@ struct WindowAttentionInt8 {
     }
   }
 
-  // Scores with the J keys from key n.
-  [[gnu::always_inline]] void score(const Place& at, int n, I (&largest)[R]) const {
-    const int ky = n / W, kx = n % W;
-    const Word* query = queries + at.y * kTile + at.x;
-    const Word* keys = task.q + (at.key_y + ky) * kTile + (kNarrow ? at.x : at.key_x);
-    Vec::Index index[J];
+  // Scores of a block's queries with the J keys from a key on, while they are summed.
+  struct Scores {
     I sum[J][R];
+    Vec::Index index[J];
+    const Word *query, *keys;
+    int kx;
+  };
+  [[gnu::always_inline]] void begin(const Place& at, int n, Scores& s) const {
+    s.kx = n % W;
+    s.query = queries + at.y * kTile + at.x;
+    s.keys = task.q + (at.key_y + n / W) * kTile + (kNarrow ? at.x : at.key_x);
 #pragma GCC unroll 8
     for (int j = 0; j < J; ++j) {
-      index[j] = Vec::window_index<W, W>(kx + j);
+      s.index[j] = Vec::window_index<W, W>(s.kx + j);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[j][r] = Vec::set1(kZeroScore);
+      for (int r = 0; r < R; ++r) s.sum[j][r] = Vec::set1(kZeroScore);
     }
-    for (int step = 0; step < steps; ++step, query += kTilePixels, keys += kTilePixels) {
+  }
+  // The next `count` words of channels.
+  [[gnu::always_inline]] static void add(Scores& s, int count) {
+    for (int step = 0; step < count; ++step, s.query += kTilePixels, s.keys += kTilePixels) {
       I q[R];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) q[r] = Vec::pin(Vec::load_bytes(query + r * kTile));
+      for (int r = 0; r < R; ++r) q[r] = Vec::pin(Vec::load_bytes(s.query + r * kTile));
 #pragma GCC unroll 8
       for (int j = 0; j < J; ++j) {
-        const Vec::Bytes k = Vec::bytes(key(keys, kx + j, index[j]));
+        const Vec::Bytes k = Vec::bytes(key(s.keys, s.kx + j, s.index[j]));
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) sum[j][r] = Vec::dot(sum[j][r], k, q[r]);
+        for (int r = 0; r < R; ++r) s.sum[j][r] = Vec::dot(s.sum[j][r], k, q[r]);
       }
     }
+  }
+  [[gnu::always_inline]] void end(const Scores& s, int n, I (&largest)[R]) const {
 #pragma GCC unroll 8
     for (int j = 0; j < J; ++j) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        largest[r] = Vec::max(largest[r], sum[j][r]);
-        Vec::store_bytes(scores + (n + j) * kBlock + r * Vec::kLanes, sum[j][r]);
+        largest[r] = Vec::max(largest[r], s.sum[j][r]);
+        Vec::store_bytes(scores + (n + j) * kBlock + r * Vec::kLanes, s.sum[j][r]);
       }
     }
   }
 
-  // e of the J keys from key n; adds them to `total`, less 128 where bytes have a sign.
-  [[gnu::always_inline]] void exponentiate(int n, const F (&largest)[R], I (&total)[R]) const {
+  // e of row r and the J keys from key n; adds them to `total`, less 128 where bytes have a sign.
+  [[gnu::always_inline]] void exponentiate(int n, int r, F largest, I& total) const {
     const F by = Vec::set1(factor), low = Vec::set1(floor);
     const I ones = Vec::set1(std::int32_t{0x01010101});
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const Word* s = scores + n * kBlock + r * Vec::kLanes;
-      F a[kPack];
+    const Word* s = scores + n * kBlock + r * Vec::kLanes;
+    F a[kPack];
 #pragma GCC unroll 4
-      for (int i = 0; i < kPack; ++i) {
-        const F below = Vec::sub(Vec::load(s + i * kBlock), largest[r]);
-        a[i] = Vec::pin(Vec::mul(by, Vec::max_of_negative(below, low)));  // a product of its own
-      }
-      const I e = Vec::powers(a);
-      Vec::store_bytes(powers + n / kPack * kBlock + r * Vec::kLanes, e);
-      total[r] = Vec::dot(total[r], Vec::bytes(e), ones);
+    for (int i = 0; i < kPack; ++i) {
+      const F below = Vec::sub(Vec::load(s + i * kBlock), largest);
+      a[i] = Vec::pin(Vec::mul(by, Vec::max_of_negative(below, low)));  // a product of its own
     }
+    const I e = Vec::powers(a);
+    Vec::store_bytes(powers + n / kPack * kBlock + r * Vec::kLanes, e);
+    total = Vec::dot(total, Vec::bytes(e), ones);
   }
 
   // Sums of e v for C channels.
@@ -162,27 +168,56 @@ struct WindowAttentionInt8 {
     }
   }
 
+  void score(const Place& at, I (&largest)[R]) const {
+    for (int r = 0; r < R; ++r) largest[r] = Vec::set1(std::int32_t{0});
+    for (int n = 0; n < kKeys; n += J) {
+      Scores s;
+      begin(at, n, s);
+      add(s, steps);
+      end(s, n, largest);
+    }
+  }
+
+  void exponentiate(const F (&largest)[R], I (&total)[R]) const {
+    for (int r = 0; r < R; ++r) {
+      for (int n = 0; n < kKeys; n += J) exponentiate(n, r, largest[r], total[r]);
+    }
+  }
+
+  // Both for one block and the scores of the next, each in the place of one that is done with.
+  void exponentiate_and_score(const F (&largest)[R], I (&total)[R], const Place& next,
+                              I (&next_largest)[R]) const {
+    for (int r = 0; r < R; ++r) next_largest[r] = Vec::set1(std::int32_t{0});
+    for (int n = 0; n < kKeys; n += J) {
+      Scores s;
+      begin(next, n, s);
+      exponentiate(n, 0, largest[0], total[0]);
+      add(s, steps / 2);
+      exponentiate(n, 1, largest[1], total[1]);
+      add(s, steps - steps / 2);
+      end(s, n, next_largest);
+    }
+  }
+
   void tile() const {
     constexpr int kBlocks = kTilePixels / kBlock;
-    I largest[R];
-    for (int r = 0; r < R; ++r) largest[r] = Vec::set1(std::int32_t{0});
-    for (int n = 0; n < kKeys; n += J) score(Place(0), n, largest);
+    constexpr bool kBeside = Vec::kLanes == 16;  // with fewer registers sums would go to memory
+    I next_largest[R];
+    score(Place(0), next_largest);
     for (int block = 0; block < kBlocks; ++block) {
       const Place at(block), next(block + 1);
-      F top[R];
+      F largest[R];
       I total[R];
       for (int r = 0; r < R; ++r) {
-        top[r] = Vec::floats(largest[r]);
+        largest[r] = Vec::floats(next_largest[r]);
         total[r] = Vec::set1(Vec::kZeroByte == 0 ? 128 * kKeys : 0);
-        largest[r] = Vec::set1(std::int32_t{0});
       }
-      if (block + 1 < kBlocks) {
-        for (int n = 0; n < kKeys; n += J) {
-          exponentiate(n, top, total);
-          score(next, n, largest);
-        }
+      const bool last = block + 1 == kBlocks;
+      if (kBeside && !last) {
+        exponentiate_and_score(largest, total, next, next_largest);
       } else {
-        for (int n = 0; n < kKeys; n += J) exponentiate(n, top, total);
+        exponentiate(largest, total);
+        if (!last) score(next, next_largest);
       }
       constexpr int C = 5;
       int c = 0;

@@ -72,8 +72,8 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
   if (uses_wide_kernels(b.pair.kind)) {
     launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
-  } else if (uses_int8_kernels(b.pair.kind)) {
-    launch_lfe_int8_hopper(l, stream);
+  } else if (uses_8_bit_kernels(b.pair.kind)) {
+    launch_lfe_int8_hopper(b.pair.kind.operand, l, stream);
   } else if (b.pair.kind.hopper && b.channels == 60) {
     launch_lfe_hopper_narrow(b.pair.kind.operand, l, stream);
   } else if (b.pair.kind.hopper) {
@@ -90,7 +90,7 @@ void enqueue_integers(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t
   i.integers = reinterpret_cast<char*>(t.integers);
   i.factor = p.input.factor;
   i.grid = grid_of(b);
-  launch_integers(i, stream);
+  launch_integers(b.pair.kind.operand, i, stream);
 }
 
 void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const GmsaTensors& t,
@@ -119,8 +119,8 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.shape = b.pair.gmsa;
   if (uses_wide_kernels(b.pair.kind)) {
     launch_gmsa_hopper_wide(b.pair.kind.operand, g, stream);
-  } else if (uses_int8_kernels(b.pair.kind)) {
-    launch_gmsa_int8_hopper(g, stream);
+  } else if (uses_8_bit_kernels(b.pair.kind)) {
+    launch_gmsa_int8_hopper(b.pair.kind.operand, g, stream);
   } else if (b.pair.kind.hopper && b.channels == 180) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);
   } else {

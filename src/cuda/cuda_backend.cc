@@ -40,7 +40,7 @@ constexpr double kShareOfMemory = 0.75;
 std::vector<Precision> safer_than(const NetworkShape& shape) {
   const bool narrow = std::any_of(shape.body.begin(), shape.body.end(), [](const PairKind& kind) {
     return kind.operand == Operand::fp16 || kind.operand == Operand::fp32 ||
-           kind.operand == Operand::int8;
+           has_8_bits(kind.operand);
   });
   if (!narrow) return {};
   return {Precision::tf32, Precision::bf16};  // not every device has room for tf32
@@ -56,7 +56,7 @@ std::string variable(const std::string& name, std::initializer_list<const char*>
   throw Error(ErrorKind::usage, name + ": expected " + expected + ", found " + text);
 }
 
-// ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM is what fp16 and int8
+// ELANSR_CUDA_PATH=portable keeps off Hopper's path; ELANSR_CUDA_STREAM is what fp16, int8 and fp8
 // keep the residual stream in, whatever the plan says.
 DeviceWishes wishes_for(const Network& network, const DeviceInfo& info) {
   const std::string path = variable("ELANSR_CUDA_PATH", {"portable", "hopper"});
@@ -439,7 +439,8 @@ class Implementation : public CudaBackend {
   void show_stages(const Plan& plan, const DevicePictures& pictures,
                    const StageObserver& observer) {
     const cudaStream_t stream = streams_->compute.get();
-    const ForwardArgs args = forward_args(plan, pictures);
+    ForwardArgs args = forward_args(plan, pictures);
+    args.whole_body = true;
     const Grid& grid = plan.grid;
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();

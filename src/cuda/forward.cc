@@ -26,6 +26,9 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   std::copy(a.net.mean.begin(), a.net.mean.end(), h.mean);
   h.weights = floats(a, a.packed.head_weights);
   h.bias = floats(a, a.packed.head_bias);
+  h.slabs = bytes(a, a.packed.head_slabs);
+  h.column_bias = floats(a, a.packed.head_column_bias);
+  h.unscale = a.packed.head_unscale;
   h.grid = a.plan.grid;
   h.channels = a.shape.channels;
   return h;
@@ -74,7 +77,7 @@ const PackedLfe* next_int8(const ForwardArgs& a, std::size_t elab, std::size_t p
     ++elab;
     pair = 0;
   }
-  if (elab == a.packed.body.size() || !uses_int8_kernels(a.shape.body[elab])) return nullptr;
+  if (elab == a.packed.body.size() || !uses_8_bit_kernels(a.shape.body[elab])) return nullptr;
   return &a.packed.body[elab][pair].lfe;
 }
 
@@ -125,22 +128,26 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
       const LfeTensors lfe{.x = x, .y = y, .q = q, .v = v, .integers = integers};
-      if (uses_int8_kernels(kind) && ready != &pair.lfe) {
+      if (uses_8_bit_kernels(kind) && ready != &pair.lfe) {
         enqueue_integers(body, pair.lfe, lfe, stream);
       }
       enqueue_lfe(body, pair.lfe, lfe, stream);
       show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
-      ready = uses_int8_kernels(kind) ? next_int8(a, i, j) : nullptr;
+      ready = uses_8_bit_kernels(kind) ? next_int8(a, i, j) : nullptr;
       enqueue_gmsa(body, pair.out, a.net.body[i].shifted,
                    {.y = y, .q = q, .v = v, .x = x, .integers = integers, .next = ready}, stream);
       show(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
     }
   }
 
-  run_head(head, place, true, stream);
-  show("body", place.x);
-
   TailArgs tail = tail_args(a);
+  if (a.shape.skip_in_tail() && !a.whole_body) {
+    tail.skip = true;
+    tail.head = head;
+  } else {
+    run_head(head, place, true, stream);
+    show("body", place.x);
+  }
   std::copy(a.net.mean.begin(), a.net.mean.end(), tail.mean);
   tail.output = pictures.output;
   tail.sample = static_cast<int>(pictures.output_type);

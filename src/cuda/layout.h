@@ -13,8 +13,12 @@
 namespace elan::cuda {
 
 // What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
-// int8: the integers of docs/quantization.md, for which FP16 has room, beside an attention in fp16.
-enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32, int8 };
+// int8: the integers of docs/quantization.md, for which FP16 has room, beside an attention in fp16;
+// fp8 likewise.
+enum class Operand : std::uint8_t { fp16, bf16, tf32, fp32, int8, fp8 };
+constexpr bool has_8_bits(Operand o) {
+  return o == Operand::int8 || o == Operand::fp8;
+}
 constexpr int operand_bytes(Operand o) {
   return o == Operand::tf32 || o == Operand::fp32 ? 4 : 2;
 }
@@ -28,7 +32,7 @@ constexpr int weight_words(Operand o) {
 
 // How the residual stream is kept. split: numbers rounded to FP16, and behind all of them a byte
 // each of what they are off by, 14 bits in all. Kernels of fp16 take all of these, those of int8
-// the first two, others FP32.
+// and fp8 the first two, others FP32.
 enum class StreamFormat : std::uint8_t { fp32, fp16, split };
 
 // The bytes of split behind the first terms: 4 lanes have a pixel, each a word for every two units;
@@ -50,17 +54,24 @@ constexpr int stream_pixel_bytes(int units, StreamFormat f) {
                                  : 16 * units + (f == StreamFormat::split ? rest_bytes(units) : 0);
 }
 
-// How an activation becomes what a matrix takes: times `factor`, within -most..most, to the nearest
-// integer. The defaults change nothing: what goes into a matrix in floating point.
+// How an activation becomes what a matrix takes: times `factor`, within -most..most, and rounded by
+// adding and subtracting a number: `least`, or `relative` times the power of two in the value. The
+// defaults change nothing: what goes into a matrix in floating point.
 struct Rounding {
   float factor = 1;
   float most = std::numeric_limits<float>::infinity();
-  float ties = 0;  // adding and subtracting kToInteger rounds
+  float least = 0;
+  float relative = 0;
 };
 constexpr float kToInteger = 12582912;  // 1.5 * 2^23
 constexpr float kMostInt8 = 127;
 constexpr Rounding to_int8(float factor) {
   return {factor, kMostInt8, kToInteger};
+}
+// E4M3: steps of an eighth of the power of two, of 2^-9 at least.
+constexpr float kMostFp8 = 448;
+constexpr Rounding to_fp8() {
+  return {1, kMostFp8, kToInteger / 512, kToInteger / 8};
 }
 
 // What the kernels of a pair (LFE with project_inp, GMSA with project_out) work with. An LFE leaves
@@ -75,8 +86,8 @@ struct PairKind {
 constexpr bool uses_wide_kernels(const PairKind& kind) {
   return kind.hopper && operand_bytes(kind.operand) == 4;
 }
-constexpr bool uses_int8_kernels(const PairKind& kind) {
-  return kind.hopper && kind.operand == Operand::int8;
+constexpr bool uses_8_bit_kernels(const PairKind& kind) {
+  return kind.hopper && has_8_bits(kind.operand);
 }
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
@@ -101,6 +112,11 @@ constexpr ChannelLayout layout_of(int channels) {
 // Of the narrow network Hopper has the LFE alone, for 16 bits.
 constexpr bool has_hopper_kernels(int channels, Operand o) {
   return channels == 180 || o == Operand::fp16 || o == Operand::bf16;
+}
+
+// On other streams of fp16 the narrow LFE has only run on the emulator.
+constexpr bool narrow_lfe_takes(const PairKind& kind) {
+  return kind.operand == Operand::bf16 || kind.stream == StreamFormat::fp16;
 }
 
 constexpr bool has_layout(int channels) {
@@ -222,8 +238,7 @@ static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= k
 // The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0
 // reads each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps
 // twice, with zeros among the weights. All weights stay in shared memory: of conv0 in a slab for
-// each hidden group, of conv1 in one, of q and v in one each; then the tile and the biases as
-// above.
+// each hidden group, of conv1 in one, of q and v in one each. For the rest see layout_narrow.h.
 constexpr ChannelLayout kNarrowLayout = layout_of(60);
 constexpr int kNarrowReads = 10;  // units that conv0 reads
 struct NarrowRead {
@@ -251,20 +266,6 @@ constexpr int narrow_conv_bytes(int groups) {
 }
 constexpr int narrow_weight_bytes(int groups, bool has_q) {
   return narrow_conv_bytes(groups) + (has_q ? 2 : 1) * kNarrowProjectBytes;
-}
-constexpr int kNarrowTileRow = 4 * 4 + 4;  // 4 modulo 8 pixels, as tile_row_pixels()
-constexpr int kNarrowPitch = tile_pitch(kNarrowLayout, 2);
-constexpr int narrow_tile_bytes(int tile_y) {
-  return kNarrowTileRow * (4 * tile_y + 4) * kNarrowPitch;
-}
-constexpr int kNarrowBias1 = 0, kNarrowBiasProject = 8 * kNarrowLayout.units;
-constexpr int kNarrowBias0 = kNarrowBiasProject + 2 * kNarrowProjectTiles * 8;
-constexpr int narrow_biases(int groups) {
-  return kNarrowBias0 + groups * 8 * kNarrowLayout.hidden_tiles;
-}
-constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y) {
-  return narrow_weight_bytes(groups, has_q) + narrow_tile_bytes(tile_y) +
-         narrow_biases(groups) * static_cast<int>(sizeof(float));
 }
 
 // The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
@@ -335,7 +336,23 @@ constexpr std::size_t int8_image_bytes(int width, int height, int batch) {
          kInt8Planes * kInt8PlaneBytes;
 }
 
+// The head on tensor cores, in fp32's operands: slabs of 64 columns.
+constexpr int kHeadUnits = 4;  // of the 27 numbers that a pixel's convolution takes
+constexpr int kHeadTiles = 8;
+constexpr int kHeadSlabBytes = slab_bytes(kHeadUnits, kHeadTiles, 2);
+constexpr int head_slabs(const ChannelLayout& l) {
+  return (l.units + kHeadTiles - 1) / kHeadTiles;
+}
+
 constexpr int kTailStages = 2;
+// Of the last convolution with the skip: the head's slabs, of the wide network in global memory,
+// and the picture around a tile with a ring of one.
+constexpr int tail_head_bytes(const ChannelLayout& l) {
+  return l.channels == 60 ? head_slabs(l) * kHeadSlabBytes : 0;
+}
+constexpr int tail_patch_bytes(int tile_y) {
+  return (4 * 4 + 4) * (4 * tile_y + 4) * 3 * static_cast<int>(sizeof(float));
+}
 constexpr int gmsa_stages(const ChannelLayout& l) {
   return l.out_slabs > 1 ? 2 : 0;
 }

@@ -3,16 +3,28 @@
 #include <cmath>
 #include <numbers>
 #include <optional>
+#include <utility>
 
 #include "cuda/pack.h"
+#include "model/rounding.h"
 
 namespace elan::cuda {
 namespace {
 
-// `factor`, a power of two, brings the weights to where FP16 is at its best; results come out times
-// `stretch`.
-PackMatrix in_floats(const std::vector<float>& weight, const std::vector<float>& bias, int in,
-                     float factor, float stretch = 1) {
+// Results come out times `stretch`.
+PackMatrix in_fp8(const std::vector<float>& weight, const std::vector<float>& bias, int in,
+                  float stretch) {
+  Fp8Matrix matrix = elan::to_fp8(weight, bias.size());
+  PackMatrix m{in, std::move(matrix.weight), std::move(matrix.scale), bias, cuda::to_fp8()};
+  for (float& s : m.scale) s *= stretch;
+  for (float& b : m.bias) b *= stretch;
+  return m;
+}
+
+// `factor`, a power of two, brings the weights to where FP16 is at its best; not so in fp8.
+PackMatrix in_floats(Operand operand, const std::vector<float>& weight,
+                     const std::vector<float>& bias, int in, float factor, float stretch = 1) {
+  if (operand == Operand::fp8) return in_fp8(weight, bias, in, stretch);
   PackMatrix m{in, weight, std::vector<float>(bias.size(), 1 / factor), bias, {}};
   for (float& w : m.weight) w *= stretch * factor;
   for (float& b : m.bias) b *= stretch;
@@ -36,9 +48,9 @@ PackMatrix in_integers(const QuantizedMatrix& matrix, const std::vector<float>& 
   return m;
 }
 
-PackMatrix of_conv(const ShiftConv& conv, bool int8, double unit = 1) {
+PackMatrix of_conv(Operand operand, const ShiftConv& conv, bool int8, double unit = 1) {
   return int8 ? in_integers(*conv.int8, conv.bias, conv.in, {unit})
-              : in_floats(conv.weight, conv.bias, conv.in, weight_scale(conv.weight));
+              : in_floats(operand, conv.weight, conv.bias, conv.in, weight_scale(conv.weight));
 }
 
 }  // namespace
@@ -47,8 +59,8 @@ LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand, bool
   const bool may = operand == Operand::int8;
   const bool first = may && lfe.conv0.int8, second = may && lfe.conv1.int8;
   LfeMatrices m;
-  m.conv0 = of_conv(lfe.conv0, first, first && second ? lfe.conv1.int8->input_scale : 1);
-  m.conv1 = of_conv(lfe.conv1, second);
+  m.conv0 = of_conv(operand, lfe.conv0, first, first && second ? lfe.conv1.int8->input_scale : 1);
+  m.conv1 = of_conv(operand, lfe.conv1, second);
   if (first && second) m.conv1.input.factor = 1;  // conv0's scales have it
 
   const bool has_q = gmsa.computes_attention;
@@ -71,10 +83,10 @@ LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand, bool
   folded.project_inp = gmsa.folded_project_inp();
   const float factor = weight_scale(folded.project_inp.weight);
   const Linear v = folded.projection_v();
-  m.v = in_floats(v.weight, v.bias, v.in, factor);
+  m.v = in_floats(operand, v.weight, v.bias, v.in, factor);
   if (has_q) {
     const Linear q = folded.projection_q();
-    m.q = in_floats(q.weight, q.bias, q.in, factor, stretch);
+    m.q = in_floats(operand, q.weight, q.bias, q.in, factor, stretch);
   }
   return m;
 }
@@ -84,7 +96,7 @@ PackMatrix out_matrix(const Gmsa& gmsa, Operand operand) {
     return in_integers(*gmsa.int8_out, gmsa.project_out.bias, gmsa.project_out.in);
   }
   const Linear& out = gmsa.project_out;
-  return in_floats(out.weight, out.bias, out.in, weight_scale(out.weight));
+  return in_floats(operand, out.weight, out.bias, out.in, weight_scale(out.weight));
 }
 
 }  // namespace elan::cuda

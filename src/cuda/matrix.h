@@ -12,7 +12,7 @@ namespace elan::cuda {
 // y[o] = scale[o] * sum(weight[o] * x) + bias[o], where x is what `input` makes of the activations.
 struct PackMatrix {
   int in = 0;
-  std::vector<float> weight;  // [out][in]: 8-bit integers, or floats near 256
+  std::vector<float> weight;  // [out][in]: 8-bit integers, E4M3, or floats near 256
   std::vector<float> scale, bias;
   Rounding input;
 
@@ -26,9 +26,9 @@ struct LfeMatrices {
   PackMatrix q, v;  // rows of the three groups one after another; q empty where it is used again
 };
 
-// In 8 bits where the operand is int8 and the network has such a form; of q and v both or neither,
-// for they take the same. q comes out times sqrt(log2(e)), or, for an attention in 8 bits (of a
-// GMSA that has it), q and v divided by their scales.
+// In E4M3 where the operand is fp8; as integers where it is int8 and the network has such a form;
+// of q and v both or neither, for they take the same. q comes out times sqrt(log2(e)), or, for an
+// attention in 8 bits (of a GMSA that has it), q and v divided by their scales.
 LfeMatrices lfe_matrices(const Lfe& lfe, const Gmsa& gmsa, Operand operand,
                          bool int8_attention = false);
 PackMatrix out_matrix(const Gmsa& gmsa, Operand operand);

@@ -21,6 +21,7 @@ Operand operand_of(Precision precision);
 // Numbers in the formats of the tensor cores, rounded to nearest (even; away for tf32, as the
 // hardware's own conversion does).
 std::uint16_t to_half(float v);
+std::uint8_t to_e4m3(float v);  // within -448..448
 float from_half(std::uint16_t h);
 
 // A stream channel of one pixel of a stream of so many.
@@ -56,9 +57,9 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
 struct PackedLfe {
   std::size_t weights = 0, bias0 = 0, bias1 = 0, bias_project = 0;
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;
-  std::size_t scale0 = 0, scale1 = 0, scale_project = 0;  // int8: a number for each column instead
+  std::size_t scale0 = 0, scale1 = 0, scale_project = 0;  // 8 bits: one for each column instead
   Rounding input, hidden, projected;
-  std::size_t columns = 0;  // int8 on Hopper: all scales and biases
+  std::size_t columns = 0;  // 8 bits on Hopper: all scales and biases
   bool int8_attention = false;
   int groups = 0;
   std::array<signed char, kMaxHiddenGroups> hidden_y{}, hidden_x{};
@@ -69,9 +70,9 @@ struct PackedLfe {
 struct PackedOut {  // project_out, or the last convolution
   std::size_t weights = 0, bias = 0;
   float unscale = 1;
-  std::size_t scale = 0;  // int8: a number for each column instead
+  std::size_t scale = 0;  // 8 bits: one for each column instead
   Rounding input;
-  std::size_t columns = 0;  // int8 on Hopper: all scales and biases
+  std::size_t columns = 0;  // 8 bits on Hopper: all scales and biases
   bool int8_attention = false;
   std::array<float, kWindowGroups> power{}, value{};  // see GmsaArgs
 };
@@ -85,6 +86,8 @@ struct PackedNetwork {
   std::vector<std::byte> data;
   std::vector<int> order;  // stream_order()
   std::size_t head_weights = 0, head_bias = 0;
+  std::size_t head_slabs = 0, head_column_bias = 0;  // the same for tensor cores
+  float head_unscale = 1;
   std::vector<std::vector<PackedPair>> body;  // [elab][pair]
   PackedOut tail;
   int hidden_groups = 0;  // the most of any LFE
@@ -99,7 +102,7 @@ void check_network(const Network& net);
 // Whether a stream of this order has conv0's taps where the integers of Hopper's 8-bit kernels do.
 bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 // Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
-bool int8_layout_fits(const Elab& elab, std::span<const int> order);
+bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order);
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
 bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
 // Each ELAB as its kind wants it; `shape` is of this network.

@@ -13,14 +13,15 @@ namespace {
 using Place = std::function<int(int)>;
 
 // Core matrices of 8 columns x 16 k: `units` of 16 k x `tiles` of 8 columns.
-void pack_slab(std::span<std::byte> slab, int units, int tiles, const PackMatrix& m,
-               const Place& in, const Place& out) {
+void pack_slab(std::span<std::byte> slab, Operand operand, int units, int tiles,
+               const PackMatrix& m, const Place& in, const Place& out) {
   for (int k = 0; k < 16 * units; ++k) {
     for (int n = 0; n < 8 * tiles; ++n) {
       const int row = out(n), column = in(k);
       const float v = row < 0 || column < 0 ? 0.F : m.at(row, column);
       slab[static_cast<std::size_t>(k / 16 * tiles + n / 8) * 128 + n % 8 * 16 + k % 16] =
-          static_cast<std::byte>(static_cast<std::int8_t>(v));
+          operand == Operand::fp8 ? static_cast<std::byte>(to_e4m3(v))
+                                  : static_cast<std::byte>(static_cast<std::int8_t>(v));
     }
   }
 }
@@ -56,16 +57,20 @@ bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order) {
   return true;
 }
 
-bool int8_layout_fits(const Elab& elab, std::span<const int> order) {
+bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order) {
   const int width = 8 * kHopperLayout.hidden_tiles;
+  const auto may = [&](const std::optional<QuantizedMatrix>& int8) {
+    return operand == Operand::fp8 || int8;
+  };
   return std::all_of(elab.lfe.begin(), elab.lfe.end(),
                      [&](const Lfe& lfe) {
-                       return lfe.conv0.int8 && lfe.conv1.int8 &&
+                       return may(lfe.conv0.int8) && may(lfe.conv1.int8) &&
                               int8_planes_fit(lfe.conv0, order) &&
                               hidden_order(lfe.conv1.taps, width).taps.size() <= kInt8HiddenGroups;
                      }) &&
-         std::all_of(elab.gmsa.begin(), elab.gmsa.end(), [](const Gmsa& gmsa) {
-           return (gmsa.int8_q || !gmsa.computes_attention) && gmsa.int8_v && gmsa.int8_out;
+         std::all_of(elab.gmsa.begin(), elab.gmsa.end(), [&](const Gmsa& gmsa) {
+           return (may(gmsa.int8_q) || !gmsa.computes_attention) && may(gmsa.int8_v) &&
+                  may(gmsa.int8_out);
          });
 }
 
@@ -74,8 +79,8 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
   HiddenOrder hidden = hidden_order(lfe.conv1.taps, width);
   PackedLfe p = packed_taps(c, lfe, gmsa, hidden);
   hidden.channels.resize(static_cast<std::size_t>(kInt8HiddenGroups) * width, -1);
-  p.int8_attention = gmsa.int8_attention.has_value();
-  const LfeMatrices m = lfe_matrices(lfe, gmsa, Operand::int8, p.int8_attention);
+  p.int8_attention = c.operand == Operand::int8 && gmsa.int8_attention;
+  const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand, p.int8_attention);
   p.input = m.conv0.input;
   p.projected = m.v.input;
 
@@ -106,15 +111,15 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
   std::size_t at = p.weights;
   std::vector<float> columns;
   for (int group = 0; group < kInt8HiddenGroups; ++group, at += kInt8Conv0Bytes) {
-    pack_slab(packer.bytes(at, kInt8Conv0Bytes), kInt8Units, kInt8HiddenTiles, m.conv0, in_planes,
-              of_group(group));
+    pack_slab(packer.bytes(at, kInt8Conv0Bytes), c.operand, kInt8Units, kInt8HiddenTiles, m.conv0,
+              in_planes, of_group(group));
     add_columns(columns, kInt8HiddenTiles, m.conv0, of_group(group));
   }
   constexpr int kColumns = 8 * kInt8Tiles;
   for (int s = 0; s < kInt8OutSlabs; ++s) {
     for (int half = 0; half < 2; ++half, at += kInt8SlabBytes) {
       pack_slab(
-          packer.bytes(at, kInt8SlabBytes), kInt8Units, kInt8Tiles, m.conv1,
+          packer.bytes(at, kInt8SlabBytes), c.operand, kInt8Units, kInt8Tiles, m.conv1,
           [&](int k) { return of_hidden(half * 16 * kInt8Units + k); },
           [&](int n) { return stream(s * kColumns + n); });
     }
@@ -123,7 +128,7 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
   for (const PackMatrix* matrix : {&m.q, &m.v}) {
     if (matrix == &m.q && !p.has_q) continue;
     for (int s = 0; s < kWindowGroups; ++s, at += kInt8SlabBytes) {
-      pack_slab(packer.bytes(at, kInt8SlabBytes), kInt8Units, kInt8Tiles, *matrix,
+      pack_slab(packer.bytes(at, kInt8SlabBytes), c.operand, kInt8Units, kInt8Tiles, *matrix,
                 operand_of(stream), [&](int n) { return row(s * kColumns + n); });
     }
     // See kernels/gmsa.cuh and attention_int8.cuh for what v's padding holds.
@@ -136,11 +141,11 @@ PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const 
 }
 
 PackedOut pack_out_int8(Packer& packer, const Context& c, const Gmsa& gmsa) {
-  const PackMatrix m = out_matrix(gmsa, Operand::int8);
+  const PackMatrix m = out_matrix(gmsa, c.operand);
   const Place stream = of_stream(c);
   PackedOut p;
   p.input = m.input;
-  p.int8_attention = gmsa.int8_attention.has_value();
+  p.int8_attention = c.operand == Operand::int8 && gmsa.int8_attention;
   if (p.int8_attention) {
     p.value = gmsa.int8_attention->v_scale;
     std::transform(
@@ -151,7 +156,7 @@ PackedOut pack_out_int8(Packer& packer, const Context& c, const Gmsa& gmsa) {
   for (int s = 0; s < kInt8OutSlabs; ++s) {
     pack_slab(
         packer.bytes(p.weights + static_cast<std::size_t>(s) * kInt8SlabBytes, kInt8SlabBytes),
-        kInt8Units, kInt8Tiles, m, operand_of([&](int i) { return group_row(c, i); }),
+        c.operand, kInt8Units, kInt8Tiles, m, operand_of([&](int i) { return group_row(c, i); }),
         [&](int n) { return stream(s * 8 * kInt8Tiles + n); });
   }
   std::vector<float> columns;

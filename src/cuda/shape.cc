@@ -24,16 +24,17 @@ bool has_int8(const Elab& elab) {
 void check_plan(const PrecisionPlan& plan, const Architecture& arch) {
   check_able(plan, arch, "cuda", [](std::string_view operation) {
     if (operation == "residual") return std::vector{Precision::fp32, Precision::fp16};
-    return std::vector{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16,
-                       Precision::int8};
+    return std::vector{Precision::fp32, Precision::tf32, Precision::bf16,
+                       Precision::fp16, Precision::fp8,  Precision::int8};
   });
 }
 
 }  // namespace
 
 Operand exacter(Operand a, Operand b) {
-  if (a == b || b == Operand::int8) return a;
-  if (a == Operand::int8) return b;
+  if (a == b) return a;
+  if (has_8_bits(a)) return has_8_bits(b) ? Operand::fp16 : b;
+  if (has_8_bits(b)) return a;
   return a == Operand::fp32 || b == Operand::fp32 ? Operand::fp32 : Operand::tf32;
 }
 
@@ -64,19 +65,18 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     const auto index = static_cast<int>(shape.body.size());
     const Elab& elab = net.body[shape.body.size()];
     if (kind.operand == Operand::int8 && !has_int8(elab)) kind.operand = Operand::fp16;
-    const bool int8 = kind.operand == Operand::int8;
+    const bool bytes = has_8_bits(kind.operand);
     const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
-    if (int8 || kind.operand == Operand::fp16) {
+    if (bytes || kind.operand == Operand::fp16) {
       kind.stream = wishes.stream.value_or(asked ? StreamFormat::fp16 : StreamFormat::split);
-      if (int8 && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
+      if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    // On other streams of fp16 the narrow LFE has only run on the emulator.
-    const bool narrow = (half || kind.operand == Operand::bf16) &&
+    const bool narrow = narrow_lfe_takes(kind) &&
                         std::all_of(elab.lfe.begin(), elab.lfe.end(),
                                     [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); });
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
-                  (!int8 || (half && int8_layout_fits(elab, order))) &&
+                  (!bytes || (half && byte_layout_fits(elab, kind.operand, order))) &&
                   (shape.channels == 180 || narrow);
     shape.body.push_back(kind);
   }
@@ -87,7 +87,7 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
 Precision default_precision(const Network& net, const DeviceWishes& wishes) {
   if (!net.quantized()) return Precision::fp16;
   const NetworkShape shape = plan_shape(net, Precision::int8, wishes);
-  const auto fast = std::count_if(shape.body.begin(), shape.body.end(), uses_int8_kernels);
+  const auto fast = std::count_if(shape.body.begin(), shape.body.end(), uses_8_bit_kernels);
   return 4 * static_cast<std::size_t>(fast) >= 3 * shape.body.size() ? Precision::int8
                                                                      : Precision::fp16;
 }
@@ -118,6 +118,8 @@ std::string_view to_string(Operand operand) {
       return "fp32";
     case Operand::int8:
       return "int8";
+    case Operand::fp8:
+      return "fp8";
   }
   return "";
 }

@@ -21,14 +21,14 @@ Operand exacter(Operand a, Operand b);
 struct DeviceWishes {
   DeviceLimits limits;
   bool hopper = false;  // whether it can run Hopper's own kernels, which take all operands
-  std::optional<StreamFormat> stream;  // of fp16 and int8; none: what the plan says
+  std::optional<StreamFormat> stream;  // of fp16, int8 and fp8; none: what the plan says
 };
 
 // An ELAB gets the operands of its most exact operation; fp16 in the place of int8 where it has no
-// matrix in 8 bits. Those of fp16 and int8 keep the residual stream in FP16 where the plan has the
-// ELAB's "residual" so, or is of one precision; else fp16 keeps it split, which next to operands of
-// 11 bits is as good as FP32. The others always keep it in FP32. Throws Error (usage) for a
-// precision that these kernels do not compute in.
+// matrix in 8 bits. Those of fp16, int8 and fp8 keep the residual stream in FP16 where the plan has
+// the ELAB's "residual" so, or is of one precision; else fp16 keeps it split, which next to
+// operands of 11 bits is as good as FP32. The others always keep it in FP32. Throws Error (usage)
+// for a precision that these kernels do not compute in.
 NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const DeviceWishes& wishes);
 
 // Operations that change their operands together; in order of computation.

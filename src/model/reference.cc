@@ -44,6 +44,17 @@ std::vector<T> rounded(std::span<const float> values, Precision precision) {
   return result;
 }
 
+// The weights of a 1x1 convolution with so many rows, as they are multiplied by.
+template <typename T>
+std::vector<T> rounded(std::span<const float> weight, std::size_t rows, Precision precision) {
+  if (precision != Precision::fp8) return rounded<T>(weight, precision);
+  const Fp8Matrix matrix = to_fp8(weight, rows);
+  std::vector<T> result(matrix.weight.begin(), matrix.weight.end());
+  for (std::size_t i = 0; i < result.size(); ++i)
+    result[i] *= T(matrix.scale[i * rows / result.size()]);
+  return result;
+}
+
 template <typename T>
 Planar<T> convolve3x3(const Conv3x3& conv, const Planar<T>& exact, Precision precision) {
   Planar<T> narrow;
@@ -70,7 +81,7 @@ Planar<T> multiply(std::span<const float> weight, std::span<const float> bias, c
                    Precision precision) {
   constexpr std::size_t kBlock = 256;  // pixels at a time, so that they stay in cache
   const int out = static_cast<int>(bias.size());
-  const std::vector<T> weights = rounded<T>(weight, precision);
+  const std::vector<T> weights = rounded<T>(weight, bias.size(), precision);
   const std::vector<T> biases(bias.begin(), bias.end());
   std::vector<T> block(kBlock * x.channels);  // [in][pixels]
   Planar<T> y(out, x.height, x.width);
@@ -181,6 +192,11 @@ Precision able(Precision asked, const std::optional<QuantizedMatrix>& int8) {
   return asked == Precision::int8 && !int8 ? Precision::fp32 : asked;
 }
 
+// The same of what is no 1x1 convolution.
+Precision able(Precision asked) {
+  return asked == Precision::fp8 ? Precision::fp32 : able(asked, {});
+}
+
 // A 1x1 convolution in floating point or in its 8-bit form.
 template <typename T>
 Planar<T> multiply(std::span<const float> weight, std::span<const float> bias,
@@ -235,8 +251,8 @@ struct GmsaPrecisions {
   GmsaPrecisions(const PrecisionPlan& plan, const std::string& stage, const Gmsa& gmsa)
       : q(able(plan.at(stage + ".project_inp.q"), gmsa.int8_q)),
         v(able(plan.at(stage + ".project_inp.v"), gmsa.int8_v)),
-        qk(able(plan.at(stage + ".qk"), {})),
-        av(able(plan.at(stage + ".av"), {})),
+        qk(able(plan.at(stage + ".qk"))),
+        av(able(plan.at(stage + ".av"))),
         project_out(able(plan.at(stage + ".project_out"), gmsa.int8_out)) {}
 };
 
@@ -529,7 +545,7 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
   Precision stream = plan.at(stream_name(0));
   Planar<T> picture = padded;
   add_mean(picture, net.mean, T(-1));
-  Planar<T> head = convolve3x3(net.head, picture, able(plan.at("head"), {}));
+  Planar<T> head = convolve3x3(net.head, picture, able(plan.at("head")));
   round_to<T>(stream, head.values);
   watch("head", head);
 
@@ -558,7 +574,7 @@ Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatche
   watch("body", x);
 
   Planar<T> enlarged =
-      pixel_shuffle(convolve3x3(net.tail, x, able(plan.at("tail"), {})), net.arch.scale);
+      pixel_shuffle(convolve3x3(net.tail, x, able(plan.at("tail"))), net.arch.scale);
   watch("tail", enlarged);
   add_mean(enlarged, net.mean, T(1));
   return enlarged;

@@ -47,7 +47,8 @@ using OperandWatcher = std::function<void(const std::string& operation, const Pl
 // the plan has in a narrower precision get their operands rounded to it (batch norm folded in,
 // softmax normalised, before); everything is computed in T. Matrices and attentions that the plan
 // has in int8 and that have an 8-bit form are computed with it as docs/quantization.md says; what
-// has none is not rounded. fp8 is not for this function.
+// has none is not rounded. In fp8 weights have a scale for each row, and what is no 1x1
+// convolution is not rounded.
 template <typename T>
 Planar<T> forward(const Network& net, const Planar<T>& padded, const StageWatcher<T>& watch,
                   const PrecisionPlan& plan = Precision::fp64,

@@ -182,6 +182,7 @@ std::unique_ptr<Backend> make_reference_backend(std::shared_ptr<const Network> n
   const bool in_double = plan.default_precision() == Precision::fp64;
   check_able(plan, network->arch, "reference", [&](std::string_view operation) {
     std::vector<Precision> able{Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16};
+    if (operation != "residual") able.push_back(Precision::fp8);
     if (network->quantized() && operation != "residual") able.push_back(Precision::int8);
     if (in_double) able.insert(able.begin(), Precision::fp64);
     return able;

@@ -222,6 +222,8 @@ std::string Exporter::body_of_plugins(const std::string& head) {
     const int block = static_cast<int>(i);
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       const int pair = static_cast<int>(j);
+      std::optional<QuantizedAttention> attention = elab.gmsa[j].int8_attention;
+      if (attention) attention->q_scale = elab.gmsa[0].int8_attention->q_scale;
       x = add_plugin_pair(graph_, elab.lfe[j], elab.gmsa[j],
                           {.lfe_stage = lfe_stage(block, pair),
                            .gmsa_stage = gmsa_stage(block, pair),
@@ -229,7 +231,8 @@ std::string Exporter::body_of_plugins(const std::string& head) {
                            .q = lfe_stage(block, 0) + ".q",
                            .windows = {net_.arch.windows.begin(), net_.arch.windows.end()},
                            .shifted = elab.shifted,
-                           .block = plugins_->blocks[i]},
+                           .block = plugins_->blocks[i],
+                           .attention = attention},
                           *plugins_);
     }
   }

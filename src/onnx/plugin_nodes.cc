@@ -1,5 +1,7 @@
 #include "onnx/plugin_nodes.h"
 
+#include <array>
+
 #include "cuda/layout.h"
 #include "cuda/pack.h"
 #include "cuda/shape.h"
@@ -34,17 +36,26 @@ void add_shift_conv(Attributes& attributes, const std::string& name, const Shift
              int8 ? conv.int8 : std::nullopt);
 }
 
-Attributes common(const std::string& stage, int channels, const PluginBlock& block,
+Attributes common(const std::string& stage, int channels, const PluginPair& pair,
                   const PluginContext& context) {
-  return {{"plugin_version", std::string(kPluginVersion)},
-          {"plugin_namespace", std::string(kPluginDomain)},
-          {"stage", stage},
-          {"fingerprint", context.fingerprint},
-          {"precision", std::string(to_string(block.precision))},
-          {"half_stream", block.half_stream ? 1 : 0},
-          {"int8_block", block.int8_block ? 1 : 0},
-          {"channels", channels},
-          {"stream", context.stream}};
+  const PluginBlock& block = pair.block;
+  Attributes attributes{{"plugin_version", std::string(kPluginVersion)},
+                        {"plugin_namespace", std::string(kPluginDomain)},
+                        {"stage", stage},
+                        {"fingerprint", context.fingerprint},
+                        {"precision", std::string(to_string(block.precision))},
+                        {"half_stream", block.half_stream ? 1 : 0},
+                        {"int8_block", block.int8_block ? 1 : 0},
+                        {"channels", channels},
+                        {"stream", context.stream}};
+  if (block.int8_block && pair.attention) {
+    const auto add = [&](const char* name, const std::array<float, 3>& scales) {
+      add_weights(attributes, name, {3}, {scales.begin(), scales.end()});
+    };
+    add("q_scale", pair.attention->q_scale);
+    add("v_scale", pair.attention->v_scale);
+  }
+  return attributes;
 }
 
 }  // namespace
@@ -64,7 +75,7 @@ PluginContext plugin_context(const Network& net, Precision precision) {
     const bool exact = int8 && kind.operand != cuda::Operand::int8;
     context.blocks.push_back({exact ? Precision::fp16 : precision,
                               kind.stream == cuda::StreamFormat::fp16,
-                              cuda::uses_int8_kernels(kind)});
+                              cuda::uses_8_bit_kernels(kind)});
   }
   return context;
 }
@@ -73,7 +84,7 @@ std::string add_plugin_pair(OnnxGraph& graph, const Lfe& lfe, const Gmsa& gmsa,
                             const PluginPair& pair, const PluginContext& context) {
   const int channels = lfe.conv0.in;
   const bool int8 = pair.block.precision == Precision::int8;
-  Attributes attributes = common(pair.lfe_stage, channels, pair.block, context);
+  Attributes attributes = common(pair.lfe_stage, channels, pair, context);
   attributes.emplace_back("hidden", lfe.conv0.out);
   attributes.emplace_back("gives_q", gmsa.computes_attention ? 1 : 0);
   add_shift_conv(attributes, "conv0", lfe.conv0, int8);
@@ -85,7 +96,7 @@ std::string add_plugin_pair(OnnxGraph& graph, const Lfe& lfe, const Gmsa& gmsa,
   if (gmsa.computes_attention) outputs.push_back(pair.q);
   graph.node("ElanLFE", {pair.x}, outputs, attributes, kPluginDomain);
 
-  attributes = common(pair.gmsa_stage, channels, pair.block, context);
+  attributes = common(pair.gmsa_stage, channels, pair, context);
   attributes.emplace_back("windows", pair.windows);
   attributes.emplace_back("shifted", pair.shifted ? 1 : 0);
   add_linear(attributes, "project_out", gmsa.project_out, int8 ? gmsa.int8_out : std::nullopt);

@@ -3,6 +3,7 @@
 // to a plugin's creator. Fields, tensors and their meaning: docs/onnx.md.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ struct PluginPair {
   Dims windows;
   bool shifted = false;
   PluginBlock block;
+  std::optional<QuantizedAttention> attention;  // with the scales of q of the ELAB's first pair
 };
 
 // Returns the GMSA's output.

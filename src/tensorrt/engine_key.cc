@@ -10,6 +10,7 @@
 namespace elan::tensorrt {
 namespace {
 
+constexpr int kWindow = 16;  // the largest, to whose multiples a picture is padded
 constexpr int kMostSide = 16384, kMostBatch = 256, kMostEffort = 5;
 
 std::string text_of(const PictureSize& size) {
@@ -69,7 +70,7 @@ void check_precision(const BuildOptions& options) {
   if (!plan.uniform() || first != Precision::int8) {
     throw Error(ErrorKind::usage, "--calibrate: expected precision int8, " + found);
   }
-  const PictureSize& size = options.profile.best;
+  const PictureSize size = calibration_size(options.profile);
   const std::size_t wanted = std::size_t{3} * size.width * size.height;
   if (options.calibration->pictures.empty()) {
     throw Error(ErrorKind::usage, "--calibrate: expected pictures, found none");
@@ -95,6 +96,25 @@ bool Profile::holds(int width, int height, int pictures) const {
 std::string to_string(const Profile& profile) {
   if (profile.fixed()) return text_of(profile.best);
   return text_of(profile.least) + "/" + text_of(profile.best) + "/" + text_of(profile.most);
+}
+
+PictureSize calibration_size(const Profile& profile) {
+  constexpr int kMost = 64;
+  const auto side = [](int best) {
+    const int beyond = best % kWindow;
+    return best <= kMost ? best : kMost - (beyond == 0 ? 0 : kWindow - beyond);
+  };
+  return {side(profile.best.width), side(profile.best.height)};
+}
+
+BuildOptions calibrating(const BuildOptions& options) {
+  BuildOptions result = options;
+  const PictureSize size = calibration_size(options.profile);
+  result.profile = {size, size, size, 1};
+  if (!options.profile.in_graph()) result.profile = {{1, 1}, size, {64, 64}, 1};
+  result.effort = 0;
+  result.loose = false;
+  return result;
 }
 
 void check(const BuildOptions& options) {

@@ -21,16 +21,22 @@ struct Profile {
   PictureSize least{1, 1}, best{304, 208}, most{1024, 1024};
   int batch = 1;  // at most
   [[nodiscard]] bool fixed() const;
+  [[nodiscard]] bool in_graph() const { return fixed() && batch == 1; }  // which then has one size
   [[nodiscard]] bool holds(int width, int height, int pictures) const;
 };
 
 // Pictures from which TensorRT 8.6 finds scales of its own.
 struct Calibration {
-  std::vector<std::vector<float>> pictures;  // planar RGB, 0..255, of the profile's best size
+  std::vector<std::vector<float>> pictures;  // planar RGB, 0..255, of calibration_size()
   // False: they stay on the host, and the calibrator sees whatever the device's memory holds. That
   // is a mistake, made on purpose to see what comes of it.
   bool copied = true;
 };
+
+// What calibrates an engine of these sizes: small pictures, since ranges do not depend on the size
+// and TensorRT looks at every value of every tensor; padded on the same sides as the best size, so
+// that the graph of it has the same layers.
+PictureSize calibration_size(const Profile& profile);
 
 struct BuildOptions {
   // As in an export (onnx/export.h). fp32 clears TF32, and so does a plan of several; tf32, fp16,
@@ -43,6 +49,10 @@ struct BuildOptions {
   // TensorRT 8.6, int8: scales by its calibrator, for all layers, instead of the model's.
   std::shared_ptr<const Calibration> calibration = nullptr;
 };
+
+// For the engine that is built only to find the scales for one with these: of calibration_size(),
+// as soon as it can be.
+BuildOptions calibrating(const BuildOptions& options);
 
 // Throws Error (usage) for a profile that is none and for options that contradict each other.
 void check(const BuildOptions& options);

@@ -15,11 +15,11 @@
 #if NV_TENSORRT_MAJOR == 8
 #include <dlfcn.h>
 
-#include <cstring>
 #include <initializer_list>
 #include <optional>
 
 #include "cuda/device.h"
+#include "tensorrt/calibrator.h"
 #include "tensorrt/layer_precision.h"
 #endif
 
@@ -110,36 +110,6 @@ class Monitor : public nvinfer1::IProgressMonitor {
 };
 #endif
 
-#if NV_TENSORRT_MAJOR == 8
-// Feeds TensorRT's own calibration one picture after another.
-class Calibrator : public nvinfer1::IInt8EntropyCalibrator2 {
- public:
-  explicit Calibrator(const Calibration& data) : data_(data) {
-    buffer_.reserve(data.pictures.at(0).size() * sizeof(float));
-  }
-  [[nodiscard]] int32_t getBatchSize() const noexcept override { return 1; }
-  bool getBatch(void* bindings[], const char* names[], int32_t count) noexcept override {
-    if (next_ == data_.pictures.size() || count != 1 || std::strcmp(names[0], "input") != 0) {
-      return false;
-    }
-    const std::vector<float>& picture = data_.pictures[next_++];
-    if (data_.copied && cudaMemcpy(buffer_.data(), picture.data(), picture.size() * sizeof(float),
-                                   cudaMemcpyHostToDevice) != cudaSuccess) {
-      return false;
-    }
-    bindings[0] = buffer_.data();
-    return true;
-  }
-  const void* readCalibrationCache(std::size_t&) noexcept override { return nullptr; }
-  void writeCalibrationCache(const void*, std::size_t) noexcept override {}
-
- private:
-  const Calibration& data_;
-  cuda::DeviceBuffer buffer_;
-  std::size_t next_ = 0;
-};
-#endif
-
 template <typename T>
 std::unique_ptr<T> take(void* object) {
   return std::unique_ptr<T>(static_cast<T*>(object));
@@ -219,9 +189,13 @@ class Implementation : public Flavour {
 #if NV_TENSORRT_MAJOR == 8
     set_precisions(input.options, *network, *config);
     config->setTacticSources(usable_sources(config->getTacticSources()));
+    cuda::DeviceBuffer picture;
     std::optional<Calibrator> calibrator;
     if (input.options.calibration) {
-      calibrator.emplace(*input.options.calibration);
+      const Calibration& data = *input.options.calibration;
+      calibrator.emplace(
+          data.pictures.size(), [&](std::size_t k) { return feed(input, k, picture); },
+          *input.scales);
       config->setFlag(BuilderFlag::kINT8);
       config->setInt8Calibrator(&*calibrator);
       if (profile != nullptr) config->setCalibrationProfile(profile);
@@ -301,6 +275,20 @@ class Implementation : public Flavour {
     }
     if (half) config.setFlag(BuilderFlag::kFP16);
     if (!options.loose) config.setFlag(BuilderFlag::kPREFER_PRECISION_CONSTRAINTS);
+  }
+
+  // The calibration's picture `k` in `buffer`; null: nobody waits for it any more.
+  static void* feed(const BuildInput& input, std::size_t k, cuda::DeviceBuffer& buffer) {
+    const Calibration& data = *input.options.calibration;
+    const std::vector<float>& picture = data.pictures[k];
+    const std::size_t bytes = picture.size() * sizeof(float);
+    if (input.stop.stop_requested()) return nullptr;
+    if (input.progress) {
+      input.progress("Calibrating", static_cast<int>(k), static_cast<int>(data.pictures.size()));
+    }
+    buffer.reserve(bytes);
+    if (data.copied) ELAN_CUDA(cudaMemcpy(buffer.data(), picture.data(), bytes, cudaMemcpyDefault));
+    return buffer.data();
   }
 
   static bool computes(nvinfer1::LayerType type) {

@@ -24,6 +24,9 @@ struct BuildInput {
   BuildOptions options;
   std::filesystem::path plugins;                   // the plugin library; empty: none
   std::vector<std::byte>* timing_cache = nullptr;  // read if not empty, and renewed; null: none
+  // With options.calibration: what TensorRT's calibrator finds; used if not empty, otherwise found
+  // on those pictures, at the profile's best size.
+  std::vector<std::byte>* scales = nullptr;
   std::function<void(const std::string& phase, int done, int of)> progress;  // of 0: not known
   std::stop_token stop;
 };

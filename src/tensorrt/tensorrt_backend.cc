@@ -106,22 +106,64 @@ void check(const BuildOptions& options, const Model& model, const Opened& opened
   }
 }
 
-Built build(Opened& opened, const Model& model, const BuildOptions& options, const fs::path& path,
-            const BuildContext& context) {
-  const auto begin = std::chrono::steady_clock::now();
-  check(options, model, opened);
+// What the cache has for a description; nothing, with a warning, if it is bad.
+std::optional<PlanFile> from_cache(const fs::path& path, const std::string& description,
+                                   const Warning& warning) {
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    PlanFile file = read_plan(path);
+    if (file.description == description) return file;
+    if (warning) warning(path.string() + ": expected another engine; building it again");
+  } catch (const Error& error) {
+    if (warning) warning(std::string(error.what()) + "; building it again");
+  }
+  return std::nullopt;
+}
+
+BuildInput input_for(const Opened& opened, const Model& model, const BuildOptions& options,
+                     const BuildContext& context) {
   OnnxOptions onnx;
-  if (options.profile.fixed() && options.profile.batch == 1) onnx.size = options.profile.best;
+  if (options.profile.in_graph()) onnx.size = options.profile.best;
   onnx.precision = graph_precision(options);
   onnx.plugins = options.plugins;
   BuildInput input;
   input.onnx = onnx_model(model, onnx);
   input.options = options;
   if (options.plugins) input.plugins = find_plugins(opened.library);
-  std::vector<std::byte> timing = read_timing(opened.runtime, context.warning);
-  input.timing_cache = &timing;
   input.progress = context.progress;
   input.stop = context.stop;
+  return input;
+}
+
+// What TensorRT's calibrator finds: kept like a plan, for engines of other sizes, precisions beside
+// it and efforts. An engine has to be built to find it, which is of no use otherwise.
+std::vector<std::byte> scales_for(Opened& opened, const Model& model, const BuildOptions& wanted,
+                                  const BuildContext& context) {
+  const BuildOptions options = calibrating(wanted);
+  const std::string description = describe(model.fingerprint(), options, opened.runtime);
+  const fs::path path = cache_folder() / ("calibration-" + key_of(description) + ".cache");
+  if (!context.again) {
+    if (auto cached = from_cache(path, description, context.warning)) return cached->plan;
+  }
+  std::vector<std::byte> scales;
+  BuildInput input = input_for(opened, model, options, context);
+  input.scales = &scales;
+  opened.flavour->build(input);
+  if (scales.empty()) throw Error(ErrorKind::device, "tensorrt: the calibrator found no scales");
+  write_plan(path, {description, scales});
+  return scales;
+}
+
+Built build(Opened& opened, const Model& model, const BuildOptions& options, const fs::path& path,
+            const BuildContext& context) {
+  const auto begin = std::chrono::steady_clock::now();
+  check(options, model, opened);
+  std::vector<std::byte> scales;
+  if (options.calibration) scales = scales_for(opened, model, options, context);
+  BuildInput input = input_for(opened, model, options, context);
+  input.scales = &scales;
+  std::vector<std::byte> timing = read_timing(opened.runtime, context.warning);
+  input.timing_cache = &timing;
   PlanFile file;
   file.description = describe(model.fingerprint(), options, opened.runtime);
   file.plan = opened.flavour->build(input);
@@ -136,20 +178,6 @@ Built build(Opened& opened, const Model& model, const BuildOptions& options, con
 fs::path cached_path(const Opened& opened, const Model& model, const BuildOptions& options) {
   const std::string description = describe(model.fingerprint(), options, opened.runtime);
   return cache_folder() / (key_of(description) + ".plan");
-}
-
-// What the cache has for a description; nothing, with a warning, if it is bad.
-std::optional<PlanFile> from_cache(const fs::path& path, const std::string& description,
-                                   const Warning& warning) {
-  if (!fs::exists(path)) return std::nullopt;
-  try {
-    PlanFile file = read_plan(path);
-    if (file.description == description) return file;
-    if (warning) warning(path.string() + ": expected another engine; building it again");
-  } catch (const Error& error) {
-    if (warning) warning(std::string(error.what()) + "; building it again");
-  }
-  return std::nullopt;
 }
 
 class Implementation : public Backend {

@@ -46,14 +46,17 @@ TEST(Build, RefusesInOneLine) {
 // Either the program has no TensorRT, or there is none to be found, or no GPU.
 TEST(Build, WithoutTensorRtSaysSoWithTheStatusOfADevice) {
   const Folder folder;
-  for (const auto& arguments : std::vector<std::vector<std::string>>{{"build", "light", "a.plan"},
-                                                                     {"bench", "-d", "tensorrt"}}) {
+  folder.write("photo.ppm", ppm());
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {"build", "light", "a.plan"},
+           {"build", "light", "a.plan", "--calibrate", "photo.ppm"},
+           {"bench", "-d", "tensorrt"}}) {
     const Outcome o = run_command(
         arguments, {.folder = folder.str(), .environment = {"CUDA_VISIBLE_DEVICES=-1"}});
     EXPECT_EQ(o.status, 4) << o.err;
     EXPECT_EQ(line_count(o.err), 1) << o.err;
   }
-  EXPECT_EQ(folder.files(), std::set<std::string>{});
+  EXPECT_EQ(folder.files(), std::set<std::string>{"photo.ppm"});
 }
 
 }  // namespace

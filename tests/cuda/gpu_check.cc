@@ -29,11 +29,12 @@ namespace elan::check {
 namespace {
 
 // fp32: asked for are 1e-3 for single values, whatever the model.
-constexpr std::array<Bar, 4> kBars{{
+constexpr std::array<Bar, 5> kBars{{
     {Precision::fp32, 3e-5, 1e-3, 1e-3},
     {Precision::tf32, 1e-2, 2.7, 1.4},
     {Precision::fp16, 2.5e-2, 9.2, 3},  // on an FP16 stream
     {Precision::bf16, 0.2, 18, 10},
+    {Precision::fp8, 0.6, 40, 25},
 }};
 constexpr Bar kHalfOnFinerStream{Precision::fp16, 1e-2, 10.5, 1.2};
 

@@ -16,15 +16,16 @@
 namespace elan::cuda {
 namespace {
 
-constexpr std::array kOperands{Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32};
+constexpr std::array kOperands{Operand::fp16, Operand::bf16, Operand::tf32, Operand::fp32,
+                               Operand::fp8};
 constexpr DeviceLimits kH200{132, 232448, 233472, true};
 
 // Bits of the significand, and the largest power of two; fp32 overflows visibly, see exacter().
 int steps(Operand o) {
-  return o == Operand::fp32 ? 22 : o == Operand::bf16 ? 8 : 11;
+  return o == Operand::fp32 ? 22 : o == Operand::bf16 ? 8 : o == Operand::fp8 ? 4 : 11;
 }
 int range(Operand o) {
-  return o == Operand::fp16 ? 15 : 127;
+  return o == Operand::fp16 ? 15 : o == Operand::fp8 ? 8 : 127;
 }
 
 const Network& network(const char* name) {
@@ -185,11 +186,28 @@ TEST(CudaShape, EightBitsWhereTheModelHasThem) {
   EXPECT_EQ(operands_text(s), "int8, fp32 and bf16");
 }
 
+TEST(CudaShape, Fp8NeedsNoScales) {
+  const PairKind fast{Operand::fp8, true, StreamFormat::fp16},
+      portable{Operand::fp8, false, StreamFormat::fp16};
+  for (const char* model : {"elan_x4", "elan_int8_x4"}) {
+    EXPECT_EQ(shape_of(model, R"({"default": "fp8"})").kinds(), std::vector{fast});
+  }
+  EXPECT_EQ(shape_of("elan_light_x4", R"({"default": "fp8"})").kinds(), std::vector{portable});
+  EXPECT_EQ(shape_of("elan_x4", R"({"default": "fp8"})", StreamFormat::split).kinds(),
+            std::vector{PairKind{Operand::fp8}});
+  // Beside integers, which are finer here and coarser there, both are numbers of FP16.
+  const NetworkShape s = shape_of("elan_int8_x4", R"({"default": "fp8", "residual": "fp16",
+      "body.1.lfe.*": "int8", "body.2.*.qk": "bf16"})");
+  EXPECT_EQ(s.body[0], fast);
+  EXPECT_EQ(s.body[1].operand, Operand::fp16);
+  EXPECT_EQ(s.body[2].operand, Operand::bf16);
+}
+
 TEST(CudaShape, RefusesWhatNoKernelComputesIn) {
-  const std::string able = "expected fp32, tf32, bf16, fp16 or int8, found ";
+  const std::string able = "expected fp32, tf32, bf16, fp16, fp8 or int8, found ";
   for (const auto& [json, text] : std::map<std::string, std::string>{
            {R"({"default": "fp64"})", able + "fp64"},
-           {R"({"body.2.lfe.0.conv1": "fp8"})", "body.2.lfe.0.conv1: " + able + "fp8"},
+           {R"({"body.2.lfe.0.conv1": "fp64"})", "body.2.lfe.0.conv1: " + able + "fp64"},
            {R"({"residual": "bf16"})", "residual: expected fp32 or fp16, found bf16"}}) {
     try {
       shape_of("elan_light_x4", json);

@@ -210,12 +210,12 @@ TEST(Reference, StopsWithinAnElab) {
 
 TEST(Reference, RefusesWhatNeedsScalesOrDoubles) {
   EXPECT_EQ(
-      error_of(ErrorKind::usage, [] { make_reference_backend(small_network(), Precision::fp8); }),
-      "device reference: head: expected fp32, tf32, bf16 or fp16, found fp8");
+      error_of(ErrorKind::usage, [] { make_reference_backend(small_network(), Precision::int8); }),
+      "device reference: head: expected fp32, tf32, bf16, fp16 or fp8, found int8");
   PrecisionPlan mixed(Precision::fp32);
   mixed.set("tail", Precision::fp64);
   EXPECT_EQ(error_of(ErrorKind::usage, [&] { make_reference_backend(small_network(), mixed); }),
-            "device reference: tail: expected fp32, tf32, bf16 or fp16, found fp64");
+            "device reference: tail: expected fp32, tf32, bf16, fp16 or fp8, found fp64");
 }
 
 std::map<std::string, std::vector<double>> stages_of(const PrecisionPlan& plan) {
@@ -268,6 +268,19 @@ TEST(Reference, RoundsTheOperandsOfTheOperationThatThePlanNames) {
     EXPECT_GT(less, 0) << operation;
     EXPECT_LT(less, 0.6 * error) << operation;
   }
+}
+
+TEST(Reference, Fp8RoundsThe1x1ConvolutionsAlone) {
+  const auto exact = stages_of(Precision::fp32);
+  PrecisionPlan plan(Precision::fp8);
+  for (const std::string& operation : operation_names(small_network()->arch)) {
+    const bool conv = operation.find("conv") != std::string::npos ||
+                      operation.find("project") != std::string::npos;
+    if (conv) plan.set(operation, Precision::fp32);
+  }
+  EXPECT_EQ(stages_of(plan), exact);
+  plan.set("body.0.lfe.0.conv1", Precision::fp8);
+  EXPECT_GT(largest_difference(stages_of(plan).at("body.0.lfe.0"), exact.at("body.0.lfe.0")), 0);
 }
 
 TEST(Reference, AUniformPrecisionRoundsAllButTheResidualStream) {

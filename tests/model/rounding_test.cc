@@ -44,6 +44,15 @@ const std::vector<Case> kCases{
     {Precision::bf16, 3.39e38, 3.3895313892515355e38},
     {Precision::tf32, 2049, 2048},
     {Precision::tf32, 0.1, 0.0999755859375},
+    {Precision::fp8, 17, 16},  // ties, to even
+    {Precision::fp8, 19, 20},
+    {Precision::fp8, -0.1, -0.1015625},
+    {Precision::fp8, std::ldexp(1.5, -9), std::ldexp(2.0, -9)},
+    {Precision::fp8, std::ldexp(-1.0, -10), 0},
+    {Precision::fp8, 463, 448},
+    {Precision::fp8, 470, 448},
+    {Precision::fp8, -1e9, -448},
+    {Precision::fp8, kInfinity, 448},
     {Precision::fp16, 0, 0},
     {Precision::fp16, kInfinity, kInfinity},
 };
@@ -69,6 +78,14 @@ TEST(Rounding, LeavesWhatFits) {
   EXPECT_EQ(rounded<float>(Precision::fp64, 0.1), 0.1F);
   EXPECT_EQ(rounded<double>(Precision::fp64, 0.1), 0.1);
   EXPECT_TRUE(std::isnan(rounded<float>(Precision::fp16, NAN)));
+  EXPECT_TRUE(std::isnan(rounded<float>(Precision::fp8, NAN)));
+}
+
+TEST(Rounding, OfAnFp8MatrixTheLargestOfARowIsTheLargestNumber) {
+  const std::vector<float> weight{0.5F, -2, 0.02F, 0, 0, 0};
+  const Fp8Matrix m = to_fp8(weight, 2);
+  EXPECT_EQ(m.scale, (std::vector{2 / 448.F, 1.F}));
+  EXPECT_EQ(m.weight, (std::vector{112.F, -448.F, 4.5F, 0.F, 0.F, 0.F}));
 }
 
 TEST(Rounding, KnowsNoFormatsThatNeedScales) {

@@ -41,7 +41,7 @@ PrecisionPlan plan(const char* json) {
 
 std::shared_ptr<const Calibration> calibration(std::size_t pictures, bool copied = true) {
   auto data = std::make_shared<Calibration>();
-  data->pictures.assign(pictures, std::vector<float>(std::size_t{3} * 304 * 208, 7.F));
+  data->pictures.assign(pictures, std::vector<float>(std::size_t{3} * 64 * 64, 7.F));
   data->copied = copied;
   return data;
 }
@@ -133,7 +133,7 @@ TEST(EngineOptions, MeaninglessOnesAreRefused) {
          o.calibration = calibration(1);
          o.profile.best.width = 303;
        },
-       "expected pictures of 303x208 pixels, found 189696 values"},
+       "expected pictures of 63x64 pixels, found 12288 values"},
       {[](BuildOptions& o) { o.precision = Precision::bf16; }, "found bf16"},
       {[](BuildOptions& o) { o.profile.least = {0, 1}; }, "found 0x1/304x208/1024x1024"},
       {[](BuildOptions& o) { o.profile.least = {400, 1}; }, "found 400x1/"},
@@ -222,6 +222,45 @@ TEST(EngineProfile, HoldsWhatItWasBuiltFor) {
   EXPECT_FALSE(range.holds(15, 64, 1));
   EXPECT_FALSE(range.holds(128, 65, 1));
   EXPECT_FALSE(range.holds(64, 32, 0));
+}
+
+TEST(Calibrating, NeedsSmallPicturesPaddedLikeTheBestSize) {
+  const struct {
+    PictureSize best, expected;
+  } cases[] = {{{304, 208}, {64, 64}}, {{206, 292}, {62, 52}}, {{1920, 1080}, {64, 56}},
+               {{65, 64}, {49, 64}},   {{30, 17}, {30, 17}},   {{1, 1}, {1, 1}}};
+  for (const auto& c : cases) {
+    Profile profile{{1, 1}, c.best, {2048, 2048}, 1};
+    EXPECT_EQ(calibration_size(profile), c.expected) << c.best.width << "x" << c.best.height;
+    profile = {c.best, c.best, c.best, 1};
+    EXPECT_EQ(calibration_size(profile), c.expected) << c.best.width << "x" << c.best.height;
+  }
+}
+
+// So scales that were found for one of these serve all of them.
+TEST(Calibrating, DependsOnNeitherSizeNorEffortNorLooseness) {
+  const auto key = [](BuildOptions options) {
+    options.precision = Precision::int8;
+    options.calibration = calibration(1);
+    const BuildOptions small = calibrating(options);
+    EXPECT_NO_THROW(check(small));
+    EXPECT_EQ(small.effort, 0);
+    EXPECT_EQ(small.profile.in_graph(), options.profile.in_graph());
+    return key_of(describe(kWeights, small, kRuntime));
+  };
+  const BuildOptions one = one_size(304, 208);
+  BuildOptions other = one_size(640, 480);
+  other.effort = 5;
+  other.loose = true;
+  EXPECT_EQ(key(one), key(other));
+  // A graph for a range of sizes has more layers.
+  BuildOptions range, narrower;
+  narrower.profile = {{16, 16}, {320, 192}, {512, 512}, 4};
+  EXPECT_EQ(key(range), key(narrower));
+  EXPECT_NE(key(one), key(range));
+  BuildOptions batches = one;
+  batches.profile.batch = 2;
+  EXPECT_EQ(key(batches), key(range));
 }
 
 class PlanFiles : public testing::Test {

@@ -95,6 +95,15 @@ TEST(PluginModule, HoldsTheWeightsOfItsNode) {
   EXPECT_EQ(b.gmsa.project_out.bias, gmsa.project_out.bias);
 }
 
+// Only blocks of nothing but 8 bits have it in 8 bits; in others q and v are FP16.
+void expect_attention(const plugins::Module& m, bool in_8_bits, const Gmsa& gmsa) {
+  ASSERT_TRUE(gmsa.int8_attention);
+  ASSERT_EQ(m.gmsa.int8_attention.has_value(), in_8_bits);
+  if (!in_8_bits) return;
+  EXPECT_EQ(m.gmsa.int8_attention->q_scale, gmsa.int8_attention->q_scale);
+  EXPECT_EQ(m.gmsa.int8_attention->v_scale, gmsa.int8_attention->v_scale);
+}
+
 TEST(PluginModule, HoldsIntegersAndScalesOfItsNode) {
   for (const PluginGraph* graph : {&light_int8(), &int8()}) {
     const bool full = graph->network().arch.channels == 180;
@@ -112,26 +121,23 @@ TEST(PluginModule, HoldsIntegersAndScalesOfItsNode) {
       expect_same(a.lfe.conv1.int8, lfe.conv1.int8);
       expect_same(a.gmsa.int8_q, gmsa.int8_q);
       expect_same(a.gmsa.int8_v, gmsa.int8_v);
-      EXPECT_FALSE(a.gmsa.int8_attention);  // so that q and v are FP16
+      expect_attention(a, full, gmsa);
       EXPECT_EQ(a.lfe.conv0.weight, lfe.conv0.weight);
       EXPECT_EQ(a.gmsa.project_inp.weight, gmsa.project_inp.weight);
       const plugins::Module b = plugins::module_from_fields(
           Kind::gmsa, graph->fields("body." + at + ".gmsa." + of).get());
       EXPECT_TRUE(b.half_stream);
       expect_same(b.gmsa.int8_out, gmsa.int8_out);
-      EXPECT_FALSE(b.gmsa.int8_attention);
+      expect_attention(b, full, gmsa);
     }
   }
 }
 
-// The kernels then read exactly what the CUDA backend gives them, but that attention is in FP16.
+// The kernels then read exactly what the CUDA backend gives them.
 TEST(PluginModule, IsPackedAsTheBackendPacks) {
   for (const PluginGraph* given : {&light(), &full(), &light_int8(), &int8()}) {
     const PluginGraph& graph = *given;
-    Network net = graph.network();
-    for (Elab& elab : net.body) {
-      for (Gmsa& gmsa : elab.gmsa) gmsa.int8_attention.reset();
-    }
+    const Network& net = graph.network();
     const auto operand = net.quantized() ? cuda::Operand::int8 : cuda::Operand::fp16;
     const auto stream = net.quantized() ? cuda::StreamFormat::fp16 : cuda::StreamFormat::fp32;
     const int pairs = net.arch.pairs;
@@ -159,6 +165,10 @@ TEST(PluginModule, IsPackedAsTheBackendPacks) {
       EXPECT_EQ(alone.at.input.factor, expected.lfe.input.factor);
       EXPECT_EQ(alone.at.projected.factor, expected.lfe.projected.factor);
       EXPECT_EQ(out.at.input.factor, expected.out.input.factor);
+      EXPECT_EQ(alone.at.int8_attention, expected.lfe.int8_attention);
+      EXPECT_EQ(out.at.int8_attention, expected.out.int8_attention);
+      EXPECT_EQ(out.at.power, expected.out.power);
+      EXPECT_EQ(out.at.value, expected.out.value);
       const auto lfe_bytes = expected.out.weights - expected.lfe.weights;
       ASSERT_LE(alone.data.size(), lfe_bytes);
       EXPECT_EQ(std::memcmp(alone.data.data(), whole.data.data() + expected.lfe.weights,
@@ -226,6 +236,7 @@ TEST(PluginSerial, GivesTheSameModuleBack) {
     EXPECT_EQ(again.half_stream, graph == &int8());
     EXPECT_EQ(again.int8_block, graph == &int8());
     expect_same(again.gmsa.int8_q, m.gmsa.int8_q);
+    EXPECT_EQ(again.gmsa.int8_attention.has_value(), graph == &int8());
   }
 }
 
@@ -235,10 +246,13 @@ TEST(PluginSerial, HashChangesWithAnyWeight) {
   std::vector<float> bias(60, 0.25F);
   fields.set("project_out_bias", bias);
   EXPECT_NE(hash_of(plugins::module_from_fields(Kind::gmsa, fields.get())), before);
-  for (const char* scale : {"project_out_input_scale", "project_out_weight_scale"}) {
+  for (const auto& [scale, count] : {std::pair{"project_out_input_scale", 1},
+                                     {"project_out_weight_scale", 180},
+                                     {"q_scale", 3},
+                                     {"v_scale", 3}}) {
     NodeFields narrow = int8().fields(kGmsa);
     const auto as_it_was = hash_of(plugins::module_from_fields(Kind::gmsa, narrow.get()));
-    narrow.set(scale, std::vector<float>(scale[12] == 'i' ? 1 : 180, 0.25F));
+    narrow.set(scale, std::vector<float>(static_cast<std::size_t>(count), 0.25F));
     EXPECT_NE(hash_of(plugins::module_from_fields(Kind::gmsa, narrow.get())), as_it_was);
   }
 }
@@ -256,7 +270,7 @@ TEST(PluginSerial, ThatIsNotOursIsRefused) {
   EXPECT_NE(load(bad).find("expected one of elan_sr"), std::string::npos);
   bad = good;
   bad[8] = std::byte{1};
-  EXPECT_NE(load(bad).find("expected version 2, found 1; build the engine again"),
+  EXPECT_NE(load(bad).find("expected version 3, found 1; build the engine again"),
             std::string::npos);
   bad = good;
   bad[12] = std::byte{0};
@@ -357,6 +371,12 @@ TEST(PluginFields, WithMeaninglessIntegersAreRefused) {
   fields.add("project_out_input_scale", {1});
   EXPECT_EQ(refusal(fields),
             start + "project_out_input_scale: expected none without 8-bit integers, found one");
+  EXPECT_EQ(with(int8(), kGmsa, "v_scale", std::vector<float>{1, 0, 1}),
+            start + "v_scale: expected positive numbers, found 0.000000");
+  fields = light_int8().fields(kGmsa);
+  fields.add("q_scale", {1, 1, 1});
+  fields.add("v_scale", {1, 1, 1});
+  EXPECT_EQ(refusal(fields), start + "q_scale: expected none without int8_block, found one");
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ class PluginHost : public testing::Test {
 
   template <typename Creator>
   static void expect_name_and_fields(Creator& creator, plugins::Kind kind) {
-    EXPECT_STREQ(creator.getPluginVersion(), "2");
+    EXPECT_STREQ(creator.getPluginVersion(), "3");
     EXPECT_STREQ(creator.getPluginNamespace(), "elan_sr");
     Strings found, expected;
     for (int i = 0; i < creator.getFieldNames()->nbFields; ++i) {

@@ -136,7 +136,7 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
   std::string bytes = bytes_of(*create(kGmsaStage));
   bytes[8] = 7;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
-  bytes[8] = 2;
+  bytes[8] = 3;
   bytes.back() ^= 1;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", nullptr, 100), nullptr);
@@ -149,7 +149,7 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
             "ElanGMSA body.1.gmsa.0: field project_out_bias: expected 32-bit floats, found none");
   EXPECT_EQ(errors()[1],
             "ElanGMSA body.1.gmsa.0: field windows: expected integers, found another type");
-  EXPECT_NE(errors()[2].find("expected version 2, found 7"), std::string::npos);
+  EXPECT_NE(errors()[2].find("expected version 3, found 7"), std::string::npos);
   EXPECT_NE(errors()[3].find("damaged"), std::string::npos);
   EXPECT_NE(errors()[4].find("expected one of elan_sr"), std::string::npos);
   EXPECT_NE(errors()[5].find("expected fields, found none"), std::string::npos);

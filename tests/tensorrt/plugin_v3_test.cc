@@ -215,7 +215,7 @@ TEST_F(PluginV3, RefusesAPlanOfAnotherVersionOrADamagedOne) {
   const PluginFieldCollection nothing{0, nullptr};
   EXPECT_EQ(creator("ElanGMSA").createPlugin("node", &nothing, TensorRTPhase::kRUNTIME), nullptr);
   ASSERT_EQ(errors().size(), 3U);
-  EXPECT_NE(errors()[0].find("expected version 2, found 7"), std::string::npos) << errors()[0];
+  EXPECT_NE(errors()[0].find("expected version 3, found 7"), std::string::npos) << errors()[0];
   EXPECT_NE(errors()[1].find("damaged"), std::string::npos) << errors()[1];
   EXPECT_NE(errors()[2].find("found none"), std::string::npos) << errors()[2];
 }

@@ -2,21 +2,22 @@
 // FP32 and with our own CUDA backend: one line a variant. Needs a GPU, no picture files.
 //
 //   tensorrt-check MODEL[,MODEL...] [--size WxH] [--variants LIST] [--folder DIR] [--plan FILE]
-//                  [--pictures A.ppm,B.ppm...] [--sets DIR] [--build]
+//                  [--pictures A.ppm,B.ppm...] [--crops N] [--sets DIR] [--build]
 //   tensorrt-check MODEL,OTHER --faults [--folder DIR]     what must fail, and how
 //   tensorrt-check --graphs A.onnx,B.onnx...               whether graphs of others build
 //
 // A variant is PRECISION[+plugins][+loose][+dynamic][+effortN], for example fp16+plugins+dynamic,
 // or plan[+...] for the precisions of --plan; effort is the builder's, 0 to 5. int8+calibrated lets
-// TensorRT 8.6 find scales on the pictures (made-up ones without --pictures), int8+uninitialised on
-// whatever is in the device's memory instead. A model in 8 bits is compared with the CPU engine's
-// FP32 of its own values. --sets: test sets as tools/to_ppm.py writes them, for PSNR; an engine of
-// one size sees each picture reflected up to that, and what was added is cut off the result, so all
-// variants do the same.
+// TensorRT 8.6 find scales on N crops (16) of the pictures (made-up ones without --pictures),
+// int8+uninitialised on whatever is in the device's memory instead. A model in 8 bits is compared
+// with the CPU engine's FP32 of its own values. --sets: test sets as tools/to_ppm.py writes them,
+// for PSNR; an engine of one size sees each picture reflected up to that, and what was added is cut
+// off the result, so all variants do the same.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -71,12 +72,12 @@ void fill(Sample& s, std::uint32_t seed = 1) {
   }
 }
 
-// `p` in the size of `s`, from its top left corner, reflected where it is smaller.
-void fill(Sample& s, const test::Ppm& p) {
+// `p` in the size of `s`, from (left, top), reflected where it is smaller.
+void fill(Sample& s, const test::Ppm& p, int left = 0, int top = 0) {
   s.rgb.clear();
   for (int y = 0; y < s.height; ++y) {
     for (int x = 0; x < s.width; ++x) {
-      const int row = reflect(y, p.height), column = reflect(x, p.width);
+      const int row = reflect(top + y, p.height), column = reflect(left + x, p.width);
       const auto at = (static_cast<std::size_t>(row) * p.width + column) * 3;
       for (std::size_t c = 0; c < 3; ++c) s.rgb.push_back(p.rgb[at + c]);
     }
@@ -87,21 +88,25 @@ void fill(Sample& s, const test::Ppm& p) {
 struct Job {
   std::string folder = ".", plan, sets;
   std::vector<std::string> variants, pictures;
+  int crops = 16;
   bool build_only = false;
   Sample sample;
 };
 
-std::shared_ptr<const tensorrt::Calibration> calibration(const Job& job, bool copied) {
-  constexpr int kMadeUp = 8;
+// Crops of the pictures in turn, or made-up ones.
+std::shared_ptr<const tensorrt::Calibration> calibration(const Job& job, const PictureSize& size,
+                                                         bool copied) {
   auto data = std::make_shared<tensorrt::Calibration>();
   data->copied = copied;
-  const int count = job.pictures.empty() ? kMadeUp : static_cast<int>(job.pictures.size());
-  for (int i = 0; i < count; ++i) {
-    Sample s{job.sample.width, job.sample.height, {}};
+  for (int i = 0; i < job.crops; ++i) {
+    Sample s{size.width, size.height, {}};
     if (job.pictures.empty()) {
       fill(s, static_cast<std::uint32_t>(i) + 2);
     } else {
-      fill(s, test::read_ppm(job.pictures[static_cast<std::size_t>(i)]));
+      const auto count = static_cast<int>(job.pictures.size());
+      const test::Ppm picture = test::read_ppm(job.pictures[static_cast<std::size_t>(i % count)]);
+      fill(s, picture, i * 37 % std::max(1, picture.width - size.width),
+           i * 53 % std::max(1, picture.height - size.height));
     }
     std::vector<float>& planar = data->pictures.emplace_back();
     for (std::size_t c = 0; c < 3; ++c) {
@@ -216,6 +221,7 @@ tensorrt::BuildOptions options_of(const std::string& variant, const Job& job) {
   }
   const PictureSize size{s.width, s.height};
   options.profile = {size, size, size, 1};
+  std::string calibrated;
   for (std::size_t i = 1; i < words.size(); ++i) {
     if (words[i] == "plugins") {
       options.plugins = true;
@@ -226,13 +232,17 @@ tensorrt::BuildOptions options_of(const std::string& variant, const Job& job) {
     } else if (words[i].starts_with("effort") && words[i].size() == 7) {
       options.effort = words[i][6] - '0';
     } else if (words[i] == "calibrated" || words[i] == "uninitialised") {
-      options.calibration = calibration(job, words[i] == "calibrated");
+      calibrated = words[i];
     } else {
       throw Error(ErrorKind::usage,
                   "variant: expected plugins, loose, dynamic, effort0 to effort5, calibrated or "
                   "uninitialised, found " +
                       words[i]);
     }
+  }
+  if (!calibrated.empty()) {
+    options.calibration =
+        calibration(job, tensorrt::calibration_size(options.profile), calibrated == "calibrated");
   }
   return options;
 }
@@ -317,6 +327,8 @@ int check(const std::vector<std::string>& arguments) {
       job.sets = arguments[++i];
     } else if (valued && arguments[i] == "--pictures") {
       job.pictures = split(arguments[++i], ',');
+    } else if (valued && arguments[i] == "--crops") {
+      job.crops = std::max(1, std::atoi(arguments[++i].c_str()));
     } else if (valued && arguments[i] == "--size" &&
                std::sscanf(arguments[i + 1].c_str(), "%dx%d", &job.sample.width,
                            &job.sample.height) == 2) {
@@ -331,8 +343,8 @@ int check(const std::vector<std::string>& arguments) {
       models = split(arguments[i], ',');
     } else {
       throw Error(ErrorKind::usage,
-                  "expected --folder, --variants, --plan, --pictures, --sets, --size, --build, "
-                  "--faults or --graphs, found " +
+                  "expected --folder, --variants, --plan, --pictures, --crops, --sets, --size, "
+                  "--build, --faults or --graphs, found " +
                       arguments[i]);
     }
   }

@@ -90,7 +90,7 @@ __device__ __forceinline__ void clear(int (&c)[Tiles][4]) {
 
 // Sums over keys become the operand of project_out. The first padding channel of v is 1, so that
 // the sum of the powers is one more result.
-__device__ __forceinline__ void finish_int8(const int (&sums)[kInt8Tiles][4], Int8Units* to,
+__device__ __forceinline__ void finish_int8(const int (&sums)[kInt8Tiles][4], ByteUnits* to,
                                             float value, float factor, int lane) {
   float out[kInt8Tiles][4];
 #pragma unroll
@@ -105,7 +105,7 @@ __device__ __forceinline__ void finish_int8(const int (&sums)[kInt8Tiles][4], In
   }
 #pragma unroll
   for (int i = 0; i < kInt8GroupUnits; ++i) {
-    to[i] = quantize_int8(out[2 * i], out[2 * i + 1], factor);
+    to[i] = encode<Int8>(out[2 * i], out[2 * i + 1], factor);
   }
 }
 

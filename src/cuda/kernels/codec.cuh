@@ -134,19 +134,24 @@ struct Codec16 {
 struct CodecFp16 : Codec16<true> {};
 struct CodecBf16 : Codec16<false> {};
 
-// Integers of 8 bits in FP16, which multiply exactly: what goes into a matrix is rounded first, and
-// what comes out has a scale for each column. Attention is that of fp16.
-struct CodecInt8 : Codec16<true> {};
+// Operands of 8 bits, integers or E4M3, in FP16, which holds both: what goes into a matrix is
+// rounded first, and what comes out has a scale for each column. Attention is that of fp16.
+struct Codec8 : Codec16<true> {};
 
 template <typename K>
-constexpr bool kRounds = std::is_same_v<K, CodecInt8>;
+constexpr bool kRounds = std::is_same_v<K, Codec8>;
 
 // Rounds what a matrix takes; nothing for other codecs.
 template <typename K, int N>
 __device__ __forceinline__ void round_to_operand(float (&c)[N], const Rounding& r) {
   if constexpr (kRounds<K>) {
 #pragma unroll
-    for (int i = 0; i < N; ++i) c[i] = (limit(c[i] * r.factor, r.most) + r.ties) - r.ties;
+    for (int i = 0; i < N; ++i) {
+      const float v = limit(c[i] * r.factor, r.most);
+      const float power = __uint_as_float(__float_as_uint(v) & 0x7f800000U);
+      const float step = fmaxf(power * r.relative, r.least);
+      c[i] = (v + step) - step;
+    }
   }
 }
 template <typename K>

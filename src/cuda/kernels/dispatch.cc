@@ -14,7 +14,8 @@ void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t
     case Operand::fp32:
       return launch_lfe_fp32(channels, args, stream);
     case Operand::int8:
-      return launch_lfe_int8(channels, args, stream);
+    case Operand::fp8:
+      return launch_lfe_8bit(channels, args, stream);
   }
 }
 
@@ -29,20 +30,18 @@ void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream
     case Operand::fp32:
       return launch_gmsa_fp32(channels, args, stream);
     case Operand::int8:
-      return launch_gmsa_int8(channels, args, stream);
+    case Operand::fp8:
+      return launch_gmsa_8bit(channels, args, stream);
   }
 }
 
 void prepare_kernels() {
-  int device = 0, most = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   prepare_fp16();
   prepare_bf16();
   prepare_tf32();
   prepare_fp32();
-  prepare_int8();
-  prepare_tail(most);
+  prepare_8bit();
+  prepare_tail();
 }
 
 }  // namespace elan::cuda

@@ -36,7 +36,7 @@ struct Int8Attention {
     for (int h = 0; h < 2; ++h) load_half(q[h], block, h, lane);
   }
 
-  __device__ __forceinline__ void attend_small(Int8Units* o) const {
+  __device__ __forceinline__ void attend_small(ByteUnits* o) const {
     const std::size_t own = place.at(place.y, place.x) * kInt8Block;
     const int s = p.shifted ? 1 : 0;
     const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
@@ -72,7 +72,7 @@ struct Int8Attention {
     finish_int8(sums, o + kInt8GroupUnits, p.value[1], p.input.factor, lane);
   }
 
-  __device__ __forceinline__ void attend_large(Int8Units* o) const {
+  __device__ __forceinline__ void attend_large(ByteUnits* o) const {
     int sums[kInt8Tiles][4];
     attend_window_int8(sums, window + place.in_window / 4 * 4 * kInt8GroupBytes, window,
                        window + 16 * kInt8GroupBytes, p.power[2]);
@@ -81,6 +81,7 @@ struct Int8Attention {
 };
 
 // The same with operands of fp16.
+template <typename E>
 struct Fp16Attention {
   const GmsaArgs& p;
   const QueryBlock& place;
@@ -90,17 +91,19 @@ struct Fp16Attention {
   __device__ __forceinline__ void bring_window() const {
     hopper::bring_window(p, place, window, window_full, lane);
   }
-  static __device__ __forceinline__ void done(const Attention<kGU>& a, Int8Units* o) {
+  static __device__ __forceinline__ void done(const Attention<kGU>& a, ByteUnits* o) {
 #pragma unroll
-    for (int i = 0; i < kGU / 2; ++i) o[i] = quantize_int8(a.out[2 * i], a.out[2 * i + 1], 1);
+    for (int i = 0; i < kGU / 2; ++i) {
+      o[i] = encode<E>(a.out[2 * i], a.out[2 * i + 1], 1);
+    }
   }
-  __device__ __forceinline__ void attend_small(Int8Units* o) const {
+  __device__ __forceinline__ void attend_small(ByteUnits* o) const {
     cuda::attend_small<CodecFp16, kGU, kBlock, kGroup>(
         p, place, lane, p.input.factor, [&](Attention<kGU>& a, auto group) {
           done(a, o + decltype(group)::value * kInt8GroupUnits);
         });
   }
-  __device__ __forceinline__ void attend_large(Int8Units* o, const char* units) const {
+  __device__ __forceinline__ void attend_large(ByteUnits* o, const char* units) const {
     Attention<kGU> a;
     attend_window<true>(a, window + place.in_window / 4 * 4 * kGroup, window, window + kWindow,
                         units + place.in_window * kGroup, lane, p.input.factor);
@@ -110,7 +113,7 @@ struct Fp16Attention {
 
 #endif
 
-template <bool Bytes>
+template <typename E, bool Bytes>
 __global__ __launch_bounds__(kThreads,
                              2) void gmsa_int8_kernel(const __grid_constant__ GmsaArgs p) {
 #if ELAN_HOPPER
@@ -140,11 +143,11 @@ __global__ __launch_bounds__(kThreads,
   }
   __syncthreads();
   wait_for_previous();
-  using Attend = std::conditional_t<Bytes, Int8Attention, Fp16Attention>;
+  using Attend = std::conditional_t<Bytes, Int8Attention, Fp16Attention<E>>;
   const Attend attention{p, place, window, window_full, lane};
   if (warp == 0) attention.bring_window();
 
-  Int8Units o[kInt8Units];
+  ByteUnits o[kInt8Units];
   attention.attend_small(o);
 
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
@@ -172,15 +175,15 @@ __global__ __launch_bounds__(kThreads,
 #pragma unroll 1
   for (int slab = 0; slab < kInt8OutSlabs; ++slab) {
     const int first = slab * kTiles;
-    int acc[kTiles][4];
-    multiply_int8(acc, o, weights + slab * kInt8SlabBytes, false);
+    typename E::Sum acc[kTiles][4];
+    multiply(acc, o, weights + slab * kInt8SlabBytes, false);
     RowPair<__half, kU, kTiles> next;
     if (slab + 1 < kInt8OutSlabs) next.fetch(first + kTiles, y + row0, y + row1, t);
     wgmma_wait<0>(acc);
     float out[kTiles][4];
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
-      apply_int8(out[n], acc[n], columns[(first + n) * 4]);
+      apply(out[n], acc[n], columns[(first + n) * 4]);
     }
     residual.add(out);
     residual = next;
@@ -199,7 +202,7 @@ __global__ __launch_bounds__(kThreads,
 #pragma unroll
     for (int i = 0; i < kTiles / 2; ++i) {
       const int tile = first + 2 * i;
-      const Int8Units q = quantize_int8(out[2 * i], out[2 * i + 1], p.next_factor);
+      const ByteUnits q = encode<E>(out[2 * i], out[2 * i + 1], p.next_factor);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         char* to = pixel + h * 2 * kInt8OutRow;
@@ -239,16 +242,21 @@ __global__ __launch_bounds__(kThreads,
 }  // namespace
 
 void prepare_gmsa_int8() {
-  for (const bool bytes : {false, true}) {
-    cudaFuncSetAttribute(
-        reinterpret_cast<const void*>(bytes ? &gmsa_int8_kernel<true> : &gmsa_int8_kernel<false>),
-        cudaFuncAttributeMaxDynamicSharedMemorySize, int8_gmsa_shared_bytes(bytes));
-  }
+  const auto allow = [](auto kernel, bool bytes) {
+    cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                         cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         int8_gmsa_shared_bytes(bytes));
+  };
+  allow(&gmsa_int8_kernel<Int8, false>, false);
+  allow(&gmsa_int8_kernel<Int8, true>, true);
+  allow(&gmsa_int8_kernel<Fp8, false>, false);
 }
 
-void launch_gmsa_int8_hopper(const GmsaArgs& a, cudaStream_t stream) {
+void launch_gmsa_int8_hopper(Operand operand, const GmsaArgs& a, cudaStream_t stream) {
   const int tiles = a.grid.width / 16 * (a.grid.height / 8) * a.grid.batch;
-  launch_kernel(a.int8_attention ? &gmsa_int8_kernel<true> : &gmsa_int8_kernel<false>,
+  launch_kernel(operand == Operand::fp8 ? &gmsa_int8_kernel<Fp8, false>
+                : a.int8_attention      ? &gmsa_int8_kernel<Int8, true>
+                                        : &gmsa_int8_kernel<Int8, false>,
                 dim3(static_cast<unsigned>(tiles)), kThreads,
                 static_cast<std::size_t>(int8_gmsa_shared_bytes(a.int8_attention)), stream, a);
 }

@@ -11,6 +11,7 @@ constexpr int kThreads = 256;
 constexpr int kChunks = 2 * layout_of(180).units;  // of 4 channels
 constexpr int kPart = kInt8PlaneBytes / 4;         // chunks of a pixel in a plane
 
+template <typename E>
 __global__ __launch_bounds__(kThreads) void integers_kernel(
     const __grid_constant__ IntegersArgs p) {
   allow_next();
@@ -34,7 +35,7 @@ __global__ __launch_bounds__(kThreads) void integers_kernel(
       const int chunk = plane < kInt8Taps ? plane * kInt8TapChunks + at
                                           : at * kInt8TapChunks + kInt8TapChunks - 1;
       const float4 v = widen(pixel[chunk]);
-      words[i] = quantize_int8(v.x, v.y, v.z, v.w, p.factor);
+      words[i] = E::encode(v.x, v.y, v.z, v.w, p.factor);
     }
   }
   reinterpret_cast<uint4*>(p.integers)[index] = make_uint4(words[0], words[1], words[2], words[3]);
@@ -42,10 +43,11 @@ __global__ __launch_bounds__(kThreads) void integers_kernel(
 
 }  // namespace
 
-void launch_integers(const IntegersArgs& a, cudaStream_t stream) {
+void launch_integers(Operand operand, const IntegersArgs& a, cudaStream_t stream) {
   const std::size_t quads = int8_image_bytes(a.grid.width, a.grid.height, a.grid.batch) / 16;
-  launch_kernel(&integers_kernel, dim3(static_cast<unsigned>((quads + kThreads - 1) / kThreads)),
-                kThreads, 0, stream, a);
+  launch_kernel(operand == Operand::fp8 ? &integers_kernel<Fp8> : &integers_kernel<Int8>,
+                dim3(static_cast<unsigned>((quads + kThreads - 1) / kThreads)), kThreads, 0, stream,
+                a);
 }
 
 }  // namespace elan::cuda

@@ -20,7 +20,11 @@ struct HeadArgs {
   float mean[3] = {};
   const float* weights = nullptr;  // [27 = 9 taps x 3 colours][stride]
   const float* bias = nullptr;     // [stride]
-  void* x = nullptr;               // [pixel][stride]
+  // The same for tensor cores: slabs of 64 columns, their bias, and what products are times.
+  const char* slabs = nullptr;
+  const float* column_bias = nullptr;
+  float unscale = 1;
+  void* x = nullptr;  // [pixel][stride]
   StreamFormat format = StreamFormat::fp32;
   bool accumulate = false;  // x += head instead of x = head
   Grid grid;
@@ -52,12 +56,12 @@ struct LfeArgs {
   const float* bias_project = nullptr;  // q (if any), then v: [3][8 * group_units]
   float unscale0 = 1, unscale1 = 1, unscale_project = 1;  // of packed weights
   float scale1 = 1;                                       // 1 / unscale1
-  // int8: in the place of these numbers one for each column, laid out as the biases are.
+  // 8 bits: in the place of these numbers one for each column, laid out as the biases are.
   const float* scale0 = nullptr;
   const float* scale_out = nullptr;  // of conv1
   const float* scale_project = nullptr;
   Rounding input, hidden, projected;  // of what conv0, conv1 and project_inp take
-  // int8 on Hopper: the integers of x (launch_integers()), and all scales and biases.
+  // 8 bits on Hopper: x as operands (launch_integers()), and all scales and biases.
   const char* integers = nullptr;
   const char* columns = nullptr;
   bool int8_attention = false;  // q and v are bytes
@@ -79,10 +83,10 @@ struct GmsaArgs {
   const char* weights = nullptr;
   const float* bias = nullptr;  // [stride]
   float unscale = 1;
-  const float* scale = nullptr;  // int8: [stride], in the place of unscale
-  Rounding input;                // int8: of what project_out takes
-  // int8 on Hopper: all scales and biases; where x goes as integers, too (perhaps nowhere), for an
-  // LFE that takes them times next_factor.
+  const float* scale = nullptr;  // 8 bits: [stride], in the place of unscale
+  Rounding input;                // of what project_out takes
+  // 8 bits on Hopper: all scales and biases; where x goes as integers, too (perhaps nowhere), for
+  // an LFE that takes them times next_factor.
   const char* columns = nullptr;
   char* integers = nullptr;
   float next_factor = 1;
@@ -94,7 +98,7 @@ struct GmsaArgs {
   GmsaShape shape;
 };
 
-// The last convolution with everything after it.
+// The last convolution with everything after it; on a stream of FP16 also the skip before it.
 struct TailArgs {
   const void* x = nullptr;
   StreamFormat format = StreamFormat::fp32;
@@ -107,6 +111,8 @@ struct TailArgs {
   int scale = 0;
   int output_width = 0, output_height = 0;  // after the crop
   unsigned* not_finite = nullptr;           // set to 1 if any result is
+  bool skip = false;                        // head is added to x on the way
+  HeadArgs head;
   Grid grid;
   TailShape shape;
 };
@@ -120,7 +126,7 @@ ELAN_DECLARE(fp16)
 ELAN_DECLARE(bf16)
 ELAN_DECLARE(tf32)
 ELAN_DECLARE(fp32)
-ELAN_DECLARE(int8)
+ELAN_DECLARE(8bit)
 #undef ELAN_DECLARE
 
 void launch_lfe(int channels, Operand operand, const LfeArgs& args, cudaStream_t stream);
@@ -145,21 +151,21 @@ void prepare_gmsa_hopper_wide();
 void launch_lfe_hopper_wide(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper_wide(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
-// ... and in 8 bits, for which x becomes integers first.
+// ... and in 8 bits, for which x becomes operands first.
 struct IntegersArgs {
   const void* x = nullptr;   // FP16
   char* integers = nullptr;  // int8_image_bytes()
   float factor = 1;          // of x
   Grid grid;
 };
-void launch_integers(const IntegersArgs& args, cudaStream_t stream);
+void launch_integers(Operand operand, const IntegersArgs& args, cudaStream_t stream);
 void prepare_lfe_int8();
 void prepare_gmsa_int8();
-void launch_lfe_int8_hopper(const LfeArgs& args, cudaStream_t stream);
-void launch_gmsa_int8_hopper(const GmsaArgs& args, cudaStream_t stream);
+void launch_lfe_int8_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_int8_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // Raises the limits on shared memory of the current device; before the first launch on it.
-void prepare_tail(int most_shared);
+void prepare_tail();
 void prepare_kernels();
 
 }  // namespace elan::cuda

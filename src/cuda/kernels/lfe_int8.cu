@@ -129,9 +129,9 @@ __device__ __forceinline__ void bring_residual(const LfeArgs& p, const TileOrigi
 // channels, [half of the tokens][unit].
 __device__ __forceinline__ void store_q_int8(const float (&c)[kTiles][4], char* to, bool cores,
                                              int lane) {
-  Int8Units u[kTiles / 2];
+  ByteUnits u[kTiles / 2];
 #pragma unroll
-  for (int i = 0; i < kTiles / 2; ++i) u[i] = quantize_int8(c[2 * i], c[2 * i + 1], 1);
+  for (int i = 0; i < kTiles / 2; ++i) u[i] = encode<Int8>(c[2 * i], c[2 * i + 1], 1);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     char* half = to + h * (kInt8GroupBytes / 2);
@@ -152,7 +152,7 @@ __device__ __forceinline__ void store_v_int8(const float (&c)[kTiles][4], char* 
   std::uint32_t w[kTiles];
 #pragma unroll
   for (int n = 0; n < kTiles; ++n) {
-    w[n] = transpose16(quantize_int8(c[n][0], c[n][2], c[n][1], c[n][3], 1));
+    w[n] = transpose16(Int8::encode(c[n][0], c[n][2], c[n][1], c[n][3], 1));
     if (cores) reinterpret_cast<std::uint32_t*>(to + n * 128)[lane] = w[n];
   }
   if (!cores) {
@@ -161,7 +161,7 @@ __device__ __forceinline__ void store_v_int8(const float (&c)[kTiles][4], char* 
   }
 }
 
-template <bool Bytes>
+template <typename E, bool Bytes>
 __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
                                         const float4* columns, std::uint32_t tile_full,
                                         Slabs slabs) {
@@ -198,14 +198,14 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     named_barrier<kGroupThreads>(1 + thread_now() / kGroupThreads);
 
     // The hidden layer: of each group four units, and a tile that is half of one.
-    Int8Units hidden[kInt8HiddenUnits];
-    Int8Units half{};
+    ByteUnits hidden[kInt8HiddenUnits];
+    ByteUnits half{};
 #pragma unroll
     for (int group = 0; group < kInt8HiddenGroups; ++group) {
       const int dy = p.hidden_y[group], dx = p.hidden_x[group];
-      int acc[kInt8HiddenTiles][4];
+      typename E::Sum acc[E::kHiddenTiles][4];
       {
-        Int8Units a[kInt8Units];
+        ByteUnits a[kInt8Units];
 #pragma unroll
         for (int u = 0; u < kInt8Units; u += 2) {
           std::uint32_t r[4];
@@ -214,7 +214,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
           a[u] = {{r[0], r[1]}};
           a[u + 1] = {{r[2], r[3]}};
         }
-        multiply_int8(acc, a, slabs.wait(group), false);
+        multiply<kInt8HiddenTiles>(acc, a, slabs.wait(group), false);
       }
       wgmma_wait<0>(acc);
       slabs.release(p, group);
@@ -227,24 +227,24 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       const std::uint32_t keep[2] = {
           in_x && y0 + dy >= 0 && y0 + dy < p.grid.height ? ~0U : 0U,
           in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height ? ~0U : 0U};
-      const auto encode = [&](const float(&c0)[4], const float(&c1)[4]) {
-        return Int8Units{{relu_int8(pack_int8(c0[0], c0[1], c1[0], c1[1])) & keep[0],
-                          relu_int8(pack_int8(c0[2], c0[3], c1[2], c1[3])) & keep[1]}};
+      const auto pack = [&](const float(&c0)[4], const float(&c1)[4]) {
+        return ByteUnits{{E::encode_relu(c0[0], c0[1], c1[0], c1[1]) & keep[0],
+                          E::encode_relu(c0[2], c0[3], c1[2], c1[3]) & keep[1]}};
       };
       const auto values = [&](float(&c)[4], int n) {
-        apply_int8(c, acc[n], columns[(group * kInt8HiddenTiles + n) * 4]);
+        apply(c, acc[n], columns[(group * kInt8HiddenTiles + n) * 4]);
       };
       float c0[4], c1[4];
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         values(c0, 2 * i);
         values(c1, 2 * i + 1);
-        hidden[4 * group + i] = encode(c0, c1);
+        hidden[4 * group + i] = pack(c0, c1);
       }
       values(c0, 8);
       const float none[4] = {};
-      const Int8Units odd = group % 2 == 0 ? encode(c0, none) : encode(none, c0);
-      half = group % 2 == 0 ? odd : Int8Units{{half.r[0] | odd.r[0], half.r[1] | odd.r[1]}};
+      const ByteUnits odd = group % 2 == 0 ? pack(c0, none) : pack(none, c0);
+      half = group % 2 == 0 ? odd : ByteUnits{{half.r[0] | odd.r[0], half.r[1] | odd.r[1]}};
       hidden[4 * kInt8HiddenGroups + group / 2] = half;
     }
     hidden[kInt8HiddenUnits - 1] = {};
@@ -253,20 +253,20 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     const auto pixel = (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
     const std::size_t row0 = pixel * (8 * kU),
                       row1 = row0 + 2 * static_cast<std::size_t>(p.grid.width) * (8 * kU);
-    Int8Units y[kInt8Units];
+    ByteUnits y[kInt8Units];
 #pragma unroll
     for (int s = 0; s < kInt8OutSlabs; ++s) {
-      int acc[kTiles][4];
+      typename E::Sum acc[kTiles][4];
       const int slab = kConv1 + 2 * s;
-      multiply_int8(acc, hidden, slabs.wait(slab), false);
-      multiply_int8(acc, hidden + kInt8Units, slabs.wait(slab + 1), true);
+      multiply(acc, hidden, slabs.wait(slab), false);
+      multiply(acc, hidden + kInt8Units, slabs.wait(slab + 1), true);
       wgmma_wait<0>(acc);
       slabs.release(p, slab);
       slabs.release(p, slab + 1);
       float out[kTiles][4];
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
-        apply_int8(out[n], acc[n], columns[(kInt8Conv1Columns + s * kTiles + n) * 4]);
+        apply(out[n], acc[n], columns[(kInt8Conv1Columns + s * kTiles + n) * 4]);
       }
       if (s == 0) barrier_wait(tile_full, 1);
       RowPair<__half, kU, kTiles> residual;
@@ -275,7 +275,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       store_rows<kU>(out, s * kTiles, result + row0, result + row1, t);
 #pragma unroll
       for (int i = 0; i < kTiles / 2; ++i) {
-        y[s * kTiles / 2 + i] = quantize_int8(out[2 * i], out[2 * i + 1], p.projected.factor);
+        y[s * kTiles / 2 + i] = encode<E>(out[2 * i], out[2 * i + 1], p.projected.factor);
       }
     }
 
@@ -287,15 +287,15 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     const int block = (o.image * p.grid.height + o.y) / 4 * (p.grid.width / 4) + o.x / 4 + wx;
     constexpr std::size_t kGroup = Bytes ? kInt8GroupBytes : group_bytes(kL, 2);
     const std::size_t block_at = block * (kWindowGroups * kGroup);
-    int acc[2][kTiles][4];
+    typename E::Sum acc[2][kTiles][4];
     const auto project = [&](auto is_v, const float4* at, char* to) {
       constexpr int kFirst = decltype(is_v)::value ? kV : kProject;
-      multiply_int8(acc[0], y, slabs.wait(kFirst), false);
+      multiply(acc[0], y, slabs.wait(kFirst), false);
 #pragma unroll
       for (int s = 0; s < kWindowGroups; ++s) {
         auto& d = acc[s % 2];
         if (s + 1 < kWindowGroups) {
-          multiply_int8(acc[(s + 1) % 2], y, slabs.wait(kFirst + s + 1), false);
+          multiply(acc[(s + 1) % 2], y, slabs.wait(kFirst + s + 1), false);
           wgmma_wait<1>(d);
         } else {
           wgmma_wait<0>(d);
@@ -306,7 +306,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
         const bool cores = s == kWindowGroups - 1;
         float c[kTiles][4];
 #pragma unroll
-        for (int n = 0; n < kTiles; ++n) apply_int8(c[n], d[n], at[(s * kTiles + n) * 4]);
+        for (int n = 0; n < kTiles; ++n) apply(c[n], d[n], at[(s * kTiles + n) * 4]);
         if constexpr (Bytes) {
           if constexpr (kIsV) {
             store_v_int8(c, place, cores, lane);
@@ -346,7 +346,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
 #endif
 
 // Bytes: so are q and v.
-template <bool Bytes>
+template <typename E, bool Bytes>
 __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_constant__ LfeArgs p) {
 #if ELAN_HOPPER
   constexpr int kSlabsAt = kInt8Warpgroups * kInt8TileBytes;
@@ -384,9 +384,9 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
   __syncthreads();
   wait_for_previous();
   barrier_wait(columns_full, 0);
-  compute<Bytes>(p, tiles, shared + warpgroup * kInt8TileBytes,
-                 reinterpret_cast<const float4*>(shared + kColumnsAt), tile_full + 8 * warpgroup,
-                 slabs);
+  compute<E, Bytes>(p, tiles, shared + warpgroup * kInt8TileBytes,
+                    reinterpret_cast<const float4*>(shared + kColumnsAt), tile_full + 8 * warpgroup,
+                    slabs);
 #else
   __trap();
 #endif
@@ -395,14 +395,17 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
 }  // namespace
 
 void prepare_lfe_int8() {
-  for (const auto kernel : {&lfe_int8_kernel<false>, &lfe_int8_kernel<true>}) {
+  for (const auto kernel : {&lfe_int8_kernel<Int8, false>, &lfe_int8_kernel<Int8, true>,
+                            &lfe_int8_kernel<Fp8, false>}) {
     cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                          cudaFuncAttributeMaxDynamicSharedMemorySize, int8_lfe_shared_bytes());
   }
 }
 
-void launch_lfe_int8_hopper(const LfeArgs& a, cudaStream_t stream) {
-  launch_kernel(a.int8_attention ? &lfe_int8_kernel<true> : &lfe_int8_kernel<false>,
+void launch_lfe_int8_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
+  launch_kernel(operand == Operand::fp8 ? &lfe_int8_kernel<Fp8, false>
+                : a.int8_attention      ? &lfe_int8_kernel<Int8, true>
+                                        : &lfe_int8_kernel<Int8, false>,
                 dim3(static_cast<unsigned>(a.shape.blocks)), kThreads,
                 static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
 }

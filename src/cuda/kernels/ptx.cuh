@@ -64,6 +64,32 @@ __device__ __forceinline__ std::uint32_t pack_int8(float a, float b, float c, fl
   return r;
 }
 
+// Four numbers as E4M3, the first lowest: to the nearest (halves to even), within -448..448, NaN as
+// NaN; _relu: of max(., 0). From compute capability 8.9 on.
+#if __CUDA_ARCH__ >= 890
+#define ELAN_PACK_E4M3(NAME, RELU)                                                    \
+  __device__ __forceinline__ std::uint32_t NAME(float a, float b, float c, float d) { \
+    std::uint32_t r;                                                                  \
+    asm("{.reg .b16 lower, upper;\n"                                                  \
+        "cvt.rn.satfinite" RELU                                                       \
+        ".e4m3x2.f32 lower, %2, %1;\n"                                                \
+        "cvt.rn.satfinite" RELU                                                       \
+        ".e4m3x2.f32 upper, %4, %3;\n"                                                \
+        "mov.b32 %0, {lower, upper};}"                                                \
+        : "=r"(r)                                                                     \
+        : "f"(a), "f"(b), "f"(c), "f"(d));                                            \
+    return r;                                                                         \
+  }
+ELAN_PACK_E4M3(pack_e4m3, "")
+ELAN_PACK_E4M3(pack_e4m3_relu, ".relu")
+#undef ELAN_PACK_E4M3
+#else
+__device__ __forceinline__ std::uint32_t pack_e4m3(float, float, float, float) {
+  __trap();
+  return 0;
+}
+#endif
+
 // Each byte's sign, eight times. (__byte_perm() has no selectors for that.)
 __device__ __forceinline__ std::uint32_t byte_signs(std::uint32_t v) {
   std::uint32_t r;
@@ -153,6 +179,19 @@ __device__ __forceinline__ std::uint32_t transpose16(std::uint32_t v) {
 __device__ __forceinline__ void load_shared2(std::uint32_t& a, std::uint32_t& b,
                                              std::uint32_t address) {
   asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
+}
+
+__device__ __forceinline__ void store_shared2(std::uint32_t address, std::uint32_t a,
+                                              std::uint32_t b) {
+  asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(address), "r"(a), "r"(b) : "memory");
+}
+__device__ __forceinline__ uint4 load_shared4(std::uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
 }
 
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {

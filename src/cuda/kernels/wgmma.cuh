@@ -184,6 +184,49 @@ __device__ __forceinline__ void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a
 #undef ELAN_WGMMA_INT8_8
 #undef ELAN_WGMMA_S8_10
 
+#define ELAN_WGMMA_E4M3_8()                                                                       \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3"                                      \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
+      "}, {%32,%33,%34,%35}, %36, p, 1, 1;}"                                                      \
+      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
+        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
+        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
+        "+f"(d[7][2]), "+f"(d[7][3])                                                              \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+#define ELAN_WGMMA_E4M3_9()                                                                       \
+  asm volatile(                                                                                   \
+      "{.reg .pred p; setp.ne.b32 p, %41, 0;"                                                     \
+      "wgmma.mma_async.sync.aligned.m64n72k32.f32.e4m3.e4m3"                                      \
+      " {"                                                                                        \
+      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
+      "%32,%33,%34,%35"                                                                           \
+      "}, {%36,%37,%38,%39}, %40, p, 1, 1;}"                                                      \
+      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
+        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
+        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
+        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
+        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
+        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3])  \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
+
+// The same with E4M3 and sums in FP32.
+template <int N>
+__device__ __forceinline__ void wgmma_e4m3(float (&d)[N][4], const std::uint32_t (&a)[4],
+                                           std::uint64_t b, int accumulate) {
+  static_assert(N == 8 || N == 9);
+  if constexpr (N == 8) ELAN_WGMMA_E4M3_8();
+  if constexpr (N == 9) ELAN_WGMMA_E4M3_9();
+}
+#undef ELAN_WGMMA_E4M3_8
+#undef ELAN_WGMMA_E4M3_9
+
 // The same with A in shared memory, too.
 __device__ __forceinline__ void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a, std::uint64_t b,
                                                 int accumulate) {

@@ -8,11 +8,13 @@
 #include <optional>
 #include <ostream>
 #include <random>
+#include <tuple>
 
 #include "cuda/shape.h"
 #include "elan/error.h"
 #include "emulated_network.h"
 #include "model/stages.h"
+#include "support/fp8_lfe.h"
 #include "support/golden.h"
 #include "support/int8_lfe.h"
 
@@ -157,6 +159,19 @@ void expect_integers(const Network& net, const Case& c, const Stages& found) {
   }
 }
 
+// And one in fp8, but for the few sums that round otherwise.
+void expect_fp8(const Network& net, const Case& c, const Stages& found) {
+  std::string before = "head";
+  for (int i = 0; i < net.arch.elabs; ++i) {
+    for (int j = 0; j < net.arch.pairs; ++j) {
+      const std::vector<float> wanted = test::fp8_lfe(
+          net.body[i].lfe[j], found.at(before), cuda::padded(c.width), cuda::padded(c.height));
+      EXPECT_LE(test::fp8_misses(found.at(lfe_stage(i, j)), wanted), 1e-3) << lfe_stage(i, j);
+      before = gmsa_stage(i, j);
+    }
+  }
+}
+
 class Emulated : public testing::TestWithParam<Case> {};
 
 void drop_int8_attention(Network& net) {
@@ -174,12 +189,15 @@ Network network_of(const Case& c) {
 
 void expect_stages(const Network& net, const Case& c) {
   const auto shape = shape_of(net, {c.body, c.hopper, c.stream}, c.device);
-  const Precision precision = c.body == Operand::int8 ? Precision::int8 : Precision::fp32;
+  const Precision precision = c.body == Operand::int8  ? Precision::int8
+                              : c.body == Operand::fp8 ? Precision::fp8
+                                                       : Precision::fp32;
   const Stages found = compare_stages(
       net, precision, shape, c.device, c.width, c.height, [&](const std::string& name) {
         return name == "output" ? std::max(c.relative, 2e-6) : c.relative;
       });
   if (c.body == Operand::int8) expect_integers(net, c, found);
+  if (c.body == Operand::fp8) expect_fp8(net, c, found);
 }
 
 TEST_P(Emulated, StagesAreThoseOfTheCpu) {
@@ -187,7 +205,7 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
 }
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32", "int8"};
+  static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32", "int8", "fp8"};
   static const char* const kStreams[] = {"", " on an FP16 stream", " on a split stream"};
   return out << c.model << ' ' << kNames[static_cast<int>(c.body)]
              << kStreams[static_cast<int>(c.stream)] << (c.hopper ? ", hopper" : "") << ", "
@@ -197,10 +215,26 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
 
 constexpr const char *kLight = "elan_light_x4", *kFull = "elan_x4";
 constexpr auto kFp16 = Operand::fp16, kBf16 = Operand::bf16, kTf32 = Operand::tf32,
-               kFp32 = Operand::fp32, kInt8 = Operand::int8;
+               kFp32 = Operand::fp32, kInt8 = Operand::int8, kFp8 = Operand::fp8;
 constexpr auto kOnFp32 = StreamFormat::fp32, kOnFp16 = StreamFormat::fp16,
                kSplit = StreamFormat::split;
 constexpr const char *kLightInt8 = "elan_light_int8_x4", *kFullInt8 = "elan_int8_x4";
+
+// On a stream of FP16 the last convolution adds the head itself: the bits that a skip before it
+// would have left, with tiles of all sizes, weights in parts and at once.
+TEST(Emulated, TheSkipMayBeInTheTail) {
+  for (const auto& [model, width, height, device] :
+       {std::tuple{"elan_light_x2", 33, 17, kAlone}, std::tuple{"elan_light_x3", 21, 30, kSmall},
+        std::tuple{kLight, 5, 9, kLarge}, std::tuple{kLight, 17, 3, Device{9, 232448}},
+        std::tuple{kFull, 9, 18, kAlone}, std::tuple{kFull, 5, 3, kSmall}}) {
+    const Network net = part_of(Model::load(test::model_path(model)).network(), 1, 1);
+    const auto rgb = drawn(width, height);
+    const ConstImageView in = view_of(rgb.data(), width, height);
+    const auto shape = shape_of(net, {kFp16, false, kOnFp16}, device);
+    EmulatedNetwork emulated(net, shape, limits_of(device));
+    EXPECT_TRUE(emulated.run(in) == emulated.run(in, {}, false)) << model;
+  }
+}
 
 // The last convolution has FP16 operands whatever the body has, which must not end tf32's range.
 TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
@@ -270,9 +304,18 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kFullInt8, kInt8, kOnFp16, true, 2, 14, 9, kLarge, 5e-3},
                     Case{kFullInt8, kInt8, kOnFp16, true, 1, 30, 21, kSmall, 5e-3}));
 INSTANTIATE_TEST_SUITE_P(
+    Fp8, Emulated,
+    testing::Values(Case{kLight, kFp8, kOnFp16, false, 2, 17, 13, kLarge, 5e-2},
+                    Case{kFull, kFp8, kOnFp16, false, 1, 9, 5, kSmall, 2e-2},
+                    Case{kFull, kFp8, kOnFp32, false, 1, 5, 9, kSmall, 2e-2},
+                    Case{kFull, kFp8, kOnFp16, true, 2, 14, 9, kLarge, 2e-2},
+                    Case{kFull, kFp8, kOnFp16, true, 1, 30, 21, kSmall, 2e-2}));
+INSTANTIATE_TEST_SUITE_P(
     Hopper, Emulated,
     testing::Values(Case{kLight, kFp16, kOnFp16, true, 2, 17, 13, kLarge, 4e-3},
                     Case{kLight, kFp16, kOnFp16, true, 1, 41, 37, kSmall, 4e-3},
+                    Case{kLight, kFp16, kOnFp16, true, 1, 41, 37, kAlone, 4e-3},
+                    Case{kLight, kFp16, kSplit, true, 1, 33, 18, kAlone, 1e-3},
                     Case{kLight, kFp16, kSplit, true, 1, 9, 17, kLarge, 1e-3},
                     Case{kLight, kFp16, kOnFp32, true, 1, 16, 9, kLarge, 1e-3},
                     Case{kLight, kBf16, kOnFp32, true, 1, 33, 31, kLarge, 1e-2},

@@ -1,6 +1,8 @@
 // src/cuda/kernels/ptx.cuh in C++: each instruction as the emulator has it.
 #pragma once
 
+#include <cuda_fp8.h>
+
 #include "emulator.h"
 
 #define ELAN_DYNAMIC_SHARED(NAME) char* const NAME = elan::emulator::dynamic_shared()
@@ -39,6 +41,16 @@ inline std::uint32_t pack_int8(float a, float b, float c, float d) {
     r = r << 8 | (static_cast<std::uint32_t>(std::clamp(__float2int_rn(v), -128, 127)) & 255);
   }
   return r;
+}
+inline std::uint32_t pack_e4m3(float a, float b, float c, float d) {
+  std::uint32_t r = 0;
+  for (const float v : {d, c, b, a}) {
+    r = r << 8 | __nv_cvt_float_to_fp8(v, __NV_SATFINITE, __NV_E4M3);
+  }
+  return r;
+}
+inline std::uint32_t pack_e4m3_relu(float a, float b, float c, float d) {
+  return pack_e4m3(relu(a), relu(b), relu(c), relu(d));
 }
 inline std::uint32_t byte_signs(std::uint32_t v) {
   return (v >> 7 & 0x01010101U) * 255;
@@ -88,6 +100,13 @@ inline void load_shared2(std::uint32_t& a, std::uint32_t& b, std::uint32_t addre
   const uint2 v = *p;
   a = v.x;
   b = v.y;
+}
+
+inline void store_shared2(std::uint32_t address, std::uint32_t a, std::uint32_t b) {
+  *reinterpret_cast<uint2*>(emulator::shared_pointer(address)) = make_uint2(a, b);
+}
+inline uint4 load_shared4(std::uint32_t address) {
+  return *reinterpret_cast<const uint4*>(emulator::shared_pointer(address));
 }
 
 inline void cp_async16(void* shared, const void* global) {

@@ -40,6 +40,12 @@ void wgmma_int8(int (&d)[N][4], const std::uint32_t (&a)[4], std::uint64_t b, in
   emulator::multiply_async(Format::s8, N, d, a, 0, b, accumulate != 0);
 }
 
+template <int N>
+void wgmma_e4m3(float (&d)[N][4], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
+  static_assert(N == 8 || N == 9);
+  emulator::multiply_async(Format::e4m3, N, d, a, 0, b, accumulate != 0);
+}
+
 inline void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a)[4], std::uint64_t b, int accumulate) {
   emulator::multiply_async(Format::u8, 8, d, a, 0, b, accumulate != 0);
 }

@@ -1,5 +1,5 @@
 #include "cuda/kernels/instantiate.cuh"
 
 namespace elan::cuda {
-ELAN_INSTANTIATE(int8, CodecInt8, __half, float)
+ELAN_INSTANTIATE(8bit, Codec8, __half, float)
 }  // namespace elan::cuda
