@@ -82,9 +82,11 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
     }
   }
   const double last = stream_of(shape.body.back());
-  // The head once more, which is no work of the network's.
-  add("skip", 0, static_cast<double>(input_bytes) + 2 * last);
-  add("tail", 27 * s * s * c, last + static_cast<double>(output_bytes));
+  // The skip is the head once more, which is no work of the network's.
+  const auto input = static_cast<double>(input_bytes);
+  if (!shape.skip_in_tail()) add("skip", 0, input + 2 * last);
+  add("tail", 27 * s * s * c,
+      last + static_cast<double>(output_bytes) + (shape.skip_in_tail() ? input : 0));
   return costs;
 }
 

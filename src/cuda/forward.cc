@@ -26,6 +26,9 @@ HeadArgs head_args(const ForwardArgs& a, const DevicePictures& pictures) {
   std::copy(a.net.mean.begin(), a.net.mean.end(), h.mean);
   h.weights = floats(a, a.packed.head_weights);
   h.bias = floats(a, a.packed.head_bias);
+  h.slabs = bytes(a, a.packed.head_slabs);
+  h.column_bias = floats(a, a.packed.head_column_bias);
+  h.unscale = a.packed.head_unscale;
   h.grid = a.plan.grid;
   h.channels = a.shape.channels;
   return h;
@@ -137,10 +140,14 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     }
   }
 
-  run_head(head, place, true, stream);
-  show("body", place.x);
-
   TailArgs tail = tail_args(a);
+  if (a.shape.skip_in_tail() && !a.whole_body) {
+    tail.skip = true;
+    tail.head = head;
+  } else {
+    run_head(head, place, true, stream);
+    show("body", place.x);
+  }
   std::copy(a.net.mean.begin(), a.net.mean.end(), tail.mean);
   tail.output = pictures.output;
   tail.sample = static_cast<int>(pictures.output_type);

@@ -19,6 +19,7 @@ struct ForwardArgs {
   const std::byte* weights;
   std::byte* arena;
   unsigned* not_finite;
+  bool whole_body = false;  // the skip by itself, so that the body's end is in memory
 };
 
 // The memory that holds a stage of the body: the residual stream, [pixel][stride].

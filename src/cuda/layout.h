@@ -238,8 +238,7 @@ static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= k
 // The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0
 // reads each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps
 // twice, with zeros among the weights. All weights stay in shared memory: of conv0 in a slab for
-// each hidden group, of conv1 in one, of q and v in one each; then the tile and the biases as
-// above.
+// each hidden group, of conv1 in one, of q and v in one each. For the rest see layout_narrow.h.
 constexpr ChannelLayout kNarrowLayout = layout_of(60);
 constexpr int kNarrowReads = 10;  // units that conv0 reads
 struct NarrowRead {
@@ -267,20 +266,6 @@ constexpr int narrow_conv_bytes(int groups) {
 }
 constexpr int narrow_weight_bytes(int groups, bool has_q) {
   return narrow_conv_bytes(groups) + (has_q ? 2 : 1) * kNarrowProjectBytes;
-}
-constexpr int kNarrowTileRow = 4 * 4 + 4;  // 4 modulo 8 pixels, as tile_row_pixels()
-constexpr int kNarrowPitch = tile_pitch(kNarrowLayout, 2);
-constexpr int narrow_tile_bytes(int tile_y) {
-  return kNarrowTileRow * (4 * tile_y + 4) * kNarrowPitch;
-}
-constexpr int kNarrowBias1 = 0, kNarrowBiasProject = 8 * kNarrowLayout.units;
-constexpr int kNarrowBias0 = kNarrowBiasProject + 2 * kNarrowProjectTiles * 8;
-constexpr int narrow_biases(int groups) {
-  return kNarrowBias0 + groups * 8 * kNarrowLayout.hidden_tiles;
-}
-constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y) {
-  return narrow_weight_bytes(groups, has_q) + narrow_tile_bytes(tile_y) +
-         narrow_biases(groups) * static_cast<int>(sizeof(float));
 }
 
 // The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
@@ -351,7 +336,23 @@ constexpr std::size_t int8_image_bytes(int width, int height, int batch) {
          kInt8Planes * kInt8PlaneBytes;
 }
 
+// The head on tensor cores, in fp32's operands: slabs of 64 columns.
+constexpr int kHeadUnits = 4;  // of the 27 numbers that a pixel's convolution takes
+constexpr int kHeadTiles = 8;
+constexpr int kHeadSlabBytes = slab_bytes(kHeadUnits, kHeadTiles, 2);
+constexpr int head_slabs(const ChannelLayout& l) {
+  return (l.units + kHeadTiles - 1) / kHeadTiles;
+}
+
 constexpr int kTailStages = 2;
+// Of the last convolution with the skip: the head's slabs, of the wide network in global memory,
+// and the picture around a tile with a ring of one.
+constexpr int tail_head_bytes(const ChannelLayout& l) {
+  return l.channels == 60 ? head_slabs(l) * kHeadSlabBytes : 0;
+}
+constexpr int tail_patch_bytes(int tile_y) {
+  return (4 * 4 + 4) * (4 * tile_y + 4) * 3 * static_cast<int>(sizeof(float));
+}
 constexpr int gmsa_stages(const ChannelLayout& l) {
   return l.out_slabs > 1 ? 2 : 0;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "cuda/layout_narrow.h"
 #include "cuda/layout_wide.h"
 #include "cuda/matrix.h"
 #include "cuda/pack_wide.h"
@@ -70,6 +71,16 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
   }
 }
 
+// A bias of a product whose results are times unscale, as term 0 or 1 of what its operands have
+// kNarrowOne for.
+float narrow_bias(Operand operand, float bias, float unscale, int term) {
+  const float v = bias / unscale / kNarrowOne;
+  const float first = operand == Operand::bf16
+                          ? std::bit_cast<float>(std::uint32_t{to_bf16(v)} << 16)
+                          : from_half(to_half(v));
+  return term == 0 ? first : v - first;
+}
+
 // The same for the narrow LFE on Hopper.
 void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                             const HiddenOrder& hidden, PackedLfe& p) {
@@ -78,18 +89,30 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
     pack_core_slab(packer.bytes(p.weights + static_cast<std::size_t>(g) * kNarrowConv0Bytes,
                                 kNarrowConv0Bytes),
                    c.operand, kNarrowReads, 0, l.hidden_tiles, [&](int k, int column) {
+                     const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
+                     const int term = k - 8 * kNarrowBiasRead - kNarrowBiasK;
+                     if (out >= 0 && (term == 0 || term == 1)) {
+                       return narrow_bias(c.operand, m.conv0.bias[out], m.conv0.scale.front(),
+                                          term);
+                     }
                      NarrowRead read;
                      if (!narrow_read(p.chunk_y, p.chunk_x, k / 8, read)) return 0.F;
                      if (k % 8 < 4 ? !read.low : !read.high) return 0.F;
                      const int in = c.order[read.chunk / 2 * 8 + k % 8];
-                     const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
                      return in < 0 || out < 0 ? 0.F : m.conv0.at(out, in);
                    });
   }
   const int conv0_bytes = p.groups * kNarrowConv0Bytes;
   pack_core_slab(packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes),
-                 c.operand, p.groups * l.hidden_tiles, 0, l.units, [&](int k, int column) {
-                   const int in = hidden.channels[k], out = c.order[column_channel(l, column)];
+                 c.operand, p.groups * l.hidden_tiles + 1, 0, l.units, [&](int k, int column) {
+                   const int out = c.order[column_channel(l, column)];
+                   const int term = k - p.groups * 8 * l.hidden_tiles;
+                   if (term >= 0) {
+                     return out < 0 || term > 1 ? 0.F
+                                                : narrow_bias(c.operand, m.conv1.bias[out],
+                                                              m.conv1.scale.front(), term);
+                   }
+                   const int in = hidden.channels[k];
                    return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
                  });
 }
@@ -130,8 +153,25 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   for (int part = p.has_q ? 0 : 1; part < 2; ++part) {  // q, v
     const PackMatrix& matrix = part == 0 ? m.q : m.v;
     const auto row = [&](int i) { return group_row(c, i); };
+    const std::size_t first = bias.size();  // of this part
+    for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
+      // See kernels/gmsa.cuh for what the padding of q and v holds.
+      const int padding = i % (8 * l.group_units) - third;
+      float constant = 0;
+      if (part == 1) {
+        constant = padding == 0 ? 1.F : 0.F;
+      } else if (has_references) {
+        constant = padding == 0 ? kReferenceUnit : padding == 1 ? 1.F : 0.F;
+      }
+      scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
+      bias.push_back(row(i) < 0 ? constant : matrix.bias[row(i)]);
+    }
     const MatrixFn value = [&](int k, int column) {
-      const int in = c.order[column_channel(l, k)], out = row(column);
+      const int channel = column_channel(l, k), in = c.order[channel], out = row(column);
+      if (c.narrow_hopper() && (channel == kNarrowPadding || channel == kNarrowPadding + 1)) {
+        return narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)],
+                           matrix.scale.front(), channel - kNarrowPadding);
+      }
       return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
@@ -144,18 +184,6 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       } else {
         pack_slab(slab, c.operand, 0, l.units, s * project_tiles, project_tiles, value);
       }
-    }
-    for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      // See kernels/gmsa.cuh for what the padding of q and v holds.
-      const int padding = i % (8 * l.group_units) - third;
-      float constant = 0;
-      if (part == 1) {
-        constant = padding == 0 ? 1.F : 0.F;
-      } else if (has_references) {
-        constant = padding == 0 ? kReferenceUnit : padding == 1 ? 1.F : 0.F;
-      }
-      scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
-      bias.push_back(row(i) < 0 ? constant : matrix.bias[row(i)]);
     }
   }
   const auto project = [](const std::vector<float>& values) {
@@ -221,6 +249,32 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
 PackedOut pack_out(Packer& packer, const Context& c, const Gmsa& gmsa) {
   if (uses_8_bit_kernels({c.operand, c.hopper})) return pack_out_int8(packer, c, gmsa);
   return pack_out(packer, c, out_matrix(gmsa, c.operand));
+}
+
+void pack_head(Packer& packer, PackedNetwork& p, const ChannelLayout& l, const Conv3x3& head) {
+  const int stride = 8 * l.units, columns = 8 * kHeadTiles * head_slabs(l);
+  p.head_weights = packer.floats(27 * stride, [&](int i) {
+    const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
+    return out < 0 ? 0.F : head.weight[(out * 3 + colour) * 9 + tap];
+  });
+  p.head_bias =
+      packer.floats(stride, [&](int i) { return p.order[i] < 0 ? 0.F : head.bias[p.order[i]]; });
+  const auto channel = [&](int column) {
+    return column < stride ? p.order[column_channel(l, column)] : -1;
+  };
+  const float factor = weight_scale(head.weight);
+  p.head_unscale = 1 / factor;
+  p.head_slabs = packer.take(static_cast<std::size_t>(head_slabs(l)) * kHeadSlabBytes);
+  for (int s = 0; s < head_slabs(l); ++s) {
+    pack_slab(
+        packer.bytes(p.head_slabs + static_cast<std::size_t>(s) * kHeadSlabBytes, kHeadSlabBytes),
+        Operand::fp32, 0, kHeadUnits, s * kHeadTiles, kHeadTiles, [&](int k, int column) {
+          const int out = channel(column);
+          return k >= 27 || out < 0 ? 0.F : factor * head.weight[(out * 3 + k % 3) * 9 + k / 3];
+        });
+  }
+  p.head_column_bias =
+      packer.floats(columns, [&](int i) { return channel(i) < 0 ? 0.F : head.bias[channel(i)]; });
 }
 
 PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale) {
@@ -444,7 +498,12 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
   const Context context{kNarrowLayout, Operand::fp16, order, true};
   const PackedLfe p = packed_taps(context, lfe, Gmsa{}, {});
   NarrowRead read;
-  return !narrow_read(p.chunk_y, p.chunk_x, kNarrowReads, read);
+  if (narrow_read(p.chunk_y, p.chunk_x, kNarrowReads, read)) return false;
+  // There is room for biases.
+  const std::size_t groups =
+      hidden_order(lfe.conv1.taps, 8 * kNarrowLayout.hidden_tiles).taps.size();
+  return narrow_read(p.chunk_y, p.chunk_x, kNarrowBiasRead, read) && !read.high &&
+         groups % 2 == 1 && order[kNarrowPadding] < 0;
 }
 
 int most_hidden_groups(const Network& net) {
@@ -492,13 +551,7 @@ PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
   p.hidden_groups = most_hidden_groups(net);
   Packer packer(p);
   const ChannelLayout layout = layout_of(net.arch.channels);
-  const int stride = 8 * layout.units;
-  p.head_weights = packer.floats(27 * stride, [&](int i) {
-    const int out = p.order[i % stride], tap = i / stride / 3, colour = i / stride % 3;
-    return out < 0 ? 0.F : net.head.weight[(out * 3 + colour) * 9 + tap];
-  });
-  p.head_bias = packer.floats(
-      stride, [&](int i) { return p.order[i] < 0 ? 0.F : net.head.bias[p.order[i]]; });
+  pack_head(packer, p, layout, net.head);
   for (std::size_t i = 0; i < net.body.size(); ++i) {
     const Elab& elab = net.body[i];
     const Context context{layout, shape.body[i].operand, p.order, shape.body[i].hopper};

@@ -86,6 +86,8 @@ struct PackedNetwork {
   std::vector<std::byte> data;
   std::vector<int> order;  // stream_order()
   std::size_t head_weights = 0, head_bias = 0;
+  std::size_t head_slabs = 0, head_column_bias = 0;  // the same for tensor cores
+  float head_unscale = 1;
   std::vector<std::vector<PackedPair>> body;  // [elab][pair]
   PackedOut tail;
   int hidden_groups = 0;  // the most of any LFE

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "cuda/layout_narrow.h"
 #include "cuda/layout_wide.h"
 #include "elan/error.h"
 
@@ -56,7 +57,8 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
     LfeShape s;
     for (const int tile_y : {1, 2, 4}) {
       const int tiles = blocks / (kTilesAcross * tile_y);
-      const int bytes = narrow_shared_bytes(net.hidden_groups, has_q, tile_y);
+      const int bytes =
+          narrow_shared_bytes(net.hidden_groups, has_q, tile_y, kind.stream != StreamFormat::fp32);
       if (tile_y > 1 &&
           (tiles < device.multiprocessors || bytes + kStaticShared > device.shared_per_block)) {
         break;
@@ -125,11 +127,40 @@ TailShape plan_tail(int channels, int scale, Operand operand, const DeviceLimits
   const ChannelLayout l = layout_of(channels);
   for (const int tile_y : {2, 1}) {
     const TailShape s{
-        tile_y, tile_bytes(l, operand, tile_y) +
-                    kTailStages * tail_slab_bytes(l, tail_tiles(scale), weight_words(operand))};
+        tile_y, kTailStages, 0,
+        tile_bytes(l, operand, tile_y) +
+            kTailStages * tail_slab_bytes(l, tail_tiles(scale), weight_words(operand))};
     if (s.shared_bytes + kStaticShared <= device.shared_per_block) return s;
   }
   return {};
+}
+
+// On a stream of FP16: the largest tile that leaves no multiprocessor idle, and all weights beside
+// it if that runs twice on a multiprocessor.
+TailShape plan_half_tail(const NetworkShape& net, const DeviceLimits& device, const Grid& grid) {
+  const ChannelLayout l = layout_of(net.channels);
+  const int slab = tail_slab_bytes(l, tail_tiles(net.scale), weight_words(net.tail));
+  TailShape s;
+  for (const int tile_y : {1, 2, 4}) {
+    const int tiles = static_cast<int>(grid.pixels()) / (64 * tile_y);
+    const int bytes =
+        tile_bytes(l, Operand::fp16, tile_y) + tail_head_bytes(l) + tail_patch_bytes(tile_y);
+    const auto resident = [&](int shared) {
+      return std::min(device.shared_per_multiprocessor / (shared + kStaticShared + 1024), 2);
+    };
+    int stages = 0, shared = bytes + 9 * slab;
+    if (resident(shared) < 2) {
+      stages = kTailStages;
+      shared = bytes + stages * slab;
+    }
+    if (tile_y > 1 && (tiles < device.multiprocessors || (net.channels == 180 && tile_y > 2) ||
+                       shared + kStaticShared > device.shared_per_block)) {
+      break;
+    }
+    s = {tile_y, stages, std::min(tiles, device.multiprocessors * std::max(resident(shared), 1)),
+         shared};
+  }
+  return s;
 }
 
 }  // namespace
@@ -204,7 +235,8 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
                        plan_gmsa(net, kind, device, p.grid), device.overlap && fills && gains});
     p.grid.overlap = p.grid.overlap && p.pairs.back().overlap;  // of what is no pair's
   }
-  p.tail = plan_tail(net.channels, net.scale, net.tail, device);
+  p.tail = net.skip_in_tail() ? plan_half_tail(net, device, p.grid)
+                              : plan_tail(net.channels, net.scale, net.tail, device);
   if (p.tail.shared_bytes == 0) too_little("the last convolution", device.shared_per_block);
   p.arena = plan_arena(net, width, height, batch);
   return p;

@@ -43,8 +43,11 @@ struct GmsaShape {
   int walkers = 0;
 };
 
+// On a stream of FP16 its thread blocks walk over tiles of 4 x tile_y blocks of 4 x 4 pixels.
 struct TailShape {
   int tile_y = 2;
+  int stages = kTailStages;  // weight slabs in shared memory at once; 0: all of them
+  int blocks = 0;
   int shared_bytes = 0;
 };
 
@@ -63,6 +66,8 @@ struct NetworkShape {
   Operand tail = Operand::fp32;
 
   [[nodiscard]] std::vector<PairKind> kinds() const;  // each once, in order of first use
+  // The last convolution adds the head to what it reads; else a kernel does before it.
+  [[nodiscard]] bool skip_in_tail() const { return body.back().stream == StreamFormat::fp16; }
 };
 
 // How pairs of one kind are launched.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/layout_narrow.h"
 #include "cuda/layout_wide.h"
 #include "elan/error.h"
 
@@ -169,22 +170,50 @@ TEST(CudaPlan, NarrowStreamsOfOperandsTakeTwoBlocksAWarpWhereThatFillsTheDevice)
   EXPECT_EQ(tile(640, 640), 2);
 }
 
-TEST(CudaPlan, NarrowLfeRunsTwiceOnAHopperMultiprocessor) {
+TEST(CudaPlan, NarrowLfeOfHopperHasThreeTilesAMultiprocessor) {
   NetworkShape net = shape(60, 4, Operand::fp16);
-  net.body[0].hopper = true;
+  net.body[0] = {Operand::fp16, true, StreamFormat::fp16};
   const auto lfe = [&](int width, int height) {
     return make_plan(net, kH200, width, height, 1).pairs[0].lfe;
   };
   EXPECT_EQ(lfe(1920, 1080).tile_y, 4);
-  EXPECT_EQ(lfe(1920, 1080).blocks, 2 * kH200.multiprocessors);
-  EXPECT_EQ(lfe(1920, 1080).shared_bytes, narrow_shared_bytes(5, true, 4));
+  EXPECT_EQ(lfe(1920, 1080).blocks, kH200.multiprocessors);
+  EXPECT_EQ(lfe(1920, 1080).shared_bytes, narrow_shared_bytes(5, true, 4, true));
   EXPECT_EQ(lfe(64, 64).tile_y, 1);
   EXPECT_EQ(lfe(64, 64).blocks, 64);
   const GmsaShape gmsa = make_plan(net, kH200, 64, 64, 1).pairs[0].gmsa;
   net.body[0].hopper = false;
   EXPECT_EQ(gmsa.shared_bytes, make_plan(net, kH200, 64, 64, 1).pairs[0].gmsa.shared_bytes);
+  // Without copies two thread blocks have a tile each.
+  net.body[0] = {Operand::bf16, true};
+  EXPECT_EQ(lfe(1920, 1080).tile_y, 4);
+  EXPECT_EQ(lfe(1920, 1080).blocks, 2 * kH200.multiprocessors);
   net = {60, 4, kMaxHiddenGroups, {{Operand::bf16, true}}};
   EXPECT_LE(lfe(1920, 1080).shared_bytes + 512, kH200.shared_per_block);
+}
+
+TEST(CudaPlan, TailWithTheSkipHasTheLargestTilesThatFillTheDevice) {
+  NetworkShape net = shape(60, 2, Operand::fp16);
+  net.body[0].stream = StreamFormat::fp16;
+  EXPECT_TRUE(net.skip_in_tail());
+  const auto tail = [&](int width, int height) {
+    return make_plan(net, kH200, width, height, 1).tail;
+  };
+  EXPECT_EQ(tail(1920, 1080).tile_y, 4);
+  EXPECT_EQ(tail(1920, 1080).stages, 0);
+  EXPECT_EQ(tail(1920, 1080).blocks, 2 * kH200.multiprocessors);
+  EXPECT_EQ(tail(160, 120).tile_y, 2);
+  EXPECT_EQ(tail(64, 64).tile_y, 1);
+  EXPECT_EQ(tail(64, 64).blocks, 64);
+  net.scale = 4;  // weights in parts, so that two thread blocks have room
+  EXPECT_EQ(tail(1920, 1080).stages, kTailStages);
+  EXPECT_EQ(tail(1920, 1080).blocks, 2 * kH200.multiprocessors);
+  net.channels = 180;
+  EXPECT_EQ(tail(1920, 1080).tile_y, 2);
+  EXPECT_EQ(tail(1920, 1080).blocks, kH200.multiprocessors);
+  EXPECT_LE(tail(1920, 1080).shared_bytes + 512, kH200.shared_per_block);
+  net.body[0].stream = StreamFormat::split;
+  EXPECT_FALSE(net.skip_in_tail());
 }
 
 TEST(CudaPlan, NeverMoreBlocksThanTilesOrThanRunAtOnce) {

@@ -36,15 +36,12 @@ void launch_gmsa(int channels, Operand operand, const GmsaArgs& args, cudaStream
 }
 
 void prepare_kernels() {
-  int device = 0, most = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   prepare_fp16();
   prepare_bf16();
   prepare_tf32();
   prepare_fp32();
   prepare_8bit();
-  prepare_tail(most);
+  prepare_tail();
 }
 
 }  // namespace elan::cuda

@@ -2,22 +2,13 @@
 // and below, the mean and the conversion of samples in its prologue. Or x += the same, for the
 // skip around the body: computing it twice is cheaper than keeping it.
 
-#include "cuda/kernels/samples.cuh"
-#include "cuda/kernels/split.cuh"
+#include "cuda/kernels/head.cuh"
 
 namespace elan::cuda {
 namespace {
 
 constexpr int kPixels = 64;  // along a row, of one thread block
-
-// Reflection about the edge pixels, repeated as often as needed; never negative indices.
-__device__ int reflect(int i, int size) {
-  if (i < size) return i;
-  if (size == 1) return 0;
-  const int period = 2 * (size - 1);
-  i %= period;
-  return i < size ? i : period - i;
-}
+constexpr int kRows = 8;     // of one on a stream of FP16
 
 // Threads: (4 channels, lane); a thread keeps its 27 weights of 4 channels in registers.
 template <int C, typename S>
@@ -37,17 +28,7 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   const float4 b = __ldg(reinterpret_cast<const float4*>(p.bias) + quad);
   const auto out = stream_at<S, C>(p.x, p.grid);
   wait_for_previous();
-  for (int i = thread; i < 3 * (kPixels + 2) * 3; i += threads) {
-    const int c = i % 3, px = x0 + i / 3 % (kPixels + 2) - 1, py = y + i / (3 * (kPixels + 2)) - 1;
-    float v = 0;
-    if (px >= 0 && px < p.grid.width && py >= 0 && py < p.grid.height) {
-      const auto row =
-          static_cast<std::size_t>(image) * p.input_height + reflect(py, p.input_height);
-      const auto at = (row * p.input_width + reflect(px, p.input_width)) * 3 + c;
-      v = load_sample(p.input, p.sample, at) - p.mean[c];
-    }
-    (&patch[0][0][0])[i] = v;
-  }
+  load_patch(patch, p, image, y - 1, x0 - 1, thread, threads);
   __syncthreads();
 
   for (int i = first; i < kPixels && x0 + i < p.grid.width; i += lanes) {
@@ -67,6 +48,59 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
     }
     store_quad(out, at, quad, kQuads / 2, acc);
   }
+}
+
+// Onto a stream of FP16: a warp has a row of pixels, sixteen at a time, and the weights of 64
+// channels in its registers.
+template <int C>
+__global__ __launch_bounds__(32 * kRows,
+                             2) void head_half_kernel(const __grid_constant__ HeadArgs p) {
+  constexpr int kUnits = layout_of(C).units, kSlabs = head_slabs(layout_of(C));
+  __shared__ float patch[kRows + 2][kPixels + 2][3];
+  const int x0 = static_cast<int>(blockIdx.x) * kPixels, y0 = static_cast<int>(blockIdx.y) * kRows;
+  const int image = static_cast<int>(blockIdx.z) / kSlabs;
+  const int slab = static_cast<int>(blockIdx.z) % kSlabs;
+  const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, row = thread >> 5;
+  const int g = lane >> 2, t = lane & 3;
+
+  allow_next();
+  uint4 w[kHeadUnits / 2 * kHeadTiles];
+#pragma unroll
+  for (int i = 0; i < kHeadUnits / 2 * kHeadTiles; ++i) {
+    w[i] = __ldg(reinterpret_cast<const uint4*>(p.slabs + slab * kHeadSlabBytes) + i * 32 + lane);
+  }
+  const float* bias = p.column_bias + slab * kHeadTiles * 8;
+  const HeadOperand operand(kPixels + 2, t);
+  __half* out = stream_at<__half, C>(p.x, p.grid);
+  wait_for_previous();
+  load_patch(patch, p, image, y0 - 1, x0 - 1, thread, 32 * kRows);
+  __syncthreads();
+
+  const auto first =
+      (static_cast<std::size_t>(image) * p.grid.height + y0 + row) * p.grid.width + x0 + g;
+#pragma unroll 1
+  for (int i = 0; i < kPixels && x0 + i < p.grid.width; i += 16) {
+    UnitA4 a[kHeadUnits];
+    operand.load(a, patch[row][i + g], patch[row][i + g + 8]);
+    float acc[kHeadTiles][4];
+    multiply_head(acc, a, [&](int j) { return w[j]; }, bias, p.unscale, t);
+    __half* row0 = at_pixel<C>(out, first + i);
+    __half* row1 = at_pixel<C>(out, first + i + 8);
+    if (p.accumulate) {
+      RowPair<__half, kUnits, kHeadTiles> own;
+      own.fetch(slab * kHeadTiles, row0, row1, t);
+      own.add(acc);
+    }
+    store_rows<kUnits>(acc, slab * kHeadTiles, row0, row1, t);
+  }
+}
+
+template <int C>
+void launch_half(const HeadArgs& a, cudaStream_t stream) {
+  const dim3 blocks(static_cast<unsigned>((a.grid.width + kPixels - 1) / kPixels),
+                    static_cast<unsigned>(a.grid.height / kRows),
+                    static_cast<unsigned>(a.grid.batch * head_slabs(layout_of(C))));
+  launch_kernel(&head_half_kernel<C>, blocks, 32 * kRows, 0, stream, a);
 }
 
 template <int C, typename S>
@@ -89,7 +123,7 @@ void launch_head(const HeadArgs& args, cudaStream_t stream) {
     case StreamFormat::fp32:
       return launch_as<float>(args, stream);
     case StreamFormat::fp16:
-      return launch_as<__half>(args, stream);
+      return args.channels == 180 ? launch_half<180>(args, stream) : launch_half<60>(args, stream);
     case StreamFormat::split:
       return launch_as<Split>(args, stream);
   }

@@ -20,7 +20,11 @@ struct HeadArgs {
   float mean[3] = {};
   const float* weights = nullptr;  // [27 = 9 taps x 3 colours][stride]
   const float* bias = nullptr;     // [stride]
-  void* x = nullptr;               // [pixel][stride]
+  // The same for tensor cores: slabs of 64 columns, their bias, and what products are times.
+  const char* slabs = nullptr;
+  const float* column_bias = nullptr;
+  float unscale = 1;
+  void* x = nullptr;  // [pixel][stride]
   StreamFormat format = StreamFormat::fp32;
   bool accumulate = false;  // x += head instead of x = head
   Grid grid;
@@ -94,7 +98,7 @@ struct GmsaArgs {
   GmsaShape shape;
 };
 
-// The last convolution with everything after it.
+// The last convolution with everything after it; on a stream of FP16 also the skip before it.
 struct TailArgs {
   const void* x = nullptr;
   StreamFormat format = StreamFormat::fp32;
@@ -107,6 +111,8 @@ struct TailArgs {
   int scale = 0;
   int output_width = 0, output_height = 0;  // after the crop
   unsigned* not_finite = nullptr;           // set to 1 if any result is
+  bool skip = false;                        // head is added to x on the way
+  HeadArgs head;
   Grid grid;
   TailShape shape;
 };
@@ -159,7 +165,7 @@ void launch_lfe_int8_hopper(Operand operand, const LfeArgs& args, cudaStream_t s
 void launch_gmsa_int8_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // Raises the limits on shared memory of the current device; before the first launch on it.
-void prepare_tail(int most_shared);
+void prepare_tail();
 void prepare_kernels();
 
 }  // namespace elan::cuda

@@ -3,7 +3,9 @@
 // what each chunk of channels would fetch from where its tap finds it comes from L2 several times.
 
 #include "cuda/kernels/split.cuh"
+#include "cuda/kernels/tensor_map.cuh"
 #include "cuda/kernels/wgmma.cuh"
+#include "cuda/layout_narrow.h"
 
 namespace elan::cuda {
 namespace {
@@ -11,96 +13,103 @@ namespace {
 constexpr ChannelLayout kL = kNarrowLayout;
 constexpr int kU = kL.units, kHT = kL.hidden_tiles, kNP = kNarrowProjectTiles;
 
+struct NarrowLfeArgs : LfeArgs {
+  StreamMap map;  // of x, if tiles are copied
+};
+
 #if ELAN_HOPPER
 
-// All biases, by all threads: of conv1, of q and v, of the hidden groups.
-template <int Threads>
-__device__ __forceinline__ void stage_narrow_biases(float* biases, const LfeArgs& p) {
-  const int projected = kNP * 8 * (p.has_q ? 2 : 1);
-  for (int i = static_cast<int>(threadIdx.x); i < narrow_biases(p.groups); i += Threads) {
-    if (i < kNarrowBiasProject) {
-      biases[i] = p.bias1[i];
-    } else if (i < kNarrowBias0) {
-      biases[i] = i - kNarrowBiasProject < projected ? p.bias_project[i - kNarrowBiasProject] : 0.F;
-    } else {
-      biases[i] = p.bias0[i - kNarrowBias0];
-    }
-  }
-}
-
-// A tile with its ring of two pixels.
-template <int BY, int Threads>
+// A tile with its ring of two pixels. Copied: as it comes, in lines of 128 bytes, the eighths of
+// which are where the hardware's pattern puts them (swizzled()); else as operands, as other tiles.
+template <int BY, int Threads, bool Copied>
 struct NarrowTile {
   static constexpr ChannelLayout kLayout = kL;
-  static constexpr int kRow = kNarrowTileRow, kPitch = kNarrowPitch, kPlane = 0;
-  static constexpr int kBytes = narrow_tile_bytes(BY);
+  static constexpr int kRow = kNarrowTileRow, kPitch = narrow_pitch(Copied), kPlane = 0;
+  static constexpr int kBytes = narrow_tile_bytes(BY, Copied);
   static constexpr int kChunks = 2 * kU;
   static constexpr int kWidth = kRow, kHeight = 4 * BY + 4;
   static constexpr int kThreads = Threads;
   static constexpr int kSlices = (kWidth * kHeight * kChunks + kThreads - 1) / kThreads;
 };
 
-// 16 bytes a copy, zeros from outside the picture.
-template <typename T>
-__device__ __forceinline__ void copy_whole_pixels(std::uint32_t tile, const __half* x, TileOrigin o,
-                                                  const Grid& g, int thread) {
-  constexpr int kPixels = T::kThreads / kU;  // at once
-  constexpr int kRows = kPixels / T::kWidth, kColumns = kPixels % T::kWidth;
-  const int piece = thread % kU;
-  int column = thread / kU % T::kWidth, row = thread / kU / T::kWidth;
-  const uint4* image = reinterpret_cast<const uint4*>(x) +
-                       static_cast<std::size_t>(o.image) * g.height * g.width * kU + piece;
-  std::uint32_t to = tile + thread / kU * T::kPitch + piece * 16;
-#pragma unroll 4
-  for (int i = thread / kU; i < T::kWidth * T::kHeight; i += kPixels) {
-    const int px = o.x - 2 + column, py = o.y - 2 + row;
-    const bool there = static_cast<unsigned>(px) < static_cast<unsigned>(g.width) &&
-                       static_cast<unsigned>(py) < static_cast<unsigned>(g.height);
-    cp_async16_or_zeros(to, image + (there ? (py * g.width + px) * kU : 0), there);
-    to += kPixels * T::kPitch;
-    column += kColumns;
-    row += kRows;
-    if (column >= T::kWidth) {
-      column -= T::kWidth;
-      ++row;
+__device__ __forceinline__ void scale(float (&c)[4], const float (&acc)[4], float by) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) c[i] = acc[i] * by;
+}
+
+// Rows g and g + 8 of a warp's block as FP16 to whole lines of the stream, through a KiB of shared
+// memory. `pixel` is the block's first.
+__device__ __forceinline__ void store_lines(const float (&acc)[kU][4], std::uint32_t stage,
+                                            __half* stream, std::size_t pixel, int width,
+                                            int lane) {
+  const int g = lane >> 2, t = lane & 3;
+  const auto place = [&](int token) { return token * 128 + ((token & 3) << 5 | (token & 4) << 2); };
+  const std::uint32_t to = stage + (place(g) ^ t * 8);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (h > 0) __syncwarp();
+#pragma unroll
+    for (int i = 0; i < kU / 2; ++i) {
+      uint2 v;
+      narrow(v, acc[2 * i][2 * h], acc[2 * i][2 * h + 1], acc[2 * i + 1][2 * h],
+             acc[2 * i + 1][2 * h + 1]);
+      store_shared2(to ^ i * 32, v.x, v.y);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const uint4 line = load_shared4(stage + (place(4 * j + lane / 8) ^ lane % 8 * 16));
+      reinterpret_cast<uint4*>(at_pixel<60>(stream, pixel + (2 * h + j) * width))[lane] = line;
     }
   }
 }
 
 #endif
 
-// Tiles are WY x M rows of four blocks of pixels; a warpgroup has M of these rows, one after the
-// other.
-template <bool F16, typename S, int WY, int M>
-__global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
-    const __grid_constant__ LfeArgs p) {
+// Teams of WY warpgroups walk over tiles of WY x M rows of four blocks of pixels, one team after
+// the other, through a ring of Buffers tiles; a warpgroup has M of these rows, one after the other.
+template <bool F16, typename S, int WY, int M, int Teams, int Buffers>
+__global__ __launch_bounds__(
+    128 * WY * Teams, Teams > 1 ? 1
+                      : WY == 1
+                          ? 4
+                          : 2) void lfe_narrow_kernel(const __grid_constant__ NarrowLfeArgs p) {
 #if ELAN_HOPPER
   using K = Codec16<F16>;
-  using T = NarrowTile<WY * M, 128 * WY>;
-  using UnitA = UnitA2;
   constexpr bool kCopied = !std::is_same_v<S, float>, kSplit = std::is_same_v<S, Split>;
+  constexpr int kTeam = 128 * WY;  // threads
+  using T = NarrowTile<WY * M, kTeam, kCopied>;
+  using UnitA = UnitA2;
 
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ int unshifted[kMaxChunks];  // taps for load_tile()
   __shared__ int places[kNarrowReads];   // of what conv0 reads, from its pixel
-  __shared__ __align__(8) std::uint64_t weights_there;
+  // The weights are there; in each buffer the tile of each team; nobody reads a buffer any more.
+  __shared__ __align__(8) std::uint64_t barriers[1 + Buffers * (Teams + 1)];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31;
-  const int warpgroup = thread / 128, wx = thread / 32 % 4;
+  const int team = Teams == 1 ? 0 : thread / kTeam, member = thread - team * kTeam;
+  const int warpgroup = member / 128, wx = thread / 32 % 4;
   const int g = lane >> 2, t = lane & 3;
   const int weight_bytes = narrow_weight_bytes(p.groups, p.has_q);
-  char* tile = shared + weight_bytes;
-  float* biases = reinterpret_cast<float*>(tile + T::kBytes);
-  const std::uint32_t tile_address = shared_address(tile);
-  const std::uint32_t conv0 = shared_address(shared), conv1 = conv0 + p.groups * kNarrowConv0Bytes;
+  char* const tiles = shared + (-shared_address(shared) & (kNarrowTileAlignment - 1));
+  char* const weights = tiles + Buffers * T::kBytes;
+  const std::uint32_t stage =
+      shared_address(weights) + weight_bytes + thread / 32 * kNarrowStageBytes;
+  const std::uint32_t conv0 = shared_address(weights), conv1 = conv0 + p.groups * kNarrowConv0Bytes;
   const std::uint32_t projections = conv0 + narrow_conv_bytes(p.groups);
   const auto stream = stream_at<S, 60>(p.x, p.grid);
   const auto result = stream_at<S, 60>(p.y, p.grid);
-  const int tiles = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
+  const int count = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
 
   allow_next();
-  const std::uint32_t there = shared_address(&weights_there);
+  const std::uint32_t there = shared_address(barriers), full = there + 8;
+  const std::uint32_t empty = full + Buffers * Teams * 8;
   if (thread == 0) {
     barrier_init(there, 1);
+#pragma unroll
+    for (int i = 0; i < Buffers * Teams; ++i) barrier_init(full + i * 8, kCopied ? 1 : kTeam);
+#pragma unroll
+    for (int i = 0; i < Buffers; ++i) barrier_init(empty + i * 8, kTeam / 32);
     barrier_init_fence();
     barrier_expect(there, weight_bytes);
     copy_bulk(conv0, p.weights, weight_bytes, there);
@@ -112,35 +121,45 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
     places[thread] =
         (p.chunk_y[read.chunk] * T::kRow + p.chunk_x[read.chunk]) * T::kPitch + read.chunk / 2 * 16;
   }
-  stage_narrow_biases<T::kThreads>(biases, p);
   __syncthreads();
   wait_for_previous();
 
-  const auto bring = [&](int index) {
-    if (index >= tiles) return;
+  const int first = static_cast<int>(blockIdx.x), stride = static_cast<int>(gridDim.x);
+  const auto full_at = [&](int buffer, int owner) { return full + (buffer * Teams + owner) * 8; };
+  // The `step`th tile of this thread block, brought by this team.
+  const auto bring = [&](int step, int buffer) {
+    const int index = first + step * stride;
+    if (index >= count) return;
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
+    const std::uint32_t arrival = full_at(buffer, step % Teams);
     if constexpr (kCopied) {
-      copy_whole_pixels<T>(tile_address, tile_source(stream), o, p.grid, thread);
-      cp_async_commit();
+      if (member != 0) return;
+      barrier_expect(arrival, T::kBytes);
+      copy_box(shared_address(tiles) + buffer * T::kBytes, p.map, o.x - 2, o.y - 2, o.image,
+               arrival);
     } else {
-      TileWalk<T> walk(thread);
-      load_tile<K, T>(0, walk, tile, stream, {o.image, o.y - 1, o.x - 1}, p.grid, unshifted);
+      TileWalk<T> walk(member);
+      load_tile<K, T>(0, walk, tiles + buffer * T::kBytes, stream, {o.image, o.y - 1, o.x - 1},
+                      p.grid, unshifted);
+      barrier_arrive(arrival);
     }
   };
-  int index = static_cast<int>(blockIdx.x);
-  bring(index);
+  for (int i = team; i < Buffers; i += Teams) bring(i, i);
   barrier_wait(there, 0);
 
   int reads[kNarrowReads / 2];  // this lane's rows of two units at a time, see K::lane_base()
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
-  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
+  // Biases are two rows of weights, in two terms, for what is always this in the operands.
+  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
   const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
+  int buffer = team, uses = 0;
 #pragma unroll 1
-  for (; index < tiles; index += static_cast<int>(gridDim.x)) {
+  for (int step = team; first + step * stride < count; step += Teams) {
+    const int index = first + step * stride;
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
-    if constexpr (kCopied) cp_async_wait<0>();
-    __syncthreads();
+    const std::uint32_t tile_address = shared_address(tiles) + buffer * T::kBytes;
+    barrier_wait(full_at(buffer, team), uses / Buffers & 1);
     const bool inner =
         o.y > 0 && o.x > 0 && o.y + 4 * WY * M < p.grid.height && o.x + 16 < p.grid.width;
 
@@ -153,14 +172,18 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
           tile_address + ((wy * 4 + r / 4 + 2) * T::kRow + wx * 4 + r % 4 + 2) * T::kPitch;
       float out[kU][4];
       if constexpr (kCopied) {
-        const char* own =
-            tile + ((wy * 4 + (g >> 2) + 2) * T::kRow + wx * 4 + (g & 3) + 2) * T::kPitch + t * 8;
+        const std::uint32_t own = swizzled(
+            tile_address + ((wy * 4 + (g >> 2) + 2) * T::kRow + wx * 4 + (g & 3) + 2) * T::kPitch +
+            t * 8);
 #pragma unroll
         for (int i = 0; i < kU / 2; ++i) {
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
-            const float4 v =
-                widen(*reinterpret_cast<const uint2*>(own + i * 32 + h * 2 * T::kRow * T::kPitch));
+            // Two rows of the picture further is as far in the pattern.
+            static_assert(2 * T::kRow % 8 == 0);
+            uint2 words;
+            load_shared2(words.x, words.y, (own ^ i * 32) + h * 2 * T::kRow * T::kPitch);
+            const float4 v = widen(words);
             out[2 * i][2 * h] = v.x * p.scale1;
             out[2 * i][2 * h + 1] = v.y * p.scale1;
             out[2 * i + 1][2 * h] = v.z * p.scale1;
@@ -177,8 +200,11 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         const std::uint32_t at =
             base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
 #pragma unroll
-        for (int u = 0; u < kNarrowReads; u += 2)
-          K::load_pair(a[u], a[u + 1], at, reads[u / 2], 0, 0);
+        for (int u = 0; u < kNarrowReads; u += 2) {
+          const std::uint32_t row = at + reads[u / 2];
+          K::load_pair(a[u], a[u + 1], kCopied ? swizzled(row) : row, 0, 0, 0);
+        }
+        if (t == kNarrowBiasK / 2) a[kNarrowBiasRead] = {{kOnes, kOnes}};
       };
       const auto begin_hidden = [&](float(&hidden)[kHT][4], int group) {
         const std::uint32_t slab = conv0 + group * kNarrowConv0Bytes;
@@ -193,9 +219,8 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
       const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
-          const float2 b = bias_at(kNarrowBias0 + (group * kHT + n) * 8);
           float c[4];
-          apply(c, hidden[n], make_float2(unscale0, unscale0), b);
+          scale(c, hidden[n], unscale0);
           h[n] = K::encode_relu(c);
         }
         if (!inner) {
@@ -238,10 +263,13 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         begin_hidden(hidden[0], group);
         wgmma_wait<0>(hidden[0]);
         end_hidden(hidden[0], h, group);
-        h[kHT] = {};
+        h[kHT] = t == 0 ? UnitA{{kOnes, kOnes}} : UnitA{};
         add_hidden(std::integral_constant<int, kHT>{}, group);
         wgmma_wait<0>(out);
       }
+
+      // The last reader of a tile was conv0.
+      if (m == M - 1 && lane == 0) barrier_arrive(empty + buffer * 8);
 
       // The residual; y leaves and stays as an operand.
       const std::size_t pixel0 =
@@ -249,30 +277,29 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
       const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
       const auto from0 = at_pixel<60>(stream, pixel0), from1 = at_pixel<60>(stream, pixel1);
 #pragma unroll
-      for (int n = 0; n < kU; ++n) {
-        apply(out[n], out[n], make_float2(unscale1, unscale1), bias_at(kNarrowBias1 + n * 8));
-      }
-      if constexpr (!kCopied) {
+      for (int n = 0; n < kU; ++n) scale(out[n], out[n], unscale1);
+      if constexpr (kCopied) {
+        const auto to0 = at_pixel<60>(result, pixel0), to1 = at_pixel<60>(result, pixel1);
+        if constexpr (kSplit) {
+          RestPair<kU> rest;
+          rest.template fetch<kU>(0, from0.rest, from1.rest, t);
+          rest.add(out);
+          store_rests<kU>(out, 0, to0.rest, to1.rest, t);
+        }
+        const std::size_t pixel =
+            (static_cast<std::size_t>(o.image) * p.grid.height + o.y + wy * 4) * p.grid.width +
+            o.x + wx * 4;
+        store_lines(out, stage, tile_source(result), pixel, p.grid.width, lane);
+      } else {
         RowPair<S, kU, kU> own;
         own.fetch(0, from0, from1, t);
         own.add(out);
+        store_rows<kU>(out, 0, at_pixel<60>(result, pixel0), at_pixel<60>(result, pixel1), t);
       }
-      if constexpr (kSplit) {
-        RestPair<kU> rest;
-        rest.template fetch<kU>(0, from0.rest, from1.rest, t);
-        rest.add(out);
-      }
-      store_rows<kU>(out, 0, at_pixel<60>(result, pixel0), at_pixel<60>(result, pixel1), t);
       UnitA y[kU];
 #pragma unroll
       for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
-
-      // While the last projection runs, the next tile comes in: the last reader of this one was
-      // conv0.
-      if (m == M - 1) {
-        __syncthreads();
-        if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
-      }
+      if (t == 3) y[kNarrowPadUnit] = {{kOnes, kOnes}};
 
       const int block =
           ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
@@ -286,12 +313,12 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         }
         wgmma_commit();
       };
-      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], int bias, char* to) {
+      const auto end_projection = [&](auto is_v, const float(&d)[kNP][4], char* to) {
         UnitA u[kNP];
 #pragma unroll
         for (int n = 0; n < kNP; ++n) {
           float c[4];
-          apply(c, d[n], make_float2(unscale_project, unscale_project), bias_at(bias + n * 8));
+          scale(c, d[n], unscale_project);
           u[n] = K::encode(c);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
@@ -306,43 +333,58 @@ __global__ __launch_bounds__(128 * WY, WY == 1 ? 4 : 2) void lfe_narrow_kernel(
         begin_projection(acc[0], projections);
         begin_projection(acc[1], projections + kNarrowProjectBytes);
         wgmma_wait<1>(acc[0]);
-        end_projection(std::false_type{}, acc[0], kNarrowBiasProject, p.q);
+        end_projection(std::false_type{}, acc[0], p.q);
         wgmma_wait<0>(acc[1]);
-        end_projection(std::true_type{}, acc[1], kNarrowBiasProject + kNP * 8, p.v);
+        end_projection(std::true_type{}, acc[1], p.v);
       } else {
         begin_projection(acc[0], projections);
         wgmma_wait<0>(acc[0]);
-        end_projection(std::true_type{}, acc[0], kNarrowBiasProject, p.v);
+        end_projection(std::true_type{}, acc[0], p.v);
       }
     }
-    if constexpr (!kCopied) bring(index + static_cast<int>(gridDim.x));
+    if (!kCopied || member == 0) barrier_wait(empty + buffer * 8, step / Buffers & 1);
+    bring(step + Buffers, buffer);
+    ++uses;
+    buffer += Teams;
+    if (buffer >= Buffers) buffer -= Buffers;
   }
 #else
   __trap();
 #endif
 }
 
-template <bool F16, typename S>
-void launch(const LfeArgs& a, cudaStream_t stream) {
-  const auto as = [&](auto* kernel, int threads) {
-    launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), threads,
-                  static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
-  };
-  switch (a.shape.tile_y) {
+// Calls f(kernel, threads).
+template <bool F16, typename S, typename F>
+void with_kernel(int tile_y, F f) {
+  constexpr int kTeams = narrow_teams(4, !std::is_same_v<S, float>);
+  switch (tile_y) {
     case 4:
-      return as(&lfe_narrow_kernel<F16, S, 2, 2>, 256);
+      return f(&lfe_narrow_kernel<F16, S, 2, 2, kTeams, narrow_buffers(kTeams)>, 256 * kTeams);
     case 2:
-      return as(&lfe_narrow_kernel<F16, S, 2, 1>, 256);
+      return f(&lfe_narrow_kernel<F16, S, 2, 1, 1, 1>, 256);
     default:
-      return as(&lfe_narrow_kernel<F16, S, 1, 1>, 128);
+      return f(&lfe_narrow_kernel<F16, S, 1, 1, 1, 1>, 128);
   }
 }
 
 template <bool F16, typename S>
+void launch(const LfeArgs& a, cudaStream_t stream) {
+  NarrowLfeArgs args{a, {}};
+  if (!std::is_same_v<S, float>) {
+    args.map = stream_map(a.x, a.grid, kNarrowTileRow, 4 * a.shape.tile_y + 4);
+  }
+  with_kernel<F16, S>(a.shape.tile_y, [&](auto* kernel, int threads) {
+    launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), threads,
+                  static_cast<std::size_t>(a.shape.shared_bytes), stream, args);
+  });
+}
+
+template <bool F16, typename S>
 void prepare() {
-  allow_shared(reinterpret_cast<const void*>(&lfe_narrow_kernel<F16, S, 2, 2>));
-  allow_shared(reinterpret_cast<const void*>(&lfe_narrow_kernel<F16, S, 2, 1>));
-  allow_shared(reinterpret_cast<const void*>(&lfe_narrow_kernel<F16, S, 1, 1>));
+  for (const int tile_y : {1, 2, 4}) {
+    with_kernel<F16, S>(
+        tile_y, [](auto* kernel, int) { allow_shared(reinterpret_cast<const void*>(kernel)); });
+  }
 }
 
 }  // namespace

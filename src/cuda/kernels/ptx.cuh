@@ -181,6 +181,19 @@ __device__ __forceinline__ void load_shared2(std::uint32_t& a, std::uint32_t& b,
   asm volatile("ld.shared.v2.b32 {%0,%1}, [%2];" : "=r"(a), "=r"(b) : "r"(address));
 }
 
+__device__ __forceinline__ void store_shared2(std::uint32_t address, std::uint32_t a,
+                                              std::uint32_t b) {
+  asm volatile("st.shared.v2.b32 [%0], {%1,%2};" ::"r"(address), "r"(a), "r"(b) : "memory");
+}
+__device__ __forceinline__ uint4 load_shared4(std::uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const std::uint32_t s = shared_address(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));

@@ -207,14 +207,12 @@ struct RowPair<Split, Units, N> {
 };
 
 template <int Units, int N>
-__device__ __forceinline__ void store_rows(const float (&acc)[N][4], int first,
-                                           SplitPlace<__half> row0, SplitPlace<__half> row1,
-                                           int t) {
+__device__ __forceinline__ void store_rests(const float (&acc)[N][4], int first, char* row0,
+                                            char* row1, int t) {
   using Rest = RestPair<N>;
-  store_rows<Units>(acc, first, row0.first, row1.first, t);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    char* row = (h == 0 ? row0 : row1).rest;
+    char* row = h == 0 ? row0 : row1;
     const auto word = [&](int i) {
       const float *a = acc[2 * i] + 2 * h, *b = acc[2 * i + 1 < N ? 2 * i + 1 : 0] + 2 * h;
       const bool two = 2 * i + 1 < N && first + 2 * i + 1 < Units;
@@ -230,6 +228,14 @@ __device__ __forceinline__ void store_rows(const float (&acc)[N][4], int first,
       }
     }
   }
+}
+
+template <int Units, int N>
+__device__ __forceinline__ void store_rows(const float (&acc)[N][4], int first,
+                                           SplitPlace<__half> row0, SplitPlace<__half> row1,
+                                           int t) {
+  store_rows<Units>(acc, first, row0.first, row1.first, t);
+  store_rests<Units>(acc, first, row0.rest, row1.rest, t);
 }
 
 }  // namespace elan::cuda

@@ -21,6 +21,8 @@ EmulatedNetwork::EmulatedNetwork(const Network& net, NetworkShape shape, const D
   std::vector<std::pair<std::string, std::size_t*>> parts{
       {"weights of the head", &packed_.head_weights},
       {"bias of the head", &packed_.head_bias},
+      {"slabs of the head", &packed_.head_slabs},
+      {"bias of the head's columns", &packed_.head_column_bias},
       {"weights of the tail", &packed_.tail.weights},
       {"bias of the tail", &packed_.tail.bias}};
   for (auto& elab : packed_.body) {
@@ -71,7 +73,8 @@ Plan EmulatedNetwork::plan_with_memory(int width, int height) {
   return plan;
 }
 
-std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObserver& observer) {
+std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObserver& observer,
+                                        bool whole_body) {
   const Plan plan = plan_with_memory(in.width, in.height);
   const Grid& grid = plan.grid;
   const std::size_t row = static_cast<std::size_t>(in.width) * 3;
@@ -98,7 +101,8 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
                          plan,
                          base_,
                          arena_.front()->data(),
-                         reinterpret_cast<unsigned*>(flag.data())};
+                         reinterpret_cast<unsigned*>(flag.data()),
+                         whole_body};
   const std::size_t pixels = grid.pixels(), stride = packed_.order.size();
   forward(args, pictures, nullptr, [&](const std::string& name, const StageStream& stream) {
     if (!observer) return;

@@ -19,8 +19,9 @@ class EmulatedNetwork {
   EmulatedNetwork(const Network& net, cuda::NetworkShape shape, const cuda::DeviceLimits& device);
 
   // One picture of 8-bit samples; returns f32, [scale * height][scale * width][3]. `observer` sees
-  // the stages of the body.
-  std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {});
+  // the stages of the body, its end only if that is computed by itself.
+  std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {},
+                         bool whole_body = true);
 
  private:
   std::size_t keep(const std::string& name, std::size_t offset);

@@ -99,7 +99,7 @@ std::uint32_t transpose_matrix(std::uint32_t v);
 void multiply(Format a_format, Format b_format, int k, void* c, const std::uint32_t* a,
               const std::uint32_t* b);
 
-// mbarriers, and bulk copies that complete on them.
+// mbarriers, and bulk copies that complete on them; of zeros if `from` is null.
 void barrier_init(std::uint32_t address, int count);
 void barrier_arrive(std::uint32_t address);
 void barrier_expect(std::uint32_t address, int bytes);  // and arrive

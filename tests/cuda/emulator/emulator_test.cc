@@ -8,6 +8,7 @@
 #include <optional>
 #include <ostream>
 #include <random>
+#include <tuple>
 
 #include "cuda/shape.h"
 #include "elan/error.h"
@@ -219,6 +220,22 @@ constexpr auto kOnFp32 = StreamFormat::fp32, kOnFp16 = StreamFormat::fp16,
                kSplit = StreamFormat::split;
 constexpr const char *kLightInt8 = "elan_light_int8_x4", *kFullInt8 = "elan_int8_x4";
 
+// On a stream of FP16 the last convolution adds the head itself: the bits that a skip before it
+// would have left, with tiles of all sizes, weights in parts and at once.
+TEST(Emulated, TheSkipMayBeInTheTail) {
+  for (const auto& [model, width, height, device] :
+       {std::tuple{"elan_light_x2", 33, 17, kAlone}, std::tuple{"elan_light_x3", 21, 30, kSmall},
+        std::tuple{kLight, 5, 9, kLarge}, std::tuple{kLight, 17, 3, Device{9, 232448}},
+        std::tuple{kFull, 9, 18, kAlone}, std::tuple{kFull, 5, 3, kSmall}}) {
+    const Network net = part_of(Model::load(test::model_path(model)).network(), 1, 1);
+    const auto rgb = drawn(width, height);
+    const ConstImageView in = view_of(rgb.data(), width, height);
+    const auto shape = shape_of(net, {kFp16, false, kOnFp16}, device);
+    EmulatedNetwork emulated(net, shape, limits_of(device));
+    EXPECT_TRUE(emulated.run(in) == emulated.run(in, {}, false)) << model;
+  }
+}
+
 // The last convolution has FP16 operands whatever the body has, which must not end tf32's range.
 TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
   Network net = part_of(Model::load(test::model_path(kLight)).network(), 1, 1);
@@ -297,6 +314,8 @@ INSTANTIATE_TEST_SUITE_P(
     Hopper, Emulated,
     testing::Values(Case{kLight, kFp16, kOnFp16, true, 2, 17, 13, kLarge, 4e-3},
                     Case{kLight, kFp16, kOnFp16, true, 1, 41, 37, kSmall, 4e-3},
+                    Case{kLight, kFp16, kOnFp16, true, 1, 41, 37, kAlone, 4e-3},
+                    Case{kLight, kFp16, kSplit, true, 1, 33, 18, kAlone, 1e-3},
                     Case{kLight, kFp16, kSplit, true, 1, 9, 17, kLarge, 1e-3},
                     Case{kLight, kFp16, kOnFp32, true, 1, 16, 9, kLarge, 1e-3},
                     Case{kLight, kBf16, kOnFp32, true, 1, 33, 31, kLarge, 1e-2},

@@ -144,7 +144,11 @@ bool end_bulk_copy() {
   if (bulk_copies.empty()) return false;
   const BulkCopy c = bulk_copies.front();
   bulk_copies.pop_front();
-  std::memcpy(c.to, c.from, c.bytes);
+  if (c.from == nullptr) {
+    std::memset(c.to, 0, c.bytes);
+  } else {
+    std::memcpy(c.to, c.from, c.bytes);
+  }
   ++state.clocks[kCopier][kCopier];
   mark_copied(c.to, c.bytes);
   MemoryBarrier& b = barriers.at(c.barrier);

@@ -347,7 +347,7 @@ void copy_async_wait(int left) {
 }
 
 void begin_bulk_copy(void* to, const void* from, std::size_t bytes) {
-  touch(from, bytes, false);
+  if (from != nullptr) touch(from, bytes, false);
   SharedRegion* r = shared_region(to);
   if (r == nullptr) fail("bulk copy to what is no shared memory");
   touch_shared(*r, to, bytes, Access::begin_copy, state.warp);

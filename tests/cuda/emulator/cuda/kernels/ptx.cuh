@@ -102,6 +102,13 @@ inline void load_shared2(std::uint32_t& a, std::uint32_t& b, std::uint32_t addre
   b = v.y;
 }
 
+inline void store_shared2(std::uint32_t address, std::uint32_t a, std::uint32_t b) {
+  *reinterpret_cast<uint2*>(emulator::shared_pointer(address)) = make_uint2(a, b);
+}
+inline uint4 load_shared4(std::uint32_t address) {
+  return *reinterpret_cast<const uint4*>(emulator::shared_pointer(address));
+}
+
 inline void cp_async16(void* shared, const void* global) {
   emulator::copy_async(shared, global, 16);
 }

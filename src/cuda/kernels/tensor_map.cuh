@@ -1,0 +1,64 @@
+// Boxes of the narrow network's stream of FP16, whole pixels of 128 bytes, on their way to shared
+// memory by Hopper's tensor copies: one thread asks for all of a tile, and what is outside of the
+// picture is zero.
+#pragma once
+
+#include <cuda.h>
+
+#include <stdexcept>
+
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/wgmma.cuh"
+
+namespace elan::cuda {
+
+using StreamMap = CUtensorMap;
+
+// Of the stream at x, for boxes of width x height pixels.
+inline StreamMap stream_map(const void* x, const Grid& g, int width, int height) {
+  static const auto encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
+                                     &status);
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
+  }();
+  constexpr cuuint64_t kPixel = 128;
+  const auto across = static_cast<cuuint64_t>(g.width), down = static_cast<cuuint64_t>(g.height);
+  const cuuint64_t sizes[] = {kPixel / 2, across, down, static_cast<cuuint64_t>(g.batch)};
+  const cuuint64_t strides[] = {kPixel, across * kPixel, across * down * kPixel};
+  const cuuint32_t box[] = {kPixel / 2, static_cast<cuuint32_t>(width),
+                            static_cast<cuuint32_t>(height), 1};
+  const cuuint32_t steps[] = {1, 1, 1, 1};
+  StreamMap map;
+  if (encode == nullptr || encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, const_cast<void*>(x),
+                                  sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
+    throw std::runtime_error("cuda: the driver cannot describe the stream to tensor copies");
+  }
+  return map;
+}
+
+#if ELAN_HOPPER
+
+// Where the byte at `address` of such a box lies, if it were plain rows of pixels: the hardware
+// spreads the same 16 bytes of eight pixels over all banks. Boxes begin at multiples of 1024.
+__device__ __forceinline__ std::uint32_t swizzled(std::uint32_t address) {
+  return address ^ (address >> 3 & 0x70U);
+}
+
+// The box whose first pixel is (x, y), perhaps outside, completes on `barrier`, which expects all
+// of its bytes.
+__device__ __forceinline__ void copy_box(std::uint32_t shared, const StreamMap& map, int x, int y,
+                                         int image, std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared),
+      "l"(&map), "r"(0), "r"(x), "r"(y), "r"(image), "r"(barrier)
+      : "memory");
+}
+
+#endif
+
+}  // namespace elan::cuda

@@ -1,0 +1,43 @@
+// How the LFE of the narrow network on Hopper (kernels/lfe_hopper_narrow.cu) uses shared memory:
+// tiles, weights, what is on its way out; and where its biases are.
+#pragma once
+
+#include "cuda/layout.h"
+
+namespace elan::cuda {
+
+constexpr int kNarrowTileRow = 4 * 4 + 4;  // 4 modulo 8 pixels, as tile_row_pixels()
+// Copied tiles are the stream of FP16 as it is, others are operands.
+constexpr int narrow_pitch(bool copied) {
+  return copied ? 16 * kNarrowLayout.units : tile_pitch(kNarrowLayout, 2);
+}
+constexpr int kNarrowTileAlignment = 1024;  // of the pattern of copied ones
+constexpr int narrow_tile_bytes(int tile_y, bool copied) {
+  return kNarrowTileRow * (4 * tile_y + 4) * narrow_pitch(copied);
+}
+// Of the largest copied tiles two are computed at once, by a team of warpgroups each, while a third
+// comes.
+constexpr int narrow_teams(int tile_y, bool copied) {
+  return copied && tile_y == 4 ? 2 : 1;
+}
+constexpr int narrow_buffers(int teams) {
+  return teams == 1 ? 1 : teams + 1;
+}
+constexpr int kNarrowStageBytes = 1024;  // a warp's, of what leaves in whole lines
+constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y, bool copied) {
+  const int teams = narrow_teams(tile_y, copied), warps = (tile_y == 1 ? 4 : 8) * teams;
+  return kNarrowTileAlignment + narrow_buffers(teams) * narrow_tile_bytes(tile_y, copied) +
+         narrow_weight_bytes(groups, has_q) + (copied ? warps * kNarrowStageBytes : 0);
+}
+
+// Biases are products as well, each the sum of two weights for which operands have kNarrowOne: in
+// conv0 where the first unit that is read twice is read for its other half, in conv1 in the unit
+// that makes the number of units even, in project_inp in the first channels of the stream's
+// padding.
+constexpr float kNarrowOne = 64;
+constexpr std::uint32_t kNarrowOnesFp16 = 0x54005400U, kNarrowOnesBf16 = 0x42804280U;
+constexpr int kNarrowBiasRead = 1, kNarrowBiasK = 4;  // of conv0
+constexpr int kNarrowPadding = 60;                    // the stream channel
+constexpr int kNarrowPadUnit = 6;  // of project_inp, where lanes 3 modulo 4 have it
+
+}  // namespace elan::cuda
