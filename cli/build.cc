@@ -9,6 +9,7 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "core/whole_file.h"
 #include "elan/error.h"
 #include "elan/model.h"
 #include "model/network.h"
@@ -111,6 +112,7 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
   if (!output.empty() && !output.ends_with(".plan")) {
     throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
+  if (!output.empty()) expect_writable(output);
   tensorrt::BuildOptions options = build_options(a);
   const Model model = choose_model(a.files.model, a.files.scale).load();
   if (a.precision.empty() && a.plan.empty() && model.network().quantized()) {

@@ -175,6 +175,8 @@ int quantize_model(QuantizeArguments arguments, const std::vector<std::string>& 
                 std::string(kExpected) +
                     ", such as elan-sr quantize --data FOLDER light light_int8.safetensors");
   }
+  expect_writable(arguments.files.output);
+  if (!arguments.report.empty()) expect_writable(arguments.report);
   const auto began = std::chrono::steady_clock::now();
   picture::initialise(1);
   const Model model = choose_model(arguments.files.model, arguments.files.scale).load();

@@ -235,6 +235,9 @@ Action setup_tune(CommandLine& line) {
       refuse("tune finds the precisions: expected --precisions, found --precision or --plan");
     }
     parse_picture_size("--size", a->size, kLongestSide);
+    for (const std::string& path : {a->output, a->report}) {
+      if (!path.empty()) expect_writable(path);
+    }
     picture::initialise(1);
     return Tuner(line.app, *a).tune();
   };

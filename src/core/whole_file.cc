@@ -1,5 +1,7 @@
 #include "core/whole_file.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -61,6 +63,15 @@ void write_whole_file(const fs::path& path,
     fs::remove(target, error);
     cannot_write(path, reason);
   }
+}
+
+void expect_writable(const fs::path& path) {
+  const fs::path file = without_links(path);
+  std::error_code error;
+  if (fs::is_directory(file, error)) cannot_write(path, std::strerror(EISDIR));
+  // "." tells a folder from a file.
+  const fs::path place = is_device(path) ? path : file.parent_path() / ".";
+  if (access(place.c_str(), W_OK) != 0) cannot_write(path, std::strerror(errno));
 }
 
 }  // namespace elan

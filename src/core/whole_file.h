@@ -18,4 +18,7 @@ std::filesystem::path without_links(const std::filesystem::path& path);
 void write_whole_file(const std::filesystem::path& path,
                       std::initializer_list<std::span<const std::byte>> parts);
 
+// Throws as that would, as far as can be told without writing: before long work.
+void expect_writable(const std::filesystem::path& path);
+
 }  // namespace elan

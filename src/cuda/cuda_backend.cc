@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "cuda/body.h"
 #include "cuda/costs.h"
 #include "cuda/device.h"
@@ -30,6 +31,8 @@ using namespace cuda;
 constexpr std::size_t kMostGraphs = 16;
 // Batches on the device at once: while one is computed, another comes or goes.
 constexpr std::size_t kSlots = 2;
+// Threads that copy results, the one that asked for them included.
+constexpr int kMostCopiers = 4;
 // Of the device's memory: the rest is the driver's, the weights' and other programs'.
 constexpr double kShareOfMemory = 0.75;
 
@@ -78,7 +81,8 @@ class Implementation : public CudaBackend {
         info_(open_device(device)),
         stages_(stage_names(network_->arch)),
         graphs_(kMostGraphs),
-        slots_(kSlots) {
+        slots_(kSlots),
+        copiers_(std::min(kMostCopiers, usable_cores())) {
     check_network(*network_);
     const UseDevice use(device_);
     shape_ = plan_shape(*network_, plan, wishes_for(*network_, info_));
@@ -354,7 +358,7 @@ class Implementation : public CudaBackend {
         throw;
       }
     }
-    return slot->collect(out);
+    return slot->collect(out, device_, copiers_);
   }
 
   void run_safer(std::span<const ConstImageView> in, std::span<const ImageView> out,
@@ -503,6 +507,7 @@ class Implementation : public CudaBackend {
   bool used_ = false;  // last_pass was recorded
   RecentlyUsed<GraphKey, Graph> graphs_;
   SlotPool slots_;
+  ThreadPool copiers_;  // from pinned memory to where the results are wanted
   std::mutex safer_mutex_;
   std::unique_ptr<Implementation> safer_;
   std::atomic<std::uint64_t> reruns_{0};

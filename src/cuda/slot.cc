@@ -8,8 +8,8 @@
 namespace elan::cuda {
 namespace {
 
-// Small enough for the copy out of pinned memory to follow closely on the one into it.
-constexpr std::size_t kPieceBytes = std::size_t{512} << 10;
+// Small enough for the copies out of pinned memory to follow closely on the one into it.
+constexpr std::size_t kBandBytes = std::size_t{256} << 10;
 
 std::size_t row_of(int width, SampleType type) {
   return static_cast<std::size_t>(width) * 3 * size_of(type);
@@ -32,10 +32,11 @@ void Slot::fill(std::span<const ConstImageView> in) {
 DevicePictures Slot::upload(std::span<const ConstImageView> in, SampleType output_type, int scale,
                             cudaStream_t copies, cudaStream_t compute) {
   const ConstImageView& first = in.front();
-  output_bytes_ = row_of(first.width * scale, output_type) * first.height * scale * in.size();
+  output_rows_ = {static_cast<std::size_t>(first.height) * scale * in.size(),
+                  row_of(first.width * scale, output_type), kBandBytes, kMostBands};
   input_.reserve(input_bytes_);
-  output_.reserve(output_bytes_);
-  host_output_.reserve(output_bytes_);
+  output_.reserve(output_rows_.bytes());
+  host_output_.reserve(output_rows_.bytes());
   busy_ = true;
   ELAN_CUDA(cudaMemcpyAsync(input_.data(), host_input_.data(), input_bytes_, cudaMemcpyHostToDevice,
                             copies));
@@ -57,33 +58,24 @@ DevicePictures Slot::upload(std::span<const ConstImageView> in, SampleType outpu
 void Slot::download(cudaStream_t compute, cudaStream_t copies) {
   computed_.record(compute);
   wait_on_device(copies, computed_);
-  piece_ = std::max(kPieceBytes, (output_bytes_ + kMostPieces - 1) / kMostPieces);
-  for (std::size_t at = 0, i = 0; at < output_bytes_; at += piece_, ++i) {
-    ELAN_CUDA(cudaMemcpyAsync(host_output_.data() + at, output_.data() + at,
-                              std::min(piece_, output_bytes_ - at), cudaMemcpyDeviceToHost,
-                              copies));
-    arrived_[i].record(copies);
-  }
   ELAN_CUDA(cudaMemcpyAsync(host_flag_.data(), flag_.data(), sizeof(unsigned),
                             cudaMemcpyDeviceToHost, copies));
-  finished_.record(copies);
+  for (std::size_t band = 0; band < output_rows_.count(); ++band) {
+    const std::size_t at = output_rows_.begin(band);
+    ELAN_CUDA(cudaMemcpyAsync(host_output_.data() + at, output_.data() + at,
+                              output_rows_.begin(band + 1) - at, cudaMemcpyDeviceToHost, copies));
+    arrived_[band].record(copies);
+  }
 }
 
-bool Slot::collect(std::span<const ImageView> out) {
-  const ImageView& first = out.front();
-  const std::size_t row = row_of(first.width, first.type);
-  std::size_t there = 0, next = 0, at = 0;  // bytes that have arrived, the next piece, bytes taken
-  for (const ImageView& picture : out) {
-    for (int y = 0; y < picture.height; ++y, at += row) {
-      while (there < at + row) {
-        arrived_[next++].wait();
-        there = std::min(output_bytes_, there + piece_);
-      }
-      std::memcpy(picture.data + static_cast<std::size_t>(y) * picture.row_bytes,
-                  host_output_.data() + at, row);
-    }
-  }
-  finished_.wait();
+bool Slot::collect(std::span<const ImageView> out, int device, ThreadPool& pool) {
+  arrived_[0].wait();  // before others are woken, who would ask all the while
+  // One thread copies at a third of the rate that the bus brings.
+  pool.parallel_for(output_rows_.count(), [&](std::size_t band, int) {
+    const UseDevice use(device);
+    arrived_[band].wait();
+    output_rows_.copy(band, host_output_.data(), out);
+  });
   busy_ = false;
   unsigned value = 0;
   std::memcpy(&value, host_flag_.data(), sizeof value);

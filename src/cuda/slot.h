@@ -11,8 +11,10 @@
 #include <stop_token>
 #include <vector>
 
+#include "core/thread_pool.h"
 #include "cuda/cuda_backend.h"
 #include "cuda/device.h"
+#include "cuda/row_bands.h"
 
 namespace elan::cuda {
 
@@ -33,9 +35,9 @@ class Slot {
   // Enqueues the copies back, behind what `compute` has been given.
   void download(cudaStream_t compute, cudaStream_t copies);
 
-  // Waits piece by piece and copies each on into `out`. Returns false, with `out` unspecified, if a
-  // result was no finite number.
-  bool collect(std::span<const ImageView> out);
+  // Waits band by band and copies each on into `out`, on the threads of `pool`; `device` is the
+  // current one. Returns false, with `out` unspecified, if a result was no finite number.
+  bool collect(std::span<const ImageView> out, int device, ThreadPool& pool);
 
   // Waits for whatever is under way, which may have failed.
   void settle(cudaStream_t upload, cudaStream_t compute, cudaStream_t download) noexcept;
@@ -48,13 +50,14 @@ class Slot {
   [[nodiscard]] bool busy() const { return busy_; }
 
  private:
-  static constexpr std::size_t kMostPieces = 16;
+  static constexpr std::size_t kMostBands = 32;
 
   DeviceBuffer input_, output_, flag_;
   PinnedBuffer host_input_, host_output_, host_flag_;
-  Event uploaded_, computed_, finished_;
-  std::array<Event, kMostPieces> arrived_;
-  std::size_t input_bytes_ = 0, output_bytes_ = 0, piece_ = 0;  // bytes
+  Event uploaded_, computed_;
+  std::array<Event, kMostBands> arrived_;
+  std::size_t input_bytes_ = 0;
+  RowBands output_rows_;
   bool busy_ = false;
 };
 

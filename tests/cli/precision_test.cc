@@ -239,6 +239,11 @@ TEST_F(Precise, TuneRefusesWhatMeansNothing) {
   expect_refused(tiny({"tune", "a.ppm", "--precisions", "fp32"}), 2, "at least two");
   expect_refused(tiny({"tune", "a.ppm", "--precisions", "fp32,half"}), 2, "found half");
   expect_refused(tiny({"tune", "nix.ppm"}), 1, "nix.ppm");
+  // Before the pictures are looked at.
+  for (const char* option : {"-o", "--report"}) {
+    expect_refused(tiny({"tune", "nix.ppm", option, "nowhere/x.json"}), 1,
+                   "nowhere/x.json: cannot be written: No such file");
+  }
 }
 
 TEST_F(Precise, ASampleThatStraysGivesAWarning) {

@@ -100,6 +100,10 @@ TEST_F(QuantizeCommand, RefusesWhatMeansNothing) {
   refused({"tiny.safetensors", "q.safetensors"}, 2, "--data");
   refused({"--data", "pictures", "tiny.safetensors"}, 2, "expected a model and an output");
   refused({"--data", "nowhere", "tiny.safetensors", "q.safetensors"}, 1, "nowhere");
+  refused({"--data", "nowhere", "tiny.safetensors", "nix/q.safetensors"}, 1,
+          "nix/q.safetensors: cannot be written: No such file");
+  refused({"--data", "pictures", "--report", "nix/r.json", "tiny.safetensors", "q.safetensors"}, 1,
+          "nix/r.json: cannot be written: No such file");
   refused({"--data", "pictures", "--keep", "16", "tiny.safetensors", "q.safetensors"}, 2,
           "keep: expected fewer than the network's 16");
   folder.write("small/a.ppm", ppm(20, 15));

@@ -110,5 +110,23 @@ TEST_F(WholeFile, SaysWhyItCannotWrite) {
   EXPECT_EQ(files(), 0);
 }
 
+TEST_F(WholeFile, SaysBeforehandWhatCannotBeWritten) {
+  expect_writable(path_);
+  EXPECT_EQ(files(), 0);
+  std::ofstream(path_) << "old";
+  expect_writable(path_);
+  expect_writable("/dev/null");
+  expect_writable("name.safetensors");  // in this folder
+  const auto error = [](const fs::path& path) {
+    return error_of(ErrorKind::input, [&] { expect_writable(path); });
+  };
+  const std::string why = ": cannot be written: ";
+  EXPECT_EQ(error(folder_), folder_.string() + why + "Is a directory");
+  EXPECT_EQ(error(folder_ / "no" / "m"),
+            (folder_ / "no" / "m").string() + why + "No such file or directory");
+  EXPECT_EQ(error(path_ / "m"), (path_ / "m").string() + why + "Not a directory");
+  EXPECT_EQ(content_of(path_), "old");
+}
+
 }  // namespace
 }  // namespace elan::test
