@@ -106,7 +106,7 @@ struct Codec16 {
     return make_float2(__uint_as_float(v << 16), __uint_as_float(v & 0xffff0000U));
   }
   // A softmax's reference lies so many powers of two above a query's own logit (kernels/gmsa.cuh).
-  static constexpr float kHeadroom = F16 ? 11 : 62;
+  static constexpr float kHeadroom = F16 ? 12 : 62;
 
   static __device__ __forceinline__ void store4(char* row, int, int channel, float4 v) {
     *reinterpret_cast<uint2*>(row + channel * 2) = make_uint2(pack(v.x, v.y), pack(v.z, v.w));
@@ -438,6 +438,26 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
           make_uint2(u[Units - 1].r[0], u[Units - 1].r[1]);
     }
   }
+}
+
+// In the narrow network, with 16 bits, v of windows of 4 is paired as q is, so that a rolled window
+// takes whole words from its four blocks.
+template <typename K, int Units>
+constexpr bool kPairedV = K::kWords == 2 && Units == layout_of(60).group_units;
+
+// Rows g + 8 * to of three paired units, from rows g + 8 * from of `lane` of a block.
+__device__ __forceinline__ void load_half(UnitA2 (&u)[3], int to, const char* block, int from,
+                                          int lane) {
+  const uint2 pair = reinterpret_cast<const uint2*>(block)[2 * lane + from];
+  u[0].r[to] = pair.x;
+  u[1].r[to] = pair.y;
+  u[2].r[to] = reinterpret_cast<const std::uint32_t*>(block + 512)[2 * lane + from];
+}
+// The other way round.
+__device__ __forceinline__ void store_half(const UnitA2 (&u)[3], int from, char* block, int to,
+                                           int lane) {
+  reinterpret_cast<uint2*>(block)[2 * lane + to] = make_uint2(u[0].r[from], u[1].r[from]);
+  reinterpret_cast<std::uint32_t*>(block + 512)[2 * lane + to] = u[2].r[from];
 }
 
 // All threads of the block copy `Bytes`, a multiple of 16.

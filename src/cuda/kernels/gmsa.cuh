@@ -8,11 +8,12 @@
 //
 // q comes multiplied by sqrt(log2(e)), so that weights are powers of 2. With operands of 16 bits
 // they are taken relative to the query's own logit, |q|^2, whose weight is so small that others
-// are beyond the range of FP16 but rarely: only then is the reference raised. The first padding
-// channel of v is 1, so that the sum of the weights is one more result of the product with v. In
-// the narrow network the first two of q are numbers, too: there a query has minus its reference, so
-// that the product comes out relative to it. With 32 bits the reference is the largest logit so
-// far, and sums are kept apart.
+// are beyond the range of FP16 but rarely: only then is the reference raised. The first
+// padding channel of v is 1, so that the sum of the weights is one more result of the product with
+// v. In the narrow network the first two of q are numbers, too: there a query has minus its
+// reference, so that the product comes out relative to it. Its windows of 4, rolled or not, are
+// blocks multiplied with themselves, relative to the largest logit. With 32 bits the reference is
+// the largest logit so far, and sums are kept apart.
 #pragma once
 
 #include <math_constants.h>
@@ -27,6 +28,16 @@ struct Attention {
   float out[U][4];
   float top[2], sum[2];  // sum: 32-bit operands only
 };
+
+// The largest number in row g + 8 * r of Tiles accumulators.
+template <int Tiles>
+__device__ __forceinline__ float largest(const float (&s)[Tiles][4], int r) {
+  float m = s[0][2 * r];
+#pragma unroll
+  for (int i = 0; i < Tiles; ++i) m = fmaxf(m, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
+  m = fmaxf(m, __shfl_xor_sync(~0U, m, 1));
+  return fmaxf(m, __shfl_xor_sync(~0U, m, 2));
+}
 
 // Logits of 8 * Tiles more keys become their weights; what was summed before shrinks as the maximum
 // grows.
@@ -76,10 +87,9 @@ __device__ __forceinline__ float reference_of(std::uint32_t terms) {
 
 // Puts the terms of rows g and g + 8 where the padding begins: in the middle of the last unit.
 template <typename K, int U>
-__device__ __forceinline__ void set_padding(typename K::UnitA (&q)[U], int lane,
-                                            const std::uint32_t (&terms)[2]) {
+__device__ __forceinline__ void set_padding(typename K::UnitA (&q)[U], int lane, uint2 terms) {
   if constexpr (kReferenceInPadding<K, U>) {
-    if ((lane & 3) == 2) q[U - 1] = {{terms[0], terms[1]}};
+    if ((lane & 3) == 2) q[U - 1] = {{terms.x, terms.y}};
   }
 }
 
@@ -98,19 +108,17 @@ __device__ __forceinline__ std::uint32_t exponentiate(const float (&s)[Tiles][4]
   return bits;
 }
 
-// Raises the references of rows that have a weight from 2 on. Each row is on its own: what becomes
-// of it does not depend on the others of its warp.
+// Raises the references of rows that have a weight from 2 on; returns all references' terms. Each
+// row is on its own: what becomes of it does not depend on the others of its warp.
 template <typename K, int U, int Tiles>
-__device__ __forceinline__ void raise(Attention<U>& a, float (&s)[Tiles][4]) {
+__device__ __forceinline__ uint2 raise(Attention<U>& a, float (&s)[Tiles][4]) {
+  std::uint32_t terms[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    float most = s[0][2 * r];
-#pragma unroll
-    for (int i = 0; i < Tiles; ++i) most = fmaxf(most, fmaxf(s[i][2 * r], s[i][2 * r + 1]));
-    most = fmaxf(most, __shfl_xor_sync(~0U, most, 1));
-    most = fmaxf(most, __shfl_xor_sync(~0U, most, 2));
-    const float higher = reference_of<K>(reference_terms<K>(a.top[r] + most + K::kHeadroom));
-    const float top = most < 1 ? a.top[r] : higher;
+    const float most = largest(s, r);
+    // (A reference is the sum of its terms already, so it stays what it is if not raised.)
+    terms[r] = reference_terms<K>(most < 1 ? a.top[r] : a.top[r] + most + K::kHeadroom);
+    const float top = reference_of<K>(terms[r]);
     const float raised = top - a.top[r], shrink = exp2_fast(-raised);
     a.top[r] = top;
 #pragma unroll
@@ -124,6 +132,7 @@ __device__ __forceinline__ void raise(Attention<U>& a, float (&s)[Tiles][4]) {
       s[i][2 * r + 1] -= raised;
     }
   }
+  return make_uint2(terms[0], terms[1]);
 }
 
 // Whether a weight is 2 or more: one bit of the exponent tells.
@@ -144,9 +153,7 @@ __device__ __forceinline__ void weigh(Attention<U> (&a)[M], typename K::UnitA (&
 #pragma unroll
   for (int m = 0; m < M; ++m) {
     if (M > 1 && !overflows(bits[m])) continue;
-    raise<K>(a[m], s[m]);
-    set_padding<K, U>(q[m], lane,
-                      {reference_terms<K>(a[m].top[0]), reference_terms<K>(a[m].top[1])});
+    set_padding<K, U>(q[m], lane, raise<K>(a[m], s[m]));
     exponentiate<K>(s[m], p[m]);
   }
 }
@@ -256,7 +263,7 @@ __device__ __forceinline__ void start(Attention<U>& a, typename K::UnitA (&q)[U]
     // The diagonal of the block's product with itself: of row g in the lane that has column g % 8.
     float c[2][4] = {};
     std::uint32_t terms[2];
-    set_padding<K, U>(q, lane, {0U, 0U});
+    set_padding<K, U>(q, lane, make_uint2(0, 0));
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       add_logits<K, U>(c[h], q, q, h);
@@ -265,7 +272,40 @@ __device__ __forceinline__ void start(Attention<U>& a, typename K::UnitA (&q)[U]
           reference_terms<K>(__shfl_sync(~0U, own, (lane & 28) + (lane >> 3)) + K::kHeadroom);
       a.top[h] = reference_of<K>(terms[h]);
     }
-    set_padding<K, U>(q, lane, terms);
+    set_padding<K, U>(q, lane, make_uint2(terms[0], terms[1]));
+  }
+}
+
+// A window of 4 of 16-bit operands in the narrow network: queries and keys are the same, and all
+// logits are there at once.
+template <typename K, int U>
+__device__ __forceinline__ void attend_itself(Attention<U>& a, const typename K::UnitA (&k)[U],
+                                              const typename K::UnitA (&v)[U], int lane,
+                                              std::uint32_t nothing) {
+  typename K::UnitA q[U], p[2];
+#pragma unroll
+  for (int u = 0; u < U; ++u) {
+    q[u] = k[u];
+    detach(q[u], nothing);
+  }
+  set_padding<K, U>(q, lane, make_uint2(0, 0));
+  float s[2][4] = {};
+#pragma unroll
+  for (int h = 0; h < 2; ++h) add_logits<K, U>(s[h], q, k, h);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float top = largest(s, r);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      s[h][2 * r] -= top;
+      s[h][2 * r + 1] -= top;
+    }
+  }
+  exponentiate<K>(s, p);
+#pragma unroll
+  for (int n = 0; n < U; ++n) {
+    a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
+    K::mma16(a.out[n], p[0], p[1], K::half_of(v[n], 0), K::half_of(v[n], 1));
   }
 }
 
@@ -307,6 +347,7 @@ struct QueryBlock {
   int across, down;        // blocks in a picture
   int y, x;                // of the queries
   int window_y, window_x;  // first block of their window of 16, perhaps outside by one period
+  int tile_y;              // first row of blocks of the tile; its first column is window_x
   int in_window;           // number of the queries' block there
   std::size_t first;       // block of this picture
 
@@ -318,7 +359,8 @@ struct QueryBlock {
     const int roll = shifted ? 2 : 0, half = r / tiles_x % 2;
     window_y = r / tiles_x * 2 - half * 2 + roll;
     window_x = r % tiles_x * 4 + roll;
-    y = window_y + half * 2 + warp / 4;
+    tile_y = window_y + half * 2;
+    y = tile_y + warp / 4;
     x = window_x + warp % 4;
     y -= y >= down ? down : 0;
     x -= x >= across ? across : 0;
@@ -329,7 +371,7 @@ struct QueryBlock {
   __device__ __forceinline__ std::size_t at(int by, int bx) const {
     by += by < 0 ? down : by >= down ? -down : 0;
     bx += bx < 0 ? across : bx >= across ? -across : 0;
-    return first + static_cast<std::size_t>(by) * across + bx;
+    return static_cast<unsigned>(first) + static_cast<unsigned>(by * across + bx);
   }
 };
 
@@ -397,7 +439,78 @@ __device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const ch
   }
 }
 
-// The windows of 4 and 8: done(attention, 0) and (attention, 1), numbers as types.
+// Windows of 4 in the narrow network, 16 bits: the results of a warp's block come to
+// results[warp]. Rolled ones are no block of pixels: 5 x 3 of them cover the tile.
+template <typename K>
+__device__ __forceinline__ void attend_windows4(const GmsaArgs& p, const QueryBlock& place,
+                                                char* results, int warp, int lane,
+                                                std::uint32_t nothing) {
+  using UnitA = typename K::UnitA;
+  constexpr ChannelLayout L = layout_of(60);
+  constexpr int U = L.group_units, kGroup = static_cast<int>(group_bytes(L, 2));
+  constexpr std::size_t kBlock = block_bytes(L, 2);
+  const auto attend = [&](const UnitA(&q)[U], const UnitA(&v)[U], UnitA(&o)[U]) {
+    Attention<U> a;
+    attend_itself<K>(a, q, v, lane, nothing);
+    finish<K>(a, lane, 1);
+    encode<K>(a, o, p.input);
+  };
+  if (!p.shifted) {
+    const std::size_t own = place.at(place.y, place.x) * kBlock;
+    UnitA q[U], v[U], o[U];
+    load_units<K, U, true>(q, p.q + own, lane);
+    load_units<K, U, true>(v, p.v + own, lane);
+    attend(q, v, o);
+    return store_units<K, U, true>(o, results + warp * kGroup, lane);
+  }
+  // A pixel is two rows and columns off: in the other half of its block, rows g ^ 2 of q.
+  constexpr int kAcross = 5, kWindows = 15, kRounds = 2;
+  const int right = lane >> 3 & 1;
+  UnitA q[kRounds][U], v[kRounds][U];
+#pragma unroll
+  for (int i = 0; i < kRounds; ++i) {
+    const int window = min(warp + 8 * i, kWindows - 1);
+    const int y = place.tile_y + window / kAcross - 1, x = place.window_x + window % kAcross - 1;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      load_half(q[i], h, p.q + place.at(y + h, x + right) * kBlock, 1 - h, lane ^ 8);
+      load_half(v[i], h, p.v + place.at(y + h, x + (lane & 1)) * kBlock, 1 - h, lane ^ 1);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kRounds; ++i) {
+    const int window = warp + 8 * i;
+    UnitA o[U];
+    attend(q[i], v[i], o);
+    const int y = window / kAcross - 1, x = window % kAcross - 1 + right;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      if (y + h < 0 || y + h > 1 || x < 0 || x > 3 || window >= kWindows) continue;
+      store_half(o, h, results + ((y + h) * 4 + x) * kGroup, 1 - h, lane ^ 8);
+    }
+  }
+}
+
+// Windows of 8 with the queries q: done(attention, 1), the number as a type.
+template <typename K, int U, std::size_t kBlock, int kGroup, typename Done>
+__device__ __forceinline__ void attend_windows8(const GmsaArgs& p, const QueryBlock& place,
+                                                typename K::UnitA (&q)[U], int lane, float factor,
+                                                Done done) {
+  Attention<U> a;
+  start<K>(a, q, lane);
+  const int s = p.shifted ? 1 : 0;
+  const int wy = ((place.y - s) & ~1) + s, wx = ((place.x - s) & ~1) + s;
+#pragma unroll 1
+  for (int i = 0; i < 2; ++i) {
+    const std::size_t b0 = place.at(wy + i, wx) * kBlock + kGroup,
+                      b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
+    attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
+  }
+  finish<K>(a, lane, factor);
+  done(a, std::integral_constant<int, 1>{});
+}
+
+// The windows of 4 and 8, but for those above: done(attention, 0) and (attention, 1).
 template <typename K, int U, std::size_t kBlock, int kGroup, typename Done>
 __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock& place, int lane,
                                              float factor, Done done, std::uint32_t nothing = 0) {
@@ -436,23 +549,9 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
     finish<K>(a, lane, factor);
     done(a, std::integral_constant<int, 0>{});
   }
-  {  // windows of 8
-    UnitA q[U];
-    load_queries<K>(q, p.q + own + kGroup, lane, nothing);
-    Attention<U> a;
-    start<K>(a, q, lane);
-    const int s = p.shifted ? 1 : 0;
-    const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
-    const int wx = ((place.x + place.across - s) % place.across & ~1) + s;
-#pragma unroll 1
-    for (int i = 0; i < 2; ++i) {
-      const std::size_t b0 = place.at(wy + i, wx) * kBlock + kGroup,
-                        b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
-      attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
-    }
-    finish<K>(a, lane, factor);
-    done(a, std::integral_constant<int, 1>{});
-  }
+  UnitA q[U];
+  load_queries<K>(q, p.q + own + kGroup, lane, nothing);
+  attend_windows8<K, U, kBlock, kGroup>(p, place, q, lane, factor, done);
 }
 
 // Tiles [first, first + N) of project_out's result with its bias, before the residual.
@@ -483,6 +582,8 @@ __global__ __launch_bounds__(256, K::kWords == 2
   constexpr int kSlab = out_slab_bytes(L, kW);
 
   ELAN_DYNAMIC_SHARED(shared);
+  // What windows of 4 give, see attend_windows4().
+  __shared__ __align__(16) char results4[kPairedV<K, U> ? 8 * kGroup : 8];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);
@@ -504,26 +605,49 @@ __global__ __launch_bounds__(256, K::kWords == 2
     cp_async_commit();
   }
 
-  UnitA o[kAll];
   const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
-  attend_small<K, U, kBlock, kGroup>(
-      p, place, lane, 1,
-      [&](Attention<U>& a, auto group) { encode<K>(a, o + decltype(group)::value * U, p.input); },
-      nothing);
+  UnitA o[kAll];
+  const std::size_t own = place.at(place.y, place.x) * kBlock;
+  const auto keep = [&](Attention<U>& a, auto group) {
+    encode<K>(a, o + decltype(group)::value * U, p.input);
+  };
+  if constexpr (kPairedV<K, U>) {
+    UnitA q[U];
+    load_queries<K>(q, p.q + own + kGroup, lane, nothing);
+    attend_windows4<K>(p, place, results4, warp, lane, nothing);
+    attend_windows8<K, U, kBlock, kGroup>(p, place, q, lane, 1, keep);
+  } else {
+    attend_small<K, U, kBlock, kGroup>(p, place, lane, 1, keep, nothing);
+  }
+
+  const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
+  const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
+  const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
+  const auto y = stream_at<S, C>(p.y, p.grid);
+  const auto x = stream_at<S, C>(p.x, p.grid);
+  const auto from0 = at_pixel<C>(y, pixel0), from1 = at_pixel<C>(y, pixel1);
+  const auto to0 = at_pixel<C>(x, pixel0), to1 = at_pixel<C>(x, pixel1);
+  // The residual of a slab is fetched while the one before is multiplied, and that of the only
+  // slab, where registers are free, before the windows of 16.
+  constexpr bool kEarly = L.out_slabs == 1 && std::is_same_v<S, __half>;
+  RowPair<S, L.units, kN> residual;
+  if constexpr (kEarly) residual.fetch(0, from0, from1, t);
   {  // windows of 16
     UnitA q[U];
-    load_queries<K>(q, p.q + place.at(place.y, place.x) * kBlock + 2 * kGroup, lane, nothing);
     Attention<U> a;
-    start<K>(a, q, lane);
     if constexpr (Staged) {
       cp_async_wait<0>();
       __syncthreads();
+      load_queries<K>(q, shared + place.in_window * 2 * kGroup, lane, nothing);
+      start<K>(a, q, lane);
 #pragma unroll 1
       for (int i = 0; i < 8; ++i) {
         const char* s = shared + i * 4 * kGroup;
         attend<K, U, 2, false>(a, q, {s, s + 2 * kGroup}, {s + kGroup, s + 3 * kGroup}, lane, 0);
       }
     } else {
+      load_queries<K>(q, p.q + own + 2 * kGroup, lane, nothing);
+      start<K>(a, q, lane);
 #pragma unroll 1
       for (int i = 0; i < 8; ++i) {
         const int by = place.window_y + i / 2, bx = place.window_x + i % 2 * 2;
@@ -539,17 +663,11 @@ __global__ __launch_bounds__(256, K::kWords == 2
     finish<K>(a, lane, 1);
     encode<K>(a, o + 2 * U, p.input);
   }
+  if constexpr (kPairedV<K, U>) {
+    load_units<K, U, true>(reinterpret_cast<UnitA(&)[U]>(o), results4 + warp * kGroup, lane);
+  }
 
-  const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
-  const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
-  const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
-  const auto y = stream_at<S, C>(p.y, p.grid);
-  const auto x = stream_at<S, C>(p.x, p.grid);
-  const auto from0 = at_pixel<C>(y, pixel0), from1 = at_pixel<C>(y, pixel1);
-  const auto to0 = at_pixel<C>(x, pixel0), to1 = at_pixel<C>(x, pixel1);
-  // The residual of a slab is fetched while the one before is multiplied.
-  RowPair<S, L.units, kN> residual;
-  residual.fetch(0, from0, from1, t);
+  if constexpr (!kEarly) residual.fetch(0, from0, from1, t);
 #pragma unroll 1
   for (int slab = 0; slab < L.out_slabs; ++slab) {
     const char* weights = ring.next();

@@ -39,8 +39,7 @@ struct Int8Attention {
   __device__ __forceinline__ void attend_small(ByteUnits* o) const {
     const std::size_t own = place.at(place.y, place.x) * kInt8Block;
     const int s = p.shifted ? 1 : 0;
-    const int wy = ((place.y + place.down - s) % place.down & ~1) + s;
-    const int wx = ((place.x + place.across - s) % place.across & ~1) + s;
+    const int wy = ((place.y - s) & ~1) + s, wx = ((place.x - s) & ~1) + s;
     const auto block = [&](int b) {
       return place.at(wy + b / 2, wx + b % 2) * kInt8Block + kInt8GroupBytes;
     };

@@ -30,7 +30,8 @@ __device__ __forceinline__ void bring_window(char* to, const GmsaArgs& p, int gr
                                lane < 16 ? p.q + (offset + 512) : p.v + (offset + 512 - kGroup),
                                p.v + (offset + 1024 - kGroup)};
 #pragma unroll
-  for (int b = warp; b < 16; b += Warps) {
+  for (int j = 0; j < 16 / Warps; ++j) {
+    const int b = warp + j * Warps;
     const auto block =
         static_cast<unsigned>((place.y + b / 4) * (p.grid.width / 4) + place.x + b % 4);
 #pragma unroll
@@ -51,6 +52,7 @@ __global__ __launch_bounds__(kNarrowThreads,
   constexpr int kGroup = static_cast<int>(group_bytes(L, 2));
   constexpr int kStep = 2 * kGroup;  // q and v of a block side by side
   constexpr int kWarps = kNarrowThreads / 32, M = 2;
+  constexpr bool kAhead = std::is_same_v<S, __half>;  // registers for residuals fetched early
 
   ELAN_DYNAMIC_SHARED(shared);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
@@ -119,6 +121,19 @@ __global__ __launch_bounds__(kNarrowThreads,
     attend_all(window8 + own, window8 + ((by & ~1) * 4 + bx) * kStep, 2, 4 * kStep,
                std::integral_constant<int, 1>{});
 
+    RowPair<S, L.units, kN> residual[M];
+    const auto pixel = [&](int m) {  // of row g
+      const int y0 = (place.y + by) * 4 + (g >> 2), x0 = (place.x + bx + m) * 4 + (g & 3);
+      return static_cast<unsigned>(y0 * p.grid.width + x0);
+    };
+    const unsigned two_rows = 2 * static_cast<unsigned>(p.grid.width);
+    const auto fetch_residual = [&](int m) {
+      residual[m].fetch(0, at_pixel<60>(y, pixel(m)), at_pixel<60>(y, pixel(m) + two_rows), t);
+    };
+    if constexpr (kAhead) {
+#pragma unroll
+      for (int m = 0; m < M; ++m) fetch_residual(m);
+    }
     arrive();
     if (index < windows) {
       bring_window<kWarps>(window8, p, 1, next, warp, lane);
@@ -128,23 +143,19 @@ __global__ __launch_bounds__(kNarrowThreads,
 #pragma unroll
     for (int m = 0; m < M; ++m) {
       const char* s = window4 + own + m * kStep;
-      UnitA q[U];
-      load_queries<K>(q, s, lane, nothing);
+      UnitA q[U], v[U];
+      load_units<K, U, true>(q, s, lane);
+      load_units<K, U, true>(v, s + kGroup, lane);
       Attention<U> a;
-      start<K>(a, q, lane);
-      attend<K, U, 1, false>(a, q, {s}, {s + kGroup}, lane, 0);
+      attend_itself<K>(a, q, v, lane, nothing);
       finish<K>(a, lane, 1);
       encode<K>(a, o[m], p.input);
     }
 
 #pragma unroll
     for (int m = 0; m < M; ++m) {
-      const int y0 = (place.y + by) * 4 + (g >> 2), x0 = (place.x + bx + m) * 4 + (g & 3);
-      const auto pixel0 = static_cast<unsigned>(y0 * p.grid.width + x0);
-      const unsigned pixel1 = pixel0 + 2 * static_cast<unsigned>(p.grid.width);
       __syncwarp();  // else the compiler takes both blocks together, and registers run out
-      RowPair<S, L.units, kN> residual;
-      residual.fetch(0, at_pixel<60>(y, pixel0), at_pixel<60>(y, pixel1), t);
+      if constexpr (!kAhead) fetch_residual(m);
       float acc[1][kN][4] = {};
       multiply<K, kN, kAll>(
           acc, weights, lane,
@@ -154,8 +165,9 @@ __global__ __launch_bounds__(kNarrowThreads,
           },
           [&](int, int u, UnitA& a) { a = o[m][u]; });
       add_bias<K, L.units>(acc[0], 0, p, t);
-      residual.add(acc[0]);
-      store_rows<L.units>(acc[0], 0, at_pixel<60>(x, pixel0), at_pixel<60>(x, pixel1), t);
+      residual[m].add(acc[0]);
+      store_rows<L.units>(acc[0], 0, at_pixel<60>(x, pixel(m)),
+                          at_pixel<60>(x, pixel(m) + two_rows), t);
     }
   }
   cp_async_wait<0>();
