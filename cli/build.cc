@@ -112,8 +112,12 @@ int build(BuildArguments a, const std::vector<std::string>& operands) {
   if (!output.empty() && !output.ends_with(".plan")) {
     throw Error(ErrorKind::usage, "--output: expected a name that ends in .plan, found " + output);
   }
-  if (!output.empty()) expect_writable(output);
   tensorrt::BuildOptions options = build_options(a);
+  // A folder that is not there yet is made in the end.
+  const std::filesystem::path folder = std::filesystem::path(output).parent_path();
+  if (!output.empty() && (folder.empty() || std::filesystem::exists(folder))) {
+    expect_writable(output);
+  }
   const Model model = choose_model(a.files.model, a.files.scale).load();
   if (a.precision.empty() && a.plan.empty() && model.network().quantized()) {
     options.precision = Precision::int8;

@@ -162,6 +162,10 @@ EngineArguments row_arguments(EngineArguments arguments, const std::string& text
   const auto end = what.find(std::string(kWeights) + '@');
   if (end != std::string::npos) {
     arguments.precision = what.substr(end + kWeights.size() + 1);
+    if (arguments.precision.empty()) {
+      throw Error(ErrorKind::usage,
+                  "--rows: expected a precision after @, found " + printable(text, false));
+    }
     what.resize(end + kWeights.size());
   }
   if (what.ends_with(kWeights)) {

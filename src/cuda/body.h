@@ -33,14 +33,14 @@ struct LfeTensors {
   void* y = nullptr;
   void* q = nullptr;  // unused unless the LFE computes it
   void* v = nullptr;
-  std::byte* integers = nullptr;  // int8 on Hopper: x as integers, by enqueue_integers()
+  std::byte* integers = nullptr;  // 8 bits on Hopper: x in bytes, by enqueue_integers()
 };
 struct GmsaTensors {
   const void* y = nullptr;
   const void* q = nullptr;
   const void* v = nullptr;
   void* x = nullptr;
-  std::byte* integers = nullptr;    // int8 on Hopper: where x goes as integers, too ...
+  std::byte* integers = nullptr;    // 8 bits on Hopper: where x goes in bytes, too ...
   const PackedLfe* next = nullptr;  // ... for this LFE; null: nowhere
 };
 

@@ -8,8 +8,9 @@
 namespace elan::cuda {
 namespace {
 
-// Sides and batches beyond these could overflow sizes, or the grids of kernels.
-constexpr int kMaxSide = 1 << 20, kMaxBatch = 65535;
+// Sides and batches beyond these could overflow sizes, or the grids of kernels: that of the head
+// has up to three parts of each picture in z.
+constexpr int kMaxSide = 1 << 20, kMaxBatch = 65535 / 3;
 
 std::string size_text(int width, int height, int batch) {
   return std::to_string(width) + "x" + std::to_string(height) + ", batch " + std::to_string(batch);

@@ -295,7 +295,9 @@ class Implementation : public CudaBackend {
       forward(args, pictures, stream);
       return;
     }
-    StageRanges ranges(stages_);
+    std::vector<std::string> names = stages_;
+    if (shape_.skip_in_tail()) std::erase(names, "body");  // which is no launch of its own
+    StageRanges ranges(names);
     forward(args, pictures, stream, [&](const std::string&, const StageStream&) { ranges.next(); });
   }
 

@@ -72,9 +72,9 @@ class CudaBackend : public Backend {
 // and that is faster. Throws Error (device) as make_cuda_backend does.
 Precision default_cuda_precision(const Network& network, int device_index);
 
-// Precisions: fp16, bf16, tf32, fp32 as two FP16 terms, and int8; a plan may mix them by ELAB, each
-// of which gets what its most exact operation asks for (cuda/shape.h). Throws Error: device (no
-// such device, driver trouble, memory), usage (a precision it cannot do), model (a network it
+// Precisions: fp16, bf16, tf32, fp32 as two FP16 terms, fp8 and int8; a plan may mix them by ELAB,
+// each of which gets what its most exact operation asks for (cuda/shape.h). Throws Error: device
+// (no such device, driver trouble, memory), usage (a precision it cannot do), model (a network it
 // cannot run).
 std::unique_ptr<CudaBackend> make_cuda_backend(std::shared_ptr<const Network> network,
                                                const PrecisionPlan& plan, int device_index);

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "cuda/cuda_backend.h"
+#include "cuda/kernels/kernels.h"
 #include "elan/error.h"
 
 namespace elan {
@@ -106,7 +107,8 @@ DeviceInfo open_device(int index) {
   info.limits.multiprocessors = properties.multiProcessorCount;
   info.limits.shared_per_block = static_cast<int>(properties.sharedMemPerBlockOptin);
   info.limits.shared_per_multiprocessor = static_cast<int>(properties.sharedMemPerMultiprocessor);
-  info.limits.overlap = properties.major >= 9;
+  const UseDevice use(index);
+  info.limits.overlap = properties.major >= 9 && waits_compiled();  // not from PTX of 8.0
   return info;
 }
 

@@ -268,10 +268,11 @@ constexpr int narrow_weight_bytes(int groups, bool has_q) {
   return narrow_conv_bytes(groups) + (has_q ? 2 : 1) * kNarrowProjectBytes;
 }
 
-// The Hopper path of int8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads of the
-// stream is an image of integers of its own, with a ring of two pixels of zeros around it: for each
-// row six planes, [plane][x][32 bytes]. The 36 channels of a plane's tap are 9 chunks of 4; eight
-// of them are that plane, and the ninths of all taps are the first 20 bytes of the last plane.
+// The Hopper path of int8 and fp8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads
+// of the stream is an image of integers of its own, with a ring of two pixels of zeros around it:
+// for each row six planes, [plane][x][32 bytes]. The 36 channels of a plane's tap are 9 chunks of
+// 4; eight of them are that plane, and the ninths of all taps are the first 20 bytes of the last
+// plane.
 constexpr int kInt8Warpgroups = 4;  // with a tile of 4 x 1 blocks each, one below the other
 constexpr int kInt8Taps = 5, kInt8TapChunks = 9;
 constexpr int kInt8Planes = kInt8Taps + 1, kInt8PlaneBytes = 32;  // of a pixel

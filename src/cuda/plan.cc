@@ -153,8 +153,8 @@ TailShape plan_half_tail(const NetworkShape& net, const DeviceLimits& device, co
       stages = kTailStages;
       shared = bytes + stages * slab;
     }
-    if (tile_y > 1 && (tiles < device.multiprocessors || (net.channels == 180 && tile_y > 2) ||
-                       shared + kStaticShared > device.shared_per_block)) {
+    if (shared + kStaticShared > device.shared_per_block) break;
+    if (tile_y > 1 && (tiles < device.multiprocessors || (net.channels == 180 && tile_y > 2))) {
       break;
     }
     s = {tile_y, stages, std::min(tiles, device.multiprocessors * std::max(resident(shared), 1)),

@@ -55,7 +55,7 @@ struct TailShape {
 struct Arena {
   std::size_t x = 0, y = 0;  // the stream: before a GMSA's end and after an LFE
   std::size_t q = 0, v = 0;
-  std::size_t integers = 0;  // int8 on Hopper: the stream as integers (launch_integers())
+  std::size_t integers = 0;  // 8 bits on Hopper: the stream in bytes (launch_integers())
   std::size_t bytes = 0;
 };
 

@@ -1,6 +1,5 @@
 #include "cuda/slot.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "elan/error.h"

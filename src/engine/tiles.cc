@@ -48,7 +48,9 @@ bool fits(const TileRequest& r, const TilePlan& plan) {
 [[noreturn]] void too_small(const TileRequest& r, const TilePlan& plan) {
   const bool device = plan.memory <= r.budget;
   constexpr std::size_t kMiB = 1 << 20;
-  const std::size_t enough = (r.taken + plan.memory + kMiB - 1) / kMiB;
+  // It is the limit of the device's memory as well.
+  const std::size_t enough =
+      (std::max(r.taken + plan.memory, plan.device_memory) + kMiB - 1) / kMiB;
   throw Error(ErrorKind::memory,
               "memory: a " + std::to_string(r.width) + "x" + std::to_string(r.height) +
                   " picture in tiles of " + std::to_string(plan.tile_width) + "x" +

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -28,6 +29,7 @@ class Calibrator : public nvinfer1::IInt8EntropyCalibrator2 {
     try {
       bindings[0] = feed_(next_++);
     } catch (...) {
+      failure_ = std::current_exception();
       return false;
     }
     return bindings[0] != nullptr;
@@ -42,11 +44,17 @@ class Calibrator : public nvinfer1::IInt8EntropyCalibrator2 {
     scales_.assign(from, from + length);
   }
 
+  // Of a picture that could not be fed: TensorRT takes that for the last one and goes on.
+  void rethrow_failure() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
  private:
   std::size_t pictures_;
   Feed feed_;
   std::vector<std::byte>& scales_;
   std::size_t next_ = 0;
+  std::exception_ptr failure_;
 };
 
 }  // namespace elan::tensorrt

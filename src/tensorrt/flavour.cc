@@ -218,6 +218,9 @@ class Implementation : public Flavour {
     logger_->forget();
     const std::unique_ptr<IHostMemory> plan(builder->buildSerializedNetwork(*network, *config));
     if (input.stop.stop_requested()) throw Error(ErrorKind::cancelled, "cancelled");
+#if NV_TENSORRT_MAJOR == 8
+    if (calibrator) calibrator->rethrow_failure();
+#endif
     if (!plan) logger_->fail(ErrorKind::device, "the engine was not built");
 #if !defined(TRT_MAJOR_RTX)
     if (input.timing_cache != nullptr && config->getTimingCache() != nullptr) {
@@ -322,7 +325,7 @@ class Implementation : public Flavour {
                                                     nvinfer1::IBuilder& builder,
                                                     nvinfer1::IBuilderConfig& config) {
     using namespace nvinfer1;
-    if (profile.fixed() && profile.batch == 1) return nullptr;
+    if (profile.in_graph()) return nullptr;
     IOptimizationProfile& p = *builder.createOptimizationProfile();
     const auto set = [&](OptProfileSelector which, const PictureSize& size, int batch) {
       Dims dims{};

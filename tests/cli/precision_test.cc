@@ -165,6 +165,8 @@ TEST_F(Precise, EvalComparesSeveralRuns) {
   EXPECT_GT(set(2)["mean_abs"], 0);
   EXPECT_NE(set(0)["psnr"], set(1)["psnr"]);
   EXPECT_GT(set(0)["ms"], 0);
+  expect_refused(run({"eval", "--data", "set", "--rows", "tiny.safetensors@"}), 2,
+                 "expected a precision after @");
   const Outcome table = run({"eval", "--data", "set", "-m", "tiny.safetensors", "--markdown",
                              "--rows", "reference/fp32", "reference/bf16"});
   ASSERT_EQ(table.status, 0) << table.err;

@@ -54,9 +54,11 @@ TEST(EngineCalibrator, EndsWithoutAPictureWhereThatFails) {
   EXPECT_EQ(next_of(other, kInput, 2), nullptr);
   Calibrator none(9, [](std::size_t) { return nullptr; }, scales);
   EXPECT_EQ(next_of(none), nullptr);
+  none.rethrow_failure();  // nothing to say
   Calibrator failing(
       9, [](std::size_t) -> void* { throw std::runtime_error("no memory"); }, scales);
   EXPECT_EQ(next_of(failing), nullptr);
+  EXPECT_THROW(failing.rethrow_failure(), std::runtime_error);
 }
 
 }  // namespace

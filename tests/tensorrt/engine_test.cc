@@ -224,7 +224,7 @@ TEST(EngineProfile, HoldsWhatItWasBuiltFor) {
   EXPECT_FALSE(range.holds(64, 32, 0));
 }
 
-TEST(Calibrating, NeedsSmallPicturesPaddedLikeTheBestSize) {
+TEST(EngineCalibrating, NeedsSmallPicturesPaddedLikeTheBestSize) {
   const struct {
     PictureSize best, expected;
   } cases[] = {{{304, 208}, {64, 64}}, {{206, 292}, {62, 52}}, {{1920, 1080}, {64, 56}},
@@ -238,7 +238,7 @@ TEST(Calibrating, NeedsSmallPicturesPaddedLikeTheBestSize) {
 }
 
 // So scales that were found for one of these serve all of them.
-TEST(Calibrating, DependsOnNeitherSizeNorEffortNorLooseness) {
+TEST(EngineCalibrating, DependsOnNeitherSizeNorEffortNorLooseness) {
   const auto key = [](BuildOptions options) {
     options.precision = Precision::int8;
     options.calibration = calibration(1);

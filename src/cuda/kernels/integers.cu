@@ -1,5 +1,6 @@
-// The stream as the integers that the 8-bit LFE reads, in planes, with a ring of two pixels around.
-// Later ones are written by the GMSA before: what lies outside the picture stays zero.
+// The stream as the integers, or numbers of E4M3, that the 8-bit LFE reads, in planes, with a ring
+// of two pixels around. Later ones are written by the GMSA before: what lies outside the picture
+// stays zero.
 
 #include "cuda/kernels/int8.cuh"
 #include "cuda/kernels/tile.cuh"

@@ -137,6 +137,7 @@ void launch_tail(int channels, Operand operand, const TailArgs& args, cudaStream
 // The Hopper path: 180 channels, fp16 or bf16, weights as core matrices. Its LFE leaves q and v of
 // windows of 16 in the form that its GMSA wants.
 bool hopper_compiled();  // and fit for the current device
+bool waits_compiled();   // wait_for_previous() does something in what the current device runs
 void prepare_lfe_hopper();
 void prepare_gmsa_hopper();
 void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);

@@ -296,13 +296,22 @@ constexpr LfeKernel kKernels[] = {&lfe_hopper_kernel<true, float>, &lfe_hopper_k
                                   &lfe_hopper_kernel<true, Split>,
                                   &lfe_hopper_kernel<false, float>};
 
+// What the current device runs; zeros where nothing was compiled for it.
+cudaFuncAttributes compiled() {
+  cudaFuncAttributes attributes{};
+  const auto* kernel = reinterpret_cast<const void*>(kKernels[0]);
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess ? attributes
+                                                                   : cudaFuncAttributes{};
+}
+
 }  // namespace
 
 bool hopper_compiled() {
-  cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kKernels[0])) ==
-             cudaSuccess &&
-         attributes.ptxVersion == 90 && attributes.binaryVersion == 90;
+  return compiled().ptxVersion == 90 && compiled().binaryVersion == 90;
+}
+
+bool waits_compiled() {
+  return compiled().ptxVersion >= 90;
 }
 
 void prepare_lfe_hopper() {

@@ -1,5 +1,5 @@
 // The instructions that the kernels name themselves, one function each; those of Hopper alone are
-// in wgmma.cuh and wgmma_wide.cuh. Nothing else in this folder is written in PTX:
+// in wgmma.cuh, wgmma_wide.cuh and tensor_map.cuh. Nothing else in this folder is written in PTX:
 // tests/cuda/emulator puts plain C++ in the place of these files.
 #pragma once
 

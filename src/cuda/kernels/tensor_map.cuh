@@ -5,10 +5,9 @@
 
 #include <cuda.h>
 
-#include <stdexcept>
-
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/wgmma.cuh"
+#include "elan/error.h"
 
 namespace elan::cuda {
 
@@ -35,7 +34,7 @@ inline StreamMap stream_map(const void* x, const Grid& g, int width, int height)
                                   sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
                                   CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
                                   CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
-    throw std::runtime_error("cuda: the driver cannot describe the stream to tensor copies");
+    throw Error(ErrorKind::device, "cuda: the driver cannot describe the stream to tensor copies");
   }
   return map;
 }
