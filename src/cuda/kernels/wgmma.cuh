@@ -39,78 +39,59 @@ __device__ __forceinline__ void wgmma_wait(int (&d)[N][4]) {
   }
 }
 
+// Of n tiles d[0] .. d[n - 1], four results each: the registers' numbers, and the operands in C.
+#define ELAN_REGISTERS_3 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11"
+#define ELAN_REGISTERS_4 ELAN_REGISTERS_3 ",%12,%13,%14,%15"
+#define ELAN_REGISTERS_8 \
+  ELAN_REGISTERS_4 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define ELAN_REGISTERS_9 ELAN_REGISTERS_8 ",%32,%33,%34,%35"
+#define ELAN_REGISTERS_10 ELAN_REGISTERS_9 ",%36,%37,%38,%39"
+#define ELAN_REGISTERS_23                                            \
+  ELAN_REGISTERS_10                                                  \
+  ",%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55" \
+  ",%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71" \
+  ",%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87" \
+  ",%88,%89,%90,%91"
+#define ELAN_TILE(C, n) C(d[n][0]), C(d[n][1]), C(d[n][2]), C(d[n][3])
+#define ELAN_TILES_3(C) ELAN_TILE(C, 0), ELAN_TILE(C, 1), ELAN_TILE(C, 2)
+#define ELAN_TILES_4(C) ELAN_TILES_3(C), ELAN_TILE(C, 3)
+#define ELAN_TILES_8(C) \
+  ELAN_TILES_4(C), ELAN_TILE(C, 4), ELAN_TILE(C, 5), ELAN_TILE(C, 6), ELAN_TILE(C, 7)
+#define ELAN_TILES_9(C) ELAN_TILES_8(C), ELAN_TILE(C, 8)
+#define ELAN_TILES_10(C) ELAN_TILES_9(C), ELAN_TILE(C, 9)
+#define ELAN_TILES_23(C)                                                                        \
+  ELAN_TILES_10(C), ELAN_TILE(C, 10), ELAN_TILE(C, 11), ELAN_TILE(C, 12), ELAN_TILE(C, 13),     \
+      ELAN_TILE(C, 14), ELAN_TILE(C, 15), ELAN_TILE(C, 16), ELAN_TILE(C, 17), ELAN_TILE(C, 18), \
+      ELAN_TILE(C, 19), ELAN_TILE(C, 20), ELAN_TILE(C, 21), ELAN_TILE(C, 22)
+
 // d (64 x 8N over a warpgroup) = or += A (64 x 16) * B; `accumulate` 0 or 1.
-#define ELAN_WGMMA_3(TYPE)                                                                        \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %17, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n24k16.f32." TYPE "." TYPE                                 \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11"                                                     \
-      "}, {%12,%13,%14,%15}, %16, p, 1, 1, 0;}"                                                   \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3])  \
+#define ELAN_WGMMA_3(TYPE)                                                              \
+  asm volatile(                                                                         \
+      "{.reg .pred p; setp.ne.b32 p, %17, 0;"                                           \
+      "wgmma.mma_async.sync.aligned.m64n24k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_3 \
+      "}, {%12,%13,%14,%15}, %16, p, 1, 1, 0;}"                                         \
+      : ELAN_TILES_3("+f")                                                              \
       : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b), "r"(accumulate))
-#define ELAN_WGMMA_8(TYPE)                                                                        \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE                                 \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
-      "}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"                                                   \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
-        "+f"(d[7][2]), "+f"(d[7][3])                                                              \
+#define ELAN_WGMMA_8(TYPE)                                                              \
+  asm volatile(                                                                         \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                           \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_8 \
+      "}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;}"                                         \
+      : ELAN_TILES_8("+f")                                                              \
       : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b), "r"(accumulate))
-#define ELAN_WGMMA_9(TYPE)                                                                        \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %41, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n72k16.f32." TYPE "." TYPE                                 \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
-      "%32,%33,%34,%35"                                                                           \
-      "}, {%36,%37,%38,%39}, %40, p, 1, 1, 0;}"                                                   \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3])  \
+#define ELAN_WGMMA_9(TYPE)                                                              \
+  asm volatile(                                                                         \
+      "{.reg .pred p; setp.ne.b32 p, %41, 0;"                                           \
+      "wgmma.mma_async.sync.aligned.m64n72k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_9 \
+      "}, {%36,%37,%38,%39}, %40, p, 1, 1, 0;}"                                         \
+      : ELAN_TILES_9("+f")                                                              \
       : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b), "r"(accumulate))
-#define ELAN_WGMMA_23(TYPE)                                                                       \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %97, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n184k16.f32." TYPE "." TYPE                                \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
-      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"                          \
-      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"                          \
-      "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,"                          \
-      "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91"                                           \
-      "}, {%92,%93,%94,%95}, %96, p, 1, 1, 0;}"                                                   \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3]), \
-        "+f"(d[9][0]), "+f"(d[9][1]), "+f"(d[9][2]), "+f"(d[9][3]), "+f"(d[10][0]),               \
-        "+f"(d[10][1]), "+f"(d[10][2]), "+f"(d[10][3]), "+f"(d[11][0]), "+f"(d[11][1]),           \
-        "+f"(d[11][2]), "+f"(d[11][3]), "+f"(d[12][0]), "+f"(d[12][1]), "+f"(d[12][2]),           \
-        "+f"(d[12][3]), "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]),           \
-        "+f"(d[14][0]), "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]),           \
-        "+f"(d[15][1]), "+f"(d[15][2]), "+f"(d[15][3]), "+f"(d[16][0]), "+f"(d[16][1]),           \
-        "+f"(d[16][2]), "+f"(d[16][3]), "+f"(d[17][0]), "+f"(d[17][1]), "+f"(d[17][2]),           \
-        "+f"(d[17][3]), "+f"(d[18][0]), "+f"(d[18][1]), "+f"(d[18][2]), "+f"(d[18][3]),           \
-        "+f"(d[19][0]), "+f"(d[19][1]), "+f"(d[19][2]), "+f"(d[19][3]), "+f"(d[20][0]),           \
-        "+f"(d[20][1]), "+f"(d[20][2]), "+f"(d[20][3]), "+f"(d[21][0]), "+f"(d[21][1]),           \
-        "+f"(d[21][2]), "+f"(d[21][3]), "+f"(d[22][0]), "+f"(d[22][1]), "+f"(d[22][2]),           \
-        "+f"(d[22][3])                                                                            \
+#define ELAN_WGMMA_23(TYPE)                                                               \
+  asm volatile(                                                                           \
+      "{.reg .pred p; setp.ne.b32 p, %97, 0;"                                             \
+      "wgmma.mma_async.sync.aligned.m64n184k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_23 \
+      "}, {%92,%93,%94,%95}, %96, p, 1, 1, 0;}"                                           \
+      : ELAN_TILES_23("+f")                                                               \
       : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b), "r"(accumulate))
 
 template <bool F16, int N>
@@ -135,38 +116,20 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_23
 
 // The same with 8-bit integers: d = or += A (64 x 32) * B.
-#define ELAN_WGMMA_INT8_8(TYPE)                                                                   \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n64k32.s32." TYPE                                          \
-      ".s8"                                                                                       \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
-      "}, {%32,%33,%34,%35}, %36, p;}"                                                            \
-      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]), \
-        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]), \
-        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]), \
-        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]), \
-        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]), \
-        "+r"(d[7][2]), "+r"(d[7][3])                                                              \
+#define ELAN_WGMMA_INT8_8(TYPE)                              \
+  asm volatile(                                              \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                \
+      "wgmma.mma_async.sync.aligned.m64n64k32.s32." TYPE     \
+      ".s8"                                                  \
+      " {" ELAN_REGISTERS_8 "}, {%32,%33,%34,%35}, %36, p;}" \
+      : ELAN_TILES_8("+r")                                   \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-#define ELAN_WGMMA_S8_10()                                                                        \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %45, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n80k32.s32.s8.s8"                                          \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
-      "%32,%33,%34,%35,%36,%37,%38,%39"                                                           \
-      "}, {%40,%41,%42,%43}, %44, p;}"                                                            \
-      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]), \
-        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]), \
-        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]), \
-        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]), \
-        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]), \
-        "+r"(d[7][2]), "+r"(d[7][3]), "+r"(d[8][0]), "+r"(d[8][1]), "+r"(d[8][2]), "+r"(d[8][3]), \
-        "+r"(d[9][0]), "+r"(d[9][1]), "+r"(d[9][2]), "+r"(d[9][3])                                \
+#define ELAN_WGMMA_S8_10()                                    \
+  asm volatile(                                               \
+      "{.reg .pred p; setp.ne.b32 p, %45, 0;"                 \
+      "wgmma.mma_async.sync.aligned.m64n80k32.s32.s8.s8"      \
+      " {" ELAN_REGISTERS_10 "}, {%40,%41,%42,%43}, %44, p;}" \
+      : ELAN_TILES_10("+r")                                   \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
 
 template <int N>
@@ -184,36 +147,19 @@ __device__ __forceinline__ void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a
 #undef ELAN_WGMMA_INT8_8
 #undef ELAN_WGMMA_S8_10
 
-#define ELAN_WGMMA_E4M3_8()                                                                       \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3"                                      \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"                           \
-      "}, {%32,%33,%34,%35}, %36, p, 1, 1;}"                                                      \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
-        "+f"(d[7][2]), "+f"(d[7][3])                                                              \
+#define ELAN_WGMMA_E4M3_8()                                        \
+  asm volatile(                                                    \
+      "{.reg .pred p; setp.ne.b32 p, %37, 0;"                      \
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3"       \
+      " {" ELAN_REGISTERS_8 "}, {%32,%33,%34,%35}, %36, p, 1, 1;}" \
+      : ELAN_TILES_8("+f")                                         \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
-#define ELAN_WGMMA_E4M3_9()                                                                       \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %41, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n72k32.f32.e4m3.e4m3"                                      \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                    \
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"                          \
-      "%32,%33,%34,%35"                                                                           \
-      "}, {%36,%37,%38,%39}, %40, p, 1, 1;}"                                                      \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]), \
-        "+f"(d[4][2]), "+f"(d[4][3]), "+f"(d[5][0]), "+f"(d[5][1]), "+f"(d[5][2]), "+f"(d[5][3]), \
-        "+f"(d[6][0]), "+f"(d[6][1]), "+f"(d[6][2]), "+f"(d[6][3]), "+f"(d[7][0]), "+f"(d[7][1]), \
-        "+f"(d[7][2]), "+f"(d[7][3]), "+f"(d[8][0]), "+f"(d[8][1]), "+f"(d[8][2]), "+f"(d[8][3])  \
+#define ELAN_WGMMA_E4M3_9()                                        \
+  asm volatile(                                                    \
+      "{.reg .pred p; setp.ne.b32 p, %41, 0;"                      \
+      "wgmma.mma_async.sync.aligned.m64n72k32.f32.e4m3.e4m3"       \
+      " {" ELAN_REGISTERS_9 "}, {%36,%37,%38,%39}, %40, p, 1, 1;}" \
+      : ELAN_TILES_9("+f")                                         \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
 
 // The same with E4M3 and sums in FP32.
@@ -233,30 +179,18 @@ __device__ __forceinline__ void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a,
   asm volatile(
       "{.reg .pred p; setp.ne.b32 p, %34, 0;"
       "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8"
-      " {"
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-      "}, %32, %33, p;}"
-      : "+r"(d[0][0]), "+r"(d[0][1]), "+r"(d[0][2]), "+r"(d[0][3]), "+r"(d[1][0]), "+r"(d[1][1]),
-        "+r"(d[1][2]), "+r"(d[1][3]), "+r"(d[2][0]), "+r"(d[2][1]), "+r"(d[2][2]), "+r"(d[2][3]),
-        "+r"(d[3][0]), "+r"(d[3][1]), "+r"(d[3][2]), "+r"(d[3][3]), "+r"(d[4][0]), "+r"(d[4][1]),
-        "+r"(d[4][2]), "+r"(d[4][3]), "+r"(d[5][0]), "+r"(d[5][1]), "+r"(d[5][2]), "+r"(d[5][3]),
-        "+r"(d[6][0]), "+r"(d[6][1]), "+r"(d[6][2]), "+r"(d[6][3]), "+r"(d[7][0]), "+r"(d[7][1]),
-        "+r"(d[7][2]), "+r"(d[7][3])
+      " {" ELAN_REGISTERS_8 "}, %32, %33, p;}"
+      : ELAN_TILES_8("+r")
       : "l"(a), "l"(b), "r"(accumulate));
 }
 
 // As the first with A in shared memory, too, and 32 columns.
-#define ELAN_WGMMA_SHARED_4(TYPE)                                                                 \
-  asm volatile(                                                                                   \
-      "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                                     \
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE                                 \
-      " {"                                                                                        \
-      "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"                                     \
-      "}, %16, %17, p, 1, 1, 0, 0;}"                                                              \
-      : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]), \
-        "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]), \
-        "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3])                                \
+#define ELAN_WGMMA_SHARED_4(TYPE)                                                       \
+  asm volatile(                                                                         \
+      "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                           \
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_4 \
+      "}, %16, %17, p, 1, 1, 0, 0;}"                                                    \
+      : ELAN_TILES_4("+f")                                                              \
       : "l"(a), "l"(b), "r"(accumulate))
 
 template <bool F16>
@@ -269,6 +203,19 @@ __device__ __forceinline__ void wgmma_shared(float (&d)[4][4], std::uint64_t a, 
   }
 }
 #undef ELAN_WGMMA_SHARED_4
+#undef ELAN_REGISTERS_3
+#undef ELAN_REGISTERS_4
+#undef ELAN_REGISTERS_8
+#undef ELAN_REGISTERS_9
+#undef ELAN_REGISTERS_10
+#undef ELAN_REGISTERS_23
+#undef ELAN_TILE
+#undef ELAN_TILES_3
+#undef ELAN_TILES_4
+#undef ELAN_TILES_8
+#undef ELAN_TILES_9
+#undef ELAN_TILES_10
+#undef ELAN_TILES_23
 
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
