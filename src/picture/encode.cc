@@ -81,15 +81,14 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   return option;
 }
 
-void check_heif(const OutputFile& file) {
+std::string refusal_of_heif(const OutputFile& file) {
   const vips::VSource source(vips_source_new_from_descriptor(file.descriptor()));
   VImage image;
   try {
     VImage::call("heifload_source", VImage::option()->set("source", source)->set("out", &image));
+    return "";
   } catch (const vips::VError&) {
-    vips_error_clear();
-    vips_error("heif", "the encoder refuses pictures of this size");
-    throw;
+    return "the encoder refuses pictures of this size";
   }
 }
 
@@ -99,12 +98,13 @@ bool needs_file(Format format) {
   return format == Format::tiff || format == Format::avif || format == Format::heic;
 }
 
-void encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file) {
+std::string encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file) {
   const vips::VTarget target = target_of(file);
   VImage::call(traits(save.format).saver,
                options_of(image, save, bits)->set("in", image)->set("target", target));
   // libvips does not hear of it when the encoder behind libheif refuses a picture.
-  if (save.format == Format::avif || save.format == Format::heic) check_heif(file);
+  const bool heif = save.format == Format::avif || save.format == Format::heic;
+  return heif ? refusal_of_heif(file) : "";
 }
 
 }  // namespace elan::picture

@@ -14,7 +14,8 @@ namespace elan::picture {
 bool needs_file(Format format);
 
 // Encodes `image` (8 or 16 bits, as `format` takes it) into `file`. `bits`: significant bits of
-// the samples, for formats between 8 and 16. Throws vips::VError.
-void encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file);
+// the samples, for formats between 8 and 16. What the encoder had against the picture where libvips
+// does not hear of it, or nothing. Throws vips::VError.
+std::string encode(const VImage& image, const SaveOptions& save, int bits, OutputFile& file);
 
 }  // namespace elan::picture

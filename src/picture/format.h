@@ -17,9 +17,8 @@ struct FormatTraits {
   const char* name;       // in messages
   const char* loader;     // libvips operations that read from a source and write to a target
   const char* saver;
-  const char* domain;  // what libvips' messages about it name, in small letters
-  int max_side;        // pixels
-  bool streams;        // its encoder takes rows as they come
+  int max_side;  // pixels
+  bool streams;  // its encoder takes rows as they come
   bool alpha;
   bool deep;  // more than 8 bits a sample
   bool grey;

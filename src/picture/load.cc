@@ -227,12 +227,10 @@ Picture load(const Input& input, const LoadOptions& options) {
   const Descriptor fd = open_input(input, name);
   VipsMessages messages;
   auto state = std::make_unique<Picture::State>();
-  const char* domain = "source";
   std::string expected = "cannot be read";
   try {
     const vips::VSource source = open_source(fd);
     state->format = recognise(source, name);
-    domain = traits(state->format).domain;
     expected = "expected a " + std::string(to_string(state->format)) +
                " picture, found one that is damaged, truncated or of an unsupported kind";
     if (state->format == Format::pnm) check_pnm(source, fd, name);
@@ -249,7 +247,7 @@ Picture load(const Input& input, const LoadOptions& options) {
     state->height = image.height();
     decode(*state, image, name);
   } catch (const vips::VError&) {
-    fail(name, expected + messages.take(domain));
+    fail(name, expected + messages.take());
   } catch (const std::bad_alloc&) {
     fail(name, "not enough memory to decode it");
   }

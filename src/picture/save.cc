@@ -342,10 +342,12 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
   RowImage rows(picture, rgb, alpha, width, height, options.format, stop);
   Watch watch;
   bool encoded = true;
+  std::string refusal;
   try {
     const VImage image = resized(rows.image(), written_size(width, height, options));
-    encode(watch.over(fitted(image, options.format)), options, picture.state().significant_bits,
-           file);
+    refusal = encode(watch.over(fitted(image, options.format)), options,
+                     picture.state().significant_bits, file);
+    encoded = refusal.empty();
   } catch (const vips::VError&) {
     encoded = false;
   }
@@ -356,7 +358,7 @@ std::vector<std::string> save(const Picture& picture, const RowReader& rgb, cons
   if (!encoded || watch.failed())
     throw Error(ErrorKind::input, quoted_name(output.path) + ": cannot be encoded as " +
                                       std::string(to_string(options.format)) +
-                                      messages.take(traits(options.format).domain));
+                                      (refusal.empty() ? messages.take() : " (" + refusal + ")"));
   file.finish();
   return warnings_of(picture, options);
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <cstdio>
 #include <mutex>
 #include <string_view>
@@ -29,7 +28,7 @@ std::size_t utf8_length(std::string_view text) {
 
 struct Dealings {
   std::mutex mutex;
-  unsigned long begun = 0, failures = 0;
+  unsigned long begun = 0;
   int alive = 0;
 };
 Dealings dealings;
@@ -52,14 +51,6 @@ std::string in_brackets(std::string_view line) {
   for (char& c : text)
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
   return " (" + text + ")";
-}
-
-// True for "vipspng: libpng read error" and "png".
-bool names_domain(std::string_view line, std::string_view domain) {
-  std::string head(line.substr(0, line.find(':')));
-  std::transform(head.begin(), head.end(), head.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return head.find(domain) != std::string::npos;
 }
 
 }  // namespace
@@ -108,7 +99,6 @@ VipsMessages::VipsMessages() {
   const std::lock_guard lock(dealings.mutex);
   alone_ = dealings.alive++ == 0;
   begun_ = ++dealings.begun;
-  failures_ = dealings.failures;
   if (alone_) vips_error_clear();
 }
 
@@ -117,18 +107,10 @@ VipsMessages::~VipsMessages() {
   --dealings.alive;
 }
 
-std::string VipsMessages::take(const char* domain) {
+std::string VipsMessages::take() {
   const std::lock_guard lock(dealings.mutex);
   const std::string all = take_buffer();
-  const bool others_failed = dealings.failures++ != failures_;
-  if (alone_ && dealings.begun == begun_) return in_brackets(first_line(all));
-  if (others_failed) return "";
-  for (std::string_view rest = all; !rest.empty();) {
-    const std::string_view line = first_line(rest);
-    if (names_domain(line, domain)) return in_brackets(line);
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-  }
-  return "";
+  return alone_ && dealings.begun == begun_ ? in_brackets(first_line(all)) : "";
 }
 
 VImage Watch::over(const VImage& image) {

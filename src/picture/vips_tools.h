@@ -17,22 +17,20 @@ using vips::VOption;
 bool has_operation(const char* nickname);
 
 // What one picture's dealings with libvips had to say. libvips collects its messages in one place
-// for the whole process, so a message is passed on only where it belongs to this picture: always
-// while no other is being read or written, else when it names the format and no other picture
-// failed in the meantime. Lives as long as the dealings do.
+// for the whole process, and nothing in them tells two damaged files of one format apart: so they
+// are passed on only where no other picture was being read or written in the meantime. Lives as
+// long as the dealings do.
 class VipsMessages {
  public:
   VipsMessages();
   ~VipsMessages();
   VipsMessages(const VipsMessages&) = delete;
 
-  // To be called once this picture has failed. " (the first message)", or nothing. `domain`: part
-  // of what libvips puts before messages about the format, "png".
-  std::string take(const char* domain);
+  // To be called once this picture has failed. " (the first message)", or nothing.
+  std::string take();
 
  private:
-  unsigned long begun_;  // counts of the process when this began
-  unsigned long failures_;
+  unsigned long begun_;  // how many had begun in the process, this one included
   bool alone_;
 };
 

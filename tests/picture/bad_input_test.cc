@@ -284,20 +284,18 @@ TEST_F(BadInput, MessagesBelongToTheirPicture) {
     VipsMessages alone;
     vips_error("source", "bad seek");
     vips_error("VipsForeignLoad", "in general words");
-    EXPECT_EQ(alone.take("png"), " (source: bad seek)");
-    EXPECT_EQ(alone.take("png"), "");
+    EXPECT_EQ(alone.take(), " (source: bad seek)");
+    EXPECT_EQ(alone.take(), "");
   }
-  VipsMessages png;
+  VipsMessages first;
   {
-    VipsMessages jpeg;
-    vips_error("VipsJpeg", "Premature end");
+    VipsMessages second;
     vips_error("vipspng", "read error");
-    EXPECT_EQ(png.take("png"), " (vipspng: read error)");
-    EXPECT_EQ(jpeg.take("jpeg"), "");  // what is left may be about either
+    EXPECT_EQ(second.take(), "");  // perhaps of the first
+    EXPECT_STREQ(vips_error_buffer(), "");
   }
-  VipsMessages webp;
-  vips_error("source", "bad seek");
-  EXPECT_EQ(webp.take("webp"), "");  // perhaps of the picture that is still being read
+  vips_error("vipspng", "read error");
+  EXPECT_EQ(first.take(), "");  // perhaps of the second, though that has ended
   EXPECT_STREQ(vips_error_buffer(), "");
 }
 
