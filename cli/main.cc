@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <new>
 #include <string>
@@ -82,12 +84,20 @@ int run(std::vector<std::string> arguments) {
   return run_command(command_named(first), std::move(arguments));
 }
 
+// Why nothing can be written to standard output any more; empty where it can again. What failed may
+// be long ago, and its errno another's since.
+std::string reason_of_output() {
+  return ::write(STDOUT_FILENO, "\n", 1) < 0 ? std::string(": ") + std::strerror(errno) : "";
+}
+
 int run_and_report(std::vector<std::string> arguments) {
   try {
     const int status = run(std::move(arguments));
     // Commands print with either; one that failed before now succeeds in flushing nothing.
     if (!std::cout.flush() || std::ferror(stdout) != 0) {
-      if (!reader_is_gone(STDOUT_FILENO)) print_error("standard output", "cannot be written");
+      if (!reader_is_gone(STDOUT_FILENO)) {
+        print_error("standard output", "cannot be written" + reason_of_output());
+      }
       return std::max<int>(status, kFailed);
     }
     return status;

@@ -28,6 +28,10 @@ void close_if_open(int& descriptor) {
 // Between fork and exec: _exit(127) on any trouble.
 void prepare_child(const RunSettings& settings) {
   bool ok = settings.folder.empty() || chdir(settings.folder.c_str()) == 0;
+  if (!settings.output.empty()) {
+    const int output = open(settings.output.c_str(), O_WRONLY | O_CLOEXEC);
+    ok = ok && dup2(output, STDOUT_FILENO) == STDOUT_FILENO;
+  }
   setenv("ELANSR_MODELS", ELANSR_MODELS, 1);
   for (const std::string& entry : settings.environment) {
     const auto equals = entry.find('=');

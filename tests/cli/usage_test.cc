@@ -190,13 +190,22 @@ TEST(Usage, VersionSaysWhatWasBuilt) {
   }
 }
 
-TEST(Usage, FullStandardOutputIsAnError) {
-  const Folder folder;
+TEST(Usage, StandardOutputThatIsGoneIsAnError) {
   Running running({"info"});
   running.close_output();
   const Outcome o = running.finish();
   EXPECT_EQ(o.status, 1);
   EXPECT_EQ(o.err, "");  // nobody is there to read it
+}
+
+// Of output that is written at the end, and of more than is kept back so long.
+TEST(Usage, FullStandardOutputIsAnErrorWithItsReason) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"--version"}, {"info", "--json"}, {"bench", "--help"}, {"upscale", "--help"}}) {
+    const Outcome o = run_command(words, {.output = "/dev/full"});
+    EXPECT_EQ(o.status, 1) << words.front();
+    EXPECT_EQ(o.err, "elan-sr: standard output: cannot be written: No space left on device\n");
+  }
 }
 
 TEST(Info, ListsAndDescribesModels) {
