@@ -259,6 +259,7 @@ void evaluate(std::vector<Row>& rows, const DataSet& data, int repeat) {
     const picture::Picture low = load_8_bit(pair.low);
     const int width = low.width() * scale, height = low.height() * scale;
     std::vector<float> first;
+    double first_ms = 0;
     for (std::size_t r = 0; r < rows.size(); ++r) {
       Made made = make(rows[r].loaded.engine, pair.low, low, repeat, compared);
       nlohmann::json one{{"name", valid_utf8(pair.name)}, {"ms", made.ms}};
@@ -273,6 +274,7 @@ void evaluate(std::vector<Row>& rows, const DataSet& data, int repeat) {
       }
       if (r == 0) {
         first = std::move(made.exact);
+        first_ms = made.ms;
       } else {
         const PictureErrors errors =
             compare_pictures(view_of(std::as_const(made.exact).data(), width, height),
@@ -280,6 +282,7 @@ void evaluate(std::vector<Row>& rows, const DataSet& data, int repeat) {
         add_errors(one, errors);
         totals[r].errors.add(errors);
       }
+      one["speedup"] = first_ms / made.ms;
       totals[r].pictures.push_back(std::move(one));
     }
   }
@@ -334,7 +337,22 @@ void print(const std::vector<Row>& rows, const EvalArguments& a) {
   }
 }
 
-void print_markdown(const std::vector<Row>& rows) {
+// A set as a whole, or one picture of it.
+void print_markdown_row(const std::string& name, const nlohmann::json& row) {
+  const bool high = row.contains("ssim") && !row.at("ssim").is_null();
+  const bool aligned = row.contains("mean_abs") && !row.at("mean_abs").is_null();
+  std::printf(
+      "| %s | %s | %s | %s | %s | %s | %s | %s |\n", name.c_str(), psnr_text(row).c_str(),
+      high ? number(row.at("ssim"), "%.4f").c_str() : "no HR",
+      aligned ? number(row.at("mean_abs"), "%.2g").c_str() : "0",
+      aligned ? number(row.at("max_abs"), "%.3g").c_str() : "0",
+      aligned
+          ? (number(100 * row.at("share_off_by_more_than_1").get<double>(), "%.3f") + " %").c_str()
+          : "0",
+      number(row.at("ms"), "%.1f").c_str(), number(row.at("speedup"), "%.2f").c_str());
+}
+
+void print_markdown(const std::vector<Row>& rows, bool pictures) {
   for (std::size_t s = 0; s < rows.front().sets.size(); ++s) {
     const auto& first = rows.front().sets[s];
     std::printf("%s%s, %s, %s pictures, on %s, commit %s\n\n", s == 0 ? "" : "\n",
@@ -347,17 +365,12 @@ void print_markdown(const std::vector<Row>& rows) {
     std::puts("|---|---|---|---|---|---|---|---|");
     for (const Row& row : rows) {
       const auto& set = row.sets[s];
-      const bool high = set.at("has_hr");
-      const bool aligned = set.contains("mean_abs") && !set.at("mean_abs").is_null();
-      std::printf(
-          "| %s | %s | %s | %s | %s | %s | %s | %s |\n", row.name.c_str(), psnr_text(set).c_str(),
-          high ? number(set.at("ssim"), "%.4f").c_str() : "no HR",
-          aligned ? number(set.at("mean_abs"), "%.2g").c_str() : "0",
-          aligned ? number(set.at("max_abs"), "%.3g").c_str() : "0",
-          aligned ? (number(100 * set.at("share_off_by_more_than_1").get<double>(), "%.3f") + " %")
-                        .c_str()
-                  : "0",
-          number(set.at("ms"), "%.1f").c_str(), number(set.at("speedup"), "%.2f").c_str());
+      if (pictures) {
+        for (const auto& one : set.at("pictures")) {
+          print_markdown_row(row.name + ", " + std::string(one.at("name")), one);
+        }
+      }
+      print_markdown_row(row.name, set);
     }
   }
   if (rows.size() > 1) {
@@ -400,7 +413,7 @@ int eval(const CLI::App& app, const EvalArguments& arguments) {
   if (arguments.json) {
     print_json(rows);
   } else if (arguments.markdown) {
-    print_markdown(rows);
+    print_markdown(rows, arguments.pictures);
   } else {
     print(rows, arguments);
   }

@@ -172,6 +172,13 @@ TEST_F(Precise, EvalComparesSeveralRuns) {
   ASSERT_EQ(table.status, 0) << table.err;
   EXPECT_NE(table.out.find("| | PSNR (dB) | SSIM |"), std::string::npos) << table.out;
   EXPECT_NE(table.out.find("\n| reference/bf16 | "), std::string::npos) << table.out;
+  EXPECT_EQ(line_count(table.out), 8) << table.out;
+  const Outcome long_table = run({"eval", "--data", "set", "-m", "tiny.safetensors", "--markdown",
+                                  "--pictures", "--rows", "reference/fp32", "reference/bf16"});
+  ASSERT_EQ(long_table.status, 0) << long_table.err;
+  EXPECT_EQ(line_count(long_table.out), 10) << long_table.out;
+  EXPECT_NE(long_table.out.find("\n| reference/fp32, x | "), std::string::npos) << long_table.out;
+  EXPECT_NE(long_table.out.find("\n| reference/bf16, x | "), std::string::npos) << long_table.out;
 }
 
 TEST_F(Precise, EvalWithoutHighResolutionSaysSo) {
@@ -272,6 +279,41 @@ TEST_F(Precise, ASampleThatStraysGivesAWarning) {
   EXPECT_EQ(warning("silent.json", {"--check"}), "");
   expect_refused(tiny({"upscale", "-i", "a.ppm", "-o", "x.ppm", "--check", "--no-check"}), 2,
                  "contradict");
+}
+
+// FP8 has no scales of activations: a network whose hidden tensor goes far beyond 448 is the same
+// one in FP32, and clipped in FP8.
+TEST_F(Precise, ASampleThatClipsInFp8GivesAWarning) {
+  WeightsFile file = make_elan(small_architecture());
+  constexpr float kFactor = 256;
+  const auto scale = [&](const std::string& key, float factor) {
+    RawTensor& tensor = file.tensors.at("body.0.modules_lfe.lfe_0." + key);
+    std::vector<float> values = floats_of(tensor);
+    for (float& v : values) v *= factor;
+    tensor = f32_tensor(tensor.shape, values);
+  };
+  scale("conv0.shift_conv.conv1x1.weight", kFactor);
+  scale("conv0.shift_conv.conv1x1.bias", kFactor);
+  scale("conv1.shift_conv.conv1x1.weight", 1 / kFactor);
+  const Bytes bytes = serialise(file);
+  folder.write("wide.safetensors", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  int run_number = 0;
+  const auto errors = [&](const std::string& model, const std::string& precision,
+                          const std::string& check) {
+    const Outcome o = run({"upscale", "-i", "a.ppm", "-o", std::to_string(++run_number) + ".ppm",
+                           "-m", model, "-d", "reference", "-p", precision, check});
+    EXPECT_EQ(o.status, 0) << o.err;
+    return o.err;
+  };
+  const std::string text = errors("wide.safetensors", "fp8", "--check");
+  EXPECT_TRUE(
+      text.starts_with("elan-sr: warning: a.ppm: precision: expected a mean error of at "
+                       "most 1.5 levels on a sample of the picture, found "))
+      << text;
+  EXPECT_EQ(line_count(text), 1) << text;
+  EXPECT_EQ(errors("wide.safetensors", "fp8", "--no-check"), "");
+  EXPECT_EQ(errors("wide.safetensors", "bf16", "--check"), "");
+  EXPECT_EQ(errors("tiny.safetensors", "fp8", "--check"), "");
 }
 
 }  // namespace
