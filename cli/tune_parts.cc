@@ -93,8 +93,9 @@ std::vector<SearchPart> device_parts(const PlanMeter& meter,
       for (const Precision precision : precisions) {
         for (const Precision kept : precisions) {
           const bool exact = kept == meter.exact();
-          const bool narrow = !part.stream.empty() && kept == Precision::fp16 &&
-                              (precision == kept || precision == Precision::int8);
+          const bool narrow =
+              !part.stream.empty() && kept == Precision::fp16 &&
+              (precision == kept || precision == Precision::int8 || precision == Precision::fp8);
           const SearchOption option{precision, 0, 0, kept};
           if ((exact || narrow) &&
               meter.refusal(exact_but_for(meter.exact(), part, option)).empty()) {
