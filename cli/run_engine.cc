@@ -26,10 +26,14 @@ std::string precision_of(const Engine& engine) {
 nlohmann::json describe_run(const LoadedEngine& loaded) {
   const Model& model = loaded.engine.model();
   const std::string& plan = loaded.engine.precision_plan();
+  const auto quantization = model.metadata().find("quantization");
   return {{"model", valid_utf8(loaded.path.stem().native())},
           {"variant", model.architecture().variant()},
           {"scale", model.scale()},
           {"fingerprint", model.fingerprint()},
+          {"quantization", quantization == model.metadata().end()
+                               ? nlohmann::json()
+                               : nlohmann::json(valid_utf8(quantization->second))},
           {"device", loaded.engine.device()},
           {"description", loaded.engine.description()},
           {"precision", precision_of(loaded.engine)},

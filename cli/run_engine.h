@@ -23,8 +23,9 @@ LoadedEngine load_engine(const CLI::App& app, const EngineArguments& arguments);
 // "fp32" and so on; "mixed" for a plan.
 std::string precision_of(const Engine& engine);
 
-// {"model", "variant", "scale", "fingerprint", "device", "description", "precision", "plan" (null:
-// none), "version", "commit"}: what a measurement was taken on.
+// {"model", "variant", "scale", "fingerprint", "quantization" (how the file says that it came by
+// its 8 bits, null: it does not), "device", "description", "precision", "plan" (null: none),
+// "version", "commit"}: what a measurement was taken on.
 nlohmann::json describe_run(const LoadedEngine& loaded);
 
 // "elan_light_x4 on cpu (avx512, 2 threads), fp32"

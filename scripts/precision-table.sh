@@ -5,9 +5,11 @@
 #   scripts/precision-table.sh DEVICE DATA...     cpu Set5 Set14; needs a Release build
 #
 # Rows: the device's precisions, on GPUs the two class plans, the plans plans/MODEL-DEVICE*.json and
-# the model's 8-bit files (elan_light_int8*_x4 and elan_light_qat*_x4 for elan_light_x4) where there
-# are some. MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3),
-# PROGRAM the command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
+# the model's 8-bit files where there are some: those of models/ (elan_light_int8*_x4 for elan_light_x4), and the
+# one in PTQ=DIR (out/ptq) that was only calibrated (elan_light_ptq_x4). Where that is missing it is made on the CPU from
+# the pictures in CALIBRATION=FOLDER, large ones that are in no test set: light a minute, full about six on two cores.
+# MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3), PROGRAM the
+# command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 device=${1:?expected a device: cpu or cuda}
@@ -47,8 +49,14 @@ compare_random() {
 }
 
 for model in ${MODELS:-elan_light_x4 elan_x4}; do
+  calibrated=${PTQ:-out/ptq}/${model%_x?}_ptq${model: -3}.safetensors
+  if [[ ! -e $calibrated && -n ${CALIBRATION:-} ]]; then
+    mkdir -p "${calibrated%/*}"
+    "$program" quantize --data "$CALIBRATION" --shrink "$model" "$calibrated"
+  fi
+  [[ -e $calibrated ]] || say "no $calibrated and no CALIBRATION=FOLDER to make it from: no row for it"
   rows=("${precisions[@]}")
-  for file in plans/"$model-${device%%:*}"*.json models/"${model%_x?}"_{int8,qat}*"${model: -3}".safetensors; do
+  for file in plans/"$model-${device%%:*}"*.json "$calibrated" models/"${model%_x?}"_int8*"${model: -3}".safetensors; do
     [[ -e $file ]] || continue
     # In 8 bits also where that is no default, being slower.
     [[ $file == *.json ]] || file+=@int8

@@ -29,7 +29,9 @@ def error(value):
 def row_name(row):
     name = pathlib.Path(row["name"]).name
     if name.endswith(".safetensors@int8"):
-        return "INT8, trained" if "qat" in name else "INT8"
+        how = row.get("quantization") or ""  # what the file says of itself
+        return ("INT8, trained (QAT)" if how.startswith("by training")
+                else "INT8, calibrated (PTQ)" if how.startswith("post-training") else "INT8")
     return pathlib.Path(name).stem if "." in name else name.upper()
 
 

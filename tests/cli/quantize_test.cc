@@ -60,6 +60,11 @@ TEST_F(QuantizeCommand, MakesAFileAndSaysWhatItDid) {
             json::parse(run({"info", "--json", "tiny.safetensors"}).out)["fingerprint"]);
   EXPECT_EQ(info["fingerprint"], report["fingerprint"]);
   EXPECT_EQ(metadata["quantization_data"], "4 crops of 16x16");
+  const json rows = json::parse(run({"eval", "--data", "pictures", "--json", "--rows",
+                                     "reference/tiny.safetensors", "reference/q.safetensors"})
+                                    .out)["rows"];
+  EXPECT_TRUE(rows[0]["quantization"].is_null());
+  EXPECT_EQ(rows[1]["quantization"], metadata["quantization"]);
   EXPECT_NEAR(std::stod(metadata["worst_mean_abs_error"].get<std::string>()),
               report["worst_mean_abs_error"].get<double>(), 1e-3);
 
