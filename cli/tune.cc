@@ -72,6 +72,13 @@ class Tuner {
     const Model model = first.engine.model();
     const std::string device = first.engine.device();
     precisions_ = a.precisions.empty() ? usual_precisions(device) : parse_precisions(a.precisions);
+    // Without scales a plan's int8 is another name for fp16 or fp32.
+    if (!model.network().quantized() && std::erase(precisions_, Precision::int8) > 0 &&
+        !a.precisions.empty()) {
+      throw Error(ErrorKind::usage,
+                  "--precisions: expected a model with 8-bit scales for int8 (elan-sr quantize "
+                  "makes one), found one without");
+    }
     std::vector<TestPicture> pictures;
     for (const auto& path : find_test_pictures(a.inputs, model.scale())) {
       if (static_cast<int>(pictures.size()) == a.pictures) break;

@@ -247,6 +247,8 @@ TEST_F(Precise, TuneRefusesWhatMeansNothing) {
   expect_refused(tiny({"tune", "a.ppm", "-p", "fp32"}), 2, "expected --precisions");
   expect_refused(tiny({"tune", "a.ppm", "--precisions", "fp32"}), 2, "at least two");
   expect_refused(tiny({"tune", "a.ppm", "--precisions", "fp32,half"}), 2, "found half");
+  expect_refused(tiny({"tune", "a.ppm", "--precisions", "fp32,int8"}), 2,
+                 "expected a model with 8-bit scales for int8");
   expect_refused(tiny({"tune", "nix.ppm"}), 1, "nix.ppm");
   // Before the pictures are looked at.
   for (const char* option : {"-o", "--report"}) {
