@@ -13,6 +13,8 @@ Errors are against PyTorch in FP64, before rounding (elan-sr: after rounding to 
 whose mean error exceeds 1 is wrong and is not listed. Peers whose package is missing are left out.
 INT8 is --int8 for all: elan-sr runs it, OpenVINO what elan-sr export makes of it.
 
+--times FILE adds PyTorch's medians to a JSON file, for scripts/precision-table.sh.
+
 On a shared machine --guard "flock FILE cat" holds a lock during each round: the command must echo a
 line when it has what it waits for and end with its standard input. --guard-setup holds another
 ("flock -s FILE cat") while a peer loads and compiles.
@@ -49,6 +51,8 @@ PEERS = {  # name: package it needs, text
     "openvino_int8_bf16": ("openvino", "OpenVINO INT8, the rest BF16"),
     "ncnn": ("ncnn", "ncnn FP32"),
 }
+KINDS = {"eager": "eager fp32", "eager_last": "eager fp32, channels-last", "compile": "compiled fp32",
+         "compile_bf16": "compiled bf16 autocast"}  # in the file that --times writes
 OURS = {"ours_fp32": "fp32", "ours_bf16": "bf16", "ours_int8": "int8"}
 
 
@@ -271,6 +275,16 @@ def versions():
     return ", ".join([f"Python {platform.python_version()}"] + found)
 
 
+def add_times(file, model, width, height, hardware, medians):
+    """`medians`: milliseconds of each of PyTorch's KINDS. The format is that of torch_gpu.py --times."""
+    from importlib.metadata import version
+    known = json.loads(file.read_text())["times"] if file.exists() else []
+    new = [{"model": model, "width": width, "height": height, "kind": kind, "ms": ms} for kind, ms in medians.items()]
+    same = [[row[k] for k in ("model", "width", "height", "kind")] for row in new]
+    kept = [row for row in known if [row[k] for k in ("model", "width", "height", "kind")] not in same]
+    file.write_text(json.dumps({"device": hardware, "torch": version("torch"), "times": kept + new}, indent=1))
+
+
 def compare(arguments):
     import numpy as np
     import torch
@@ -327,6 +341,10 @@ def compare(arguments):
                   f"{1e3 * max(p.times):.0f} | {share} | "
                   + "".join(f"{median / b:.2f} | " for b in base)
                   + f"{errors[p].max():.2g} | {errors[p].mean():.2g} |")
+        if arguments.times:
+            add_times(Path(arguments.times), Path(arguments.model).stem, x.shape[3], x.shape[2],
+                      ours[0].report["hardware"],
+                      {KINDS[p.name]: 1e3 * statistics.median(p.times) for p in runs if p.name in KINDS})
 
 
 def main(only=""):
@@ -343,6 +361,7 @@ def main(only=""):
     parser.add_argument("--skip", default="",
                         help="what to leave out, with commas: " + ", ".join([*OURS, *PEERS]))
     parser.add_argument("--only", default=only, help="peers to run, the others left out")
+    parser.add_argument("--times", default="", help="JSON file for PyTorch's medians")
     parser.add_argument("--guard", default="", help="a command that is held during each round")
     parser.add_argument("--guard-setup", default="", help="one that is held while a peer starts")
     for hidden in ("--worker", "--onnx", "--work"):

@@ -9,7 +9,7 @@
 # one in PTQ=DIR (out/ptq) that was only calibrated (elan_light_ptq_x4). Where that is missing it is made on the CPU from
 # the pictures in CALIBRATION=FOLDER, large ones that are in no test set: light a minute, full about six on two cores.
 # MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3), PROGRAM the
-# command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py --times wrote on the same machine.
+# command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py or compare_cpu.py --times wrote on the same machine.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 device=${1:?expected a device: cpu or cuda}

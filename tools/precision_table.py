@@ -85,6 +85,8 @@ def random_table(report, found, model):
 
 def tables(device, folder):
     lines = []
+    on_gpu = device.startswith("cuda")
+    places = (" host to host", " device to device") if on_gpu else ("", "")
     for path in sorted(folder.glob(f"*-{device}-eval.json")):
         report = json.loads(path.read_text())
         prefix = path.name[: -len("-eval.json")]
@@ -97,9 +99,9 @@ def tables(device, folder):
         gpu = re.search(r"\((NVIDIA [^,]+)", report["description"])
         lines += [f"### {report['model']} on {gpu[1] if gpu else report['hardware']}", "",
                   f"{report['description']}, commit {report['commit'][:12]}. Errors, times and speedups: {last}, "
-                  "against the first row" + (f"; single pictures host to host, PyTorch {torch[2]} device to device, FP32 eager "
+                  "against the first row" + (f"; single pictures{places[0]}, PyTorch {torch[2]}{places[1]}, FP32 eager "
                   f"{torch[0]:.1f} ms, its best {torch[1]:.1f} ms." if torch else "."), ""]
-        what = "against the CPU's FP32" if device.startswith("cuda") else "against FP32; FP32 against FP64"
+        what = "against the CPU's FP32" if on_gpu else "against FP32; FP32 against FP64"
         lines += quality + ["", f"On standard-normal input (208x304, seed 1), {what}"
                             + ("; in italics earlier work, on an A10 against PyTorch:" if model in EARLIER else ":"), ""]
         lines += random_table(report, [load(folder / f"{file}-random.json") for file in files], model) + [""]
