@@ -24,10 +24,10 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
   kind.stream = m.half_stream ? StreamFormat::fp16 : StreamFormat::fp32;
-  kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
-                (kind.operand != Operand::int8 || m.int8_block) &&
-                (m.kind != Kind::lfe || m.channels == 180 ||
-                 (narrow_lfe_takes(kind) && narrow_layout_fits(m.lfe, m.stream)));
+  kind.hopper =
+      hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
+      (kind.operand != Operand::int8 || m.int8_block) &&
+      (m.kind != Kind::lfe || m.channels == 180 || narrow_layout_fits(m.lfe, m.gmsa, m.stream));
   return shape;
 }
 

@@ -71,10 +71,15 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
   }
 }
 
-// A bias of a product whose results are times unscale, as term 0 or 1 of what its operands have
-// kNarrowOne for.
-float narrow_bias(Operand operand, float bias, float unscale, int term) {
-  const float v = bias / unscale / kNarrowOne;
+// Weights as they are, for the narrow LFE on Hopper.
+void unscale(PackMatrix& m) {
+  for (float& w : m.weight) w *= m.scale.front();
+  std::fill(m.scale.begin(), m.scale.end(), 1.F);
+}
+
+// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
+float narrow_bias(Operand operand, float bias, int term) {
+  const float v = bias / kNarrowOne;
   const float first = operand == Operand::bf16
                           ? std::bit_cast<float>(std::uint32_t{to_bf16(v)} << 16)
                           : from_half(to_half(v));
@@ -92,8 +97,7 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
                      const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
                      const int term = k - 8 * kNarrowBiasRead - kNarrowBiasK;
                      if (out >= 0 && (term == 0 || term == 1)) {
-                       return narrow_bias(c.operand, m.conv0.bias[out], m.conv0.scale.front(),
-                                          term);
+                       return narrow_bias(c.operand, m.conv0.bias[out], term);
                      }
                      NarrowRead read;
                      if (!narrow_read(p.chunk_y, p.chunk_x, k / 8, read)) return 0.F;
@@ -106,13 +110,12 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
   pack_core_slab(packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes),
                  c.operand, p.groups * l.hidden_tiles + 1, 0, l.units, [&](int k, int column) {
                    const int out = c.order[column_channel(l, column)];
-                   const int term = k - p.groups * 8 * l.hidden_tiles;
-                   if (term >= 0) {
+                   const int term = k - 8 * l.hidden_tiles;  // behind the first group
+                   if (term >= 0 && term < 8) {
                      return out < 0 || term > 1 ? 0.F
-                                                : narrow_bias(c.operand, m.conv1.bias[out],
-                                                              m.conv1.scale.front(), term);
+                                                : narrow_bias(c.operand, m.conv1.bias[out], term);
                    }
-                   const int in = hidden.channels[k];
+                   const int in = hidden.channels[term < 0 ? k : k - 8];
                    return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
                  });
 }
@@ -139,8 +142,9 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
                         : c.hopper ? kHopperConv0Bytes + kHopperConv1Bytes
                                    : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
-  const LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
+  LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
   if (c.narrow_hopper()) {
+    for (PackMatrix* matrix : {&m.conv0, &m.conv1, &m.q, &m.v}) unscale(*matrix);
     pack_narrow_conv_slabs(packer, c, m, hidden, p);
   } else {
     pack_conv_slabs(packer, c, m, hidden, p);
@@ -170,7 +174,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       const int channel = column_channel(l, k), in = c.order[channel], out = row(column);
       if (c.narrow_hopper() && (channel == kNarrowPadding || channel == kNarrowPadding + 1)) {
         return narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)],
-                           matrix.scale.front(), channel - kNarrowPadding);
+                           channel - kNarrowPadding);
       }
       return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
@@ -494,7 +498,16 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
   }
 }
 
-bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
+bool narrow_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order) {
+  // The largest from 2^-10 on: what is lost of smaller ones is little beside its own rounding.
+  const auto fits = [](std::span<const float> weights) {
+    const float scale = weight_scale(weights);
+    return scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10);
+  };
+  if (!fits(lfe.conv0.weight) || !fits(lfe.conv1.weight) ||
+      !fits(gmsa.folded_project_inp().weight)) {
+    return false;
+  }
   const Context context{kNarrowLayout, Operand::fp16, order, true};
   const PackedLfe p = packed_taps(context, lfe, Gmsa{}, {});
   NarrowRead read;

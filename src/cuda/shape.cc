@@ -72,9 +72,10 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    const bool narrow = narrow_lfe_takes(kind) &&
-                        std::all_of(elab.lfe.begin(), elab.lfe.end(),
-                                    [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); });
+    bool narrow = shape.channels == 60;
+    for (std::size_t i = 0; narrow && i < elab.lfe.size(); ++i) {
+      narrow = narrow_layout_fits(elab.lfe[i], elab.gmsa[i], order);
+    }
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
                   (!bytes || (half && byte_layout_fits(elab, kind.operand, order))) &&
                   (shape.channels == 180 || narrow);
