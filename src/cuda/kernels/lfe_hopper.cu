@@ -262,7 +262,6 @@ __global__ __launch_bounds__(kHopperThreads,
                           shared_address(barriers) + 8 * kHopperStages, kHopperStages};
   const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
 
-  allow_next();
   if (thread < kMaxChunks) {
     taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
     back[thread] = way_back<T>(thread, taps[thread]);

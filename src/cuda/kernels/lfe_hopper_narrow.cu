@@ -98,7 +98,6 @@ __global__ __launch_bounds__(
   const auto result = stream_at<S, 60>(p.y, p.grid);
   const int count = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
 
-  allow_next();
   const std::uint32_t there = shared_address(barriers), full = there + 8;
   const std::uint32_t empty = full + Buffers * Teams * 8;
   if (thread == 0) {
