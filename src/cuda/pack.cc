@@ -72,9 +72,11 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
 }
 
 // Weights as they are, for the narrow LFE on Hopper.
-void unscale(PackMatrix& m) {
-  for (float& w : m.weight) w *= m.scale.front();
-  std::fill(m.scale.begin(), m.scale.end(), 1.F);
+void unscale(LfeMatrices& matrices) {
+  for (PackMatrix* m : {&matrices.conv0, &matrices.conv1, &matrices.q, &matrices.v}) {
+    for (float& w : m->weight) w *= m->scale.front();
+    std::fill(m->scale.begin(), m->scale.end(), 1.F);
+  }
 }
 
 // A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
@@ -144,7 +146,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
   if (c.narrow_hopper()) {
-    for (PackMatrix* matrix : {&m.conv0, &m.conv1, &m.q, &m.v}) unscale(*matrix);
+    unscale(m);
     pack_narrow_conv_slabs(packer, c, m, hidden, p);
   } else {
     pack_conv_slabs(packer, c, m, hidden, p);
@@ -498,16 +500,7 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
   }
 }
 
-bool narrow_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order) {
-  // The largest from 2^-10 on: what is lost of smaller ones is little beside its own rounding.
-  const auto fits = [](std::span<const float> weights) {
-    const float scale = weight_scale(weights);
-    return scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10);
-  };
-  if (!fits(lfe.conv0.weight) || !fits(lfe.conv1.weight) ||
-      !fits(gmsa.folded_project_inp().weight)) {
-    return false;
-  }
+bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
   const Context context{kNarrowLayout, Operand::fp16, order, true};
   const PackedLfe p = packed_taps(context, lfe, Gmsa{}, {});
   NarrowRead read;
@@ -517,6 +510,21 @@ bool narrow_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>
       hidden_order(lfe.conv1.taps, 8 * kNarrowLayout.hidden_tiles).taps.size();
   return narrow_read(p.chunk_y, p.chunk_x, kNarrowBiasRead, read) && !read.high &&
          groups % 2 == 1 && order[kNarrowPadding] < 0;
+}
+
+bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+  LfeMatrices m = lfe_matrices(lfe, gmsa, operand);
+  unscale(m);
+  // If the largest weight is well above FP16's least, what small ones lose is little beside its own
+  // rounding.
+  const auto fit = [&](const PackMatrix& matrix) {
+    const float scale = weight_scale(matrix.weight);
+    const bool weights = scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10);
+    return (weights || operand == Operand::bf16) &&
+           std::all_of(matrix.bias.begin(), matrix.bias.end(),
+                       [&](float bias) { return std::isfinite(narrow_bias(operand, bias, 0)); });
+  };
+  return fit(m.conv0) && fit(m.conv1) && fit(m.q) && fit(m.v);
 }
 
 int most_hidden_groups(const Network& net) {

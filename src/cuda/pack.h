@@ -103,9 +103,11 @@ void check_network(const Network& net);
 bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 // Whether the 8-bit kernels of the Hopper path can run all of an ELAB's pairs.
 bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order);
-// Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads, and FP16 for
-// the weights of the LFE and of project_inp as they are.
-bool narrow_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order);
+// Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
+bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
+// Whether operands hold the LFE's and project_inp's weights as they are, and biases as rows of
+// weights: in fp16 the largest weight of a matrix is to be between 2^-11 and 2^13.
+bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

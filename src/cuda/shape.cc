@@ -72,13 +72,12 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    bool narrow = shape.channels == 60;
-    for (std::size_t i = 0; narrow && i < elab.lfe.size(); ++i) {
-      narrow = narrow_layout_fits(elab.lfe[i], elab.gmsa[i], order);
-    }
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
-                  (!bytes || (half && byte_layout_fits(elab, kind.operand, order))) &&
-                  (shape.channels == 180 || narrow);
+                  (!bytes || (half && byte_layout_fits(elab, kind.operand, order)));
+    for (std::size_t j = 0; kind.hopper && shape.channels == 60 && j < elab.lfe.size(); ++j) {
+      kind.hopper = narrow_layout_fits(elab.lfe[j], order) &&
+                    narrow_numbers_fit(elab.lfe[j], elab.gmsa[j], kind.operand);
+    }
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);
