@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "backend.h"
@@ -43,6 +44,7 @@ double nominal_time(const Network& network, const PrecisionPlan& plan) {
   return time / all;
 }
 
+// The least of three: one that a hiccup made a fifth longer would rule a precision out.
 double operation_ms(Engine& engine, const TestPicture& picture) {
   const int scale = engine.model().scale();
   const int width = picture.width * scale, height = picture.height * scale;
@@ -52,10 +54,14 @@ double operation_ms(Engine& engine, const TestPicture& picture) {
   std::vector<OperationTime> operations;
   RunContext context;
   context.profile = &operations;
-  engine.backend().run({&in, 1}, {&out, 1}, context);
-  double seconds = 0;
-  for (const OperationTime& o : operations) seconds += o.seconds;
-  return seconds * 1e3;
+  double least = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < 3; ++run) {
+    engine.backend().run({&in, 1}, {&out, 1}, context);
+    double seconds = 0;
+    for (const OperationTime& o : operations) seconds += o.seconds;
+    least = std::min(least, seconds);
+  }
+  return least * 1e3;
 }
 
 }  // namespace
