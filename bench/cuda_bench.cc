@@ -6,7 +6,7 @@
 // A line per model, precision or plan, size and batch; medians. TFLOP/s count the network's own
 // work. Pictures are noise, or a binary PPM file repeated until they are full: noise spreads
 // attention's logits wider than pictures do, so the 16-bit softmax raises its references far more
-// often.
+// often. What is compared with one another takes turns.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -14,7 +14,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -82,9 +84,13 @@ class Bench {
 
     const bool main_size = job.batch == 1 && job.width == 206;
     // A hundred passes of what is reported first.
-    most_ms_ = main_size || job.width == 1920 ? 2700 : 500;
-    const double graph = time_device(p, Launch::graph), plain = time_device(p, Launch::plain);
-    const double host = time_host(job, in, out);
+    const double most_ms = main_size || job.width == 1920 ? 2700 : 500;
+    Series series[] = {{device_pass(p, Launch::graph), most_ms, 2},
+                       {device_pass(p, Launch::plain), most_ms, 2},
+                       {host_pass(job, in, out), 700, 1}};
+    take_turns(series);
+    const double graph = median(series[0].times), plain = median(series[1].times);
+    const double host = median(series[2].times);
     const double pixels =
         static_cast<double>((job.width + 15) / 16 * 16) * ((job.height + 15) / 16 * 16) * job.batch;
     const double tflops =
@@ -144,30 +150,44 @@ class Bench {
     }
   }
 
-  double time_device(const DevicePictures& p, Launch launch) {
-    cuda::Stream stream;
-    cudaEvent_t from = nullptr, to = nullptr;
-    ELAN_CUDA(cudaEventCreate(&from));
-    ELAN_CUDA(cudaEventCreate(&to));
-    std::vector<double> times;
-    double spent = 0;
-    for (int i = -10; i < repeats_ && (i < 10 || spent < most_ms_); ++i) {
-      ELAN_CUDA(cudaEventRecord(from, stream.get()));
-      backend_->enqueue(p, stream.get(), launch);
-      ELAN_CUDA(cudaEventRecord(to, stream.get()));
-      stream.wait();
-      float ms = 0;
-      ELAN_CUDA(cudaEventElapsedTime(&ms, from, to));
-      spent += ms;
-      if (i >= 0) times.push_back(ms);
+  // Things to time, a few passes of each in turn: a clock that drifts changes all alike.
+  struct Series {
+    std::function<double()> pass;  // returns its milliseconds
+    double most_ms;                // in all
+    int least;                     // passes in a round, however long they take
+    std::vector<double> times = {};
+  };
+  void take_turns(std::span<Series> all) const {
+    constexpr int kRounds = 5;
+    for (int round = 0; round < kRounds; ++round) {
+      for (Series& series : all) {
+        double spent = 0;
+        for (int i = round == 0 ? -10 : -1;
+             i < repeats_ / kRounds && (i < series.least || spent < series.most_ms / kRounds);
+             ++i) {
+          const double ms = series.pass();
+          if (i < 0) continue;
+          spent += ms;
+          series.times.push_back(ms);
+        }
+      }
     }
-    cudaEventDestroy(from);
-    cudaEventDestroy(to);
-    return median(times);
   }
 
-  double time_host(const Job& job, const std::vector<std::uint8_t>& in,
-                   std::vector<std::uint8_t>& out) {
+  // Device to device.
+  std::function<double()> device_pass(const DevicePictures& p, Launch launch) {
+    return [this, p, launch] {
+      from_.record(stream_.get());
+      backend_->enqueue(p, stream_.get(), launch);
+      to_.record(stream_.get());
+      stream_.wait();
+      return to_.since(from_);
+    };
+  }
+
+  // Host to host.
+  std::function<double()> host_pass(const Job& job, const std::vector<std::uint8_t>& in,
+                                    std::vector<std::uint8_t>& out) {
     const int s = model_.back().scale();
     const std::size_t one = in.size() / job.batch;
     std::vector<ConstImageView> from;
@@ -176,18 +196,12 @@ class Bench {
       from.push_back(view_of(in.data() + one * i, job.width, job.height));
       to.push_back(view_of(out.data() + one * s * s * i, job.width * s, job.height * s));
     }
-    std::vector<double> times;
-    double spent = 0;
-    for (int i = -3; i < repeats_ && (i < 5 || spent < 700); ++i) {
+    return [this, from, to] {
       const auto start = std::chrono::steady_clock::now();
       backend_->run(from, to, {});
-      const double ms =
-          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-              .count();
-      spent += ms;
-      if (i >= 0) times.push_back(ms);
-    }
-    return median(times);
+      return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+          .count();
+    };
   }
 
   // Medians over shapes that were not seen before, host to host: the first picture is launched
@@ -257,11 +271,12 @@ class Bench {
 
   std::string models_;
   int repeats_;
-  test::Ppm picture_;   // none: noise
-  double most_ms_ = 0;  // of one measurement
+  test::Ppm picture_;  // none: noise
   std::string model_name_, arithmetic_;
   std::vector<Model> model_;
   std::unique_ptr<CudaBackend> backend_;
+  cuda::Stream stream_;
+  cuda::Event from_{cuda::EventKind::timed}, to_{cuda::EventKind::timed};
   std::vector<std::string> lines_;
 };
 

@@ -27,7 +27,8 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
   kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
                 (kind.operand != Operand::int8 || m.int8_block) &&
                 (m.kind != Kind::lfe || m.channels == 180 ||
-                 (narrow_lfe_takes(kind) && narrow_layout_fits(m.lfe, m.stream)));
+                 (narrow_lfe_takes(kind) && narrow_layout_fits(m.lfe, m.stream) &&
+                  narrow_biases_fit(m.lfe, m.gmsa, kind.operand)));
   return shape;
 }
 

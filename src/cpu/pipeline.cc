@@ -32,20 +32,6 @@ std::size_t most_words(const PackedNetwork& n, Words&& words) {
   for (const PackedPair& pair : n.pairs) most = std::max<std::size_t>(most, words(pair));
   return most;
 }
-// Of x in 8 bits, which a shifted pair replaces by its attention's output.
-std::size_t input_words(const PackedNetwork& n) {
-  const std::size_t words =
-      static_cast<std::size_t>(steps_of(n.arch.channels, Operand::int8)) * kTilePixels;
-  return std::max(words, most_words(n, [&](const PackedPair& p) {
-                    return p.in_place() && p.shifted ? 3 * group_words(n, p.attended.operand) : 0;
-                  }));
-}
-std::size_t most_q_words(const PackedNetwork& n) {
-  return most_words(n, [&](const PackedPair& p) { return 3 * group_words(n, p.attention); });
-}
-std::size_t most_v_words(const PackedNetwork& n) {
-  return most_words(n, [&](const PackedPair& p) { return v_words(n, p.attention); });
-}
 
 template <typename T>
 void read_row(const std::byte* row, const std::int32_t* columns, int count, float scale,
@@ -79,6 +65,17 @@ class Pipeline::Stopwatch {
   Clock::time_point last_;
 };
 
+Workspace::TileWords::TileWords(const PackedNetwork& n)
+    : x(x_words(n)),
+      q(most_words(n, [&](const PackedPair& p) { return 3 * group_words(n, p.attention); })),
+      v(most_words(n, [&](const PackedPair& p) { return v_words(n, p.attention); })) {
+  const std::size_t steps = static_cast<std::size_t>(steps_of(n.arch.channels, Operand::int8));
+  input = std::max(steps * kTilePixels, most_words(n, [&](const PackedPair& p) {
+                     const bool replaced = p.in_place() && p.shifted;
+                     return replaced ? 3 * group_words(n, p.attended.operand) : 0;
+                   }));
+}
+
 Workspace::Scratch::Scratch(const PackedNetwork& n) {
   const auto place = [&](std::size_t& at, std::size_t words) {
     at = size;
@@ -87,11 +84,11 @@ Workspace::Scratch::Scratch(const PackedNetwork& n) {
   const std::size_t channels = static_cast<std::size_t>(n.arch.channels);
   const std::size_t steps =
       most_words(n, [](const PackedPair& p) { return std::size_t(p.lfe.halo_steps); });
-  const std::size_t q_size = most_q_words(n);
+  const TileWords tile(n);
   place(halo, std::max(std::max(steps, channels) * kHaloPlane,  // the tail's halo is FP32
-                       q_size + most_v_words(n)));
+                       tile.q + tile.v));
   q = halo;
-  v = halo + q_size;
+  v = halo + tile.q;
   place(hidden, std::max(static_cast<std::size_t>(n.tail.outs) * kTilePixels,
                          most_words(n, [&](const PackedPair& p) {
                            return std::max(std::size_t(p.lfe.hidden_steps) * kTilePixels,
@@ -114,13 +111,14 @@ Workspace::Sizes::Sizes(const PackedNetwork& n, int rows, int columns, int threa
   const std::size_t tiles = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
   const bool shifted = std::any_of(n.pairs.begin(), n.pairs.end(),
                                    [](const PackedPair& pair) { return pair.shifted; });
-  x[0] = tiles * x_words(n);
+  const TileWords tile(n);
+  x[0] = tiles * tile.x;
   const bool in_place = std::all_of(n.pairs.begin(), n.pairs.end(),
                                     [](const PackedPair& pair) { return pair.in_place(); });
   x[1] = in_place ? 0 : x[0];
-  input = n.keeps_input ? tiles * input_words(n) : 0;
-  q = shifted || n.keeps_q ? tiles * most_q_words(n) : 0;
-  v = shifted ? tiles * most_v_words(n) : 0;
+  input = n.keeps_input ? tiles * tile.input : 0;
+  q = shifted || n.keeps_q ? tiles * tile.q : 0;
+  v = shifted ? tiles * tile.v : 0;
   scratch = static_cast<std::size_t>(threads) * Scratch(n).size;
 }
 
@@ -151,6 +149,7 @@ Pipeline::Pipeline(const PackedNetwork& network, const Kernels& kernels, Workspa
       kernels_(kernels),
       workspace_(workspace),
       layout_(network),
+      words_(network),
       in_(in),
       out_(out),
       profile_(profile),
@@ -167,21 +166,19 @@ int Pipeline::tile_at(int row, int column) const {
 }
 
 float* Pipeline::x(std::size_t pairs, int tile) const {
-  return workspace_.x_[network_.x_buffer[pairs]].data() +
-         static_cast<std::size_t>(tile) * x_words(network_);
+  return workspace_.x_[network_.x_buffer[pairs]].data() + static_cast<std::size_t>(tile) * words_.x;
 }
 
 Word* Pipeline::input(std::size_t pairs, int tile) const {
-  return workspace_.input_[pairs % 2].data() +
-         static_cast<std::size_t>(tile) * input_words(network_);
+  return workspace_.input_[pairs % 2].data() + static_cast<std::size_t>(tile) * words_.input;
 }
 
 Word* Pipeline::q(int tile) const {
-  return workspace_.q_.data() + static_cast<std::size_t>(tile) * most_q_words(network_);
+  return workspace_.q_.data() + static_cast<std::size_t>(tile) * words_.q;
 }
 
 Word* Pipeline::v(int tile) const {
-  return workspace_.v_.data() + static_cast<std::size_t>(tile) * most_v_words(network_);
+  return workspace_.v_.data() + static_cast<std::size_t>(tile) * words_.v;
 }
 
 // The attention's output of a shifted pair replaces the pair's input.
@@ -294,9 +291,7 @@ void Pipeline::lfe(int pair, int row, int column, float* scratch, Stopwatch& wat
     product.operand = out;
     product.format = lfe.hidden;
     if (weights.in_place()) {  // nothing has read the tile that conv1 changes
-      const auto words_before = [&](int hidden_row) {
-        return x_words(network_) * hidden_row / hidden;
-      };
+      const auto words_before = [&](int hidden_row) { return words_.x * hidden_row / hidden; };
       const std::size_t from = words_before(group.first_row);
       product.ahead = x(pairs, tile) + from;
       product.ahead_words = words_before(group.first_row + group.conv0.outs) - from;

@@ -40,6 +40,13 @@ class Workspace {
  private:
   friend class Pipeline;
 
+  // Words of one tile in the buffers below: the most that any pair needs.
+  struct TileWords {
+    std::size_t x, q, v;
+    std::size_t input;  // of x in 8 bits, which a shifted pair replaces by its attention's output
+    explicit TileWords(const PackedNetwork& network);
+  };
+
   // Areas of a thread's scratch memory, in floats from its beginning. Areas that are never alive
   // at once share memory, so that a tile's work stays in the second-level cache.
   struct Scratch {
@@ -116,6 +123,7 @@ class Pipeline {
   const Kernels& kernels_;
   Workspace& workspace_;
   const Workspace::Scratch layout_;
+  const Workspace::TileWords words_;
   ConstImageView in_;
   ImageView out_;
   bool profile_;

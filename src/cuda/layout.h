@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "model/rounding.h"
+
 namespace elan::cuda {
 
 // What the operands of a product are; accumulation is always FP32. fp32: two FP16 terms a number.
@@ -69,7 +71,6 @@ constexpr Rounding to_int8(float factor) {
   return {factor, kMostInt8, kToInteger};
 }
 // E4M3: steps of an eighth of the power of two, of 2^-9 at least.
-constexpr float kMostFp8 = 448;
 constexpr Rounding to_fp8() {
   return {1, kMostFp8, kToInteger / 512, kToInteger / 8};
 }

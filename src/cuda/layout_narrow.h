@@ -11,7 +11,12 @@ constexpr int kNarrowTileRow = 4 * 4 + 4;  // 4 modulo 8 pixels, as tile_row_pix
 constexpr int narrow_pitch(bool copied) {
   return copied ? 16 * kNarrowLayout.units : tile_pitch(kNarrowLayout, 2);
 }
-constexpr int kNarrowTileAlignment = 1024;  // of the pattern of copied ones
+constexpr int kNarrowTileAlignment = 1024;  // of copied ones
+// Where the byte lies that would be at `address` if copied tiles were plain rows of pixels: tensor
+// copies spread the same 16 bytes of eight pixels over all banks.
+constexpr std::uint32_t swizzled(std::uint32_t address) {
+  return address ^ (address >> 3 & 0x70U);
+}
 constexpr int narrow_tile_bytes(int tile_y, bool copied) {
   return kNarrowTileRow * (4 * tile_y + 4) * narrow_pitch(copied);
 }

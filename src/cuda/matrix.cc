@@ -14,8 +14,8 @@ namespace {
 // Results come out times `stretch`.
 PackMatrix in_fp8(const std::vector<float>& weight, const std::vector<float>& bias, int in,
                   float stretch) {
-  Fp8Matrix matrix = elan::to_fp8(weight, bias.size());
-  PackMatrix m{in, std::move(matrix.weight), std::move(matrix.scale), bias, cuda::to_fp8()};
+  Fp8Matrix matrix = fp8_matrix(weight, bias.size());
+  PackMatrix m{in, std::move(matrix.weight), std::move(matrix.scale), bias, to_fp8()};
   for (float& s : m.scale) s *= stretch;
   for (float& b : m.bias) b *= stretch;
   return m;

@@ -513,6 +513,19 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
          groups % 2 == 1 && order[kNarrowPadding] < 0;
 }
 
+bool narrow_biases_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+  const LfeMatrices m = lfe_matrices(lfe, gmsa, operand);
+  const auto fit = [&](const PackMatrix& matrix, float constant) {
+    std::vector<float> biases = matrix.bias;
+    biases.push_back(constant);
+    return std::all_of(biases.begin(), biases.end(), [&](float bias) {
+      return std::isfinite(narrow_bias(operand, bias, matrix.scale.front(), 0));
+    });
+  };
+  return fit(m.conv0, 0) && fit(m.conv1, 0) && fit(m.v, 1) &&
+         (m.q.bias.empty() || fit(m.q, kReferenceUnit));
+}
+
 int most_hidden_groups(const Network& net) {
   std::size_t most = 0;
   for (const Elab& elab : net.body) {

@@ -105,6 +105,9 @@ bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order);
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
 bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
+// Whether its biases, and the constants of q's and v's padding, are in range as rows of weights: in
+// fp16 they may be some 16,000 times the largest weight of their matrix.
+bool narrow_biases_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

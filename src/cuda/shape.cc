@@ -78,6 +78,9 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
                   (!bytes || (half && byte_layout_fits(elab, kind.operand, order))) &&
                   (shape.channels == 180 || narrow);
+    for (std::size_t j = 0; kind.hopper && shape.channels == 60 && j < elab.lfe.size(); ++j) {
+      kind.hopper = narrow_biases_fit(elab.lfe[j], elab.gmsa[j], kind.operand);
+    }
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

@@ -48,7 +48,7 @@ std::vector<T> rounded(std::span<const float> values, Precision precision) {
 template <typename T>
 std::vector<T> rounded(std::span<const float> weight, std::size_t rows, Precision precision) {
   if (precision != Precision::fp8) return rounded<T>(weight, precision);
-  const Fp8Matrix matrix = to_fp8(weight, rows);
+  const Fp8Matrix matrix = fp8_matrix(weight, rows);
   std::vector<T> result(matrix.weight.begin(), matrix.weight.end());
   for (std::size_t i = 0; i < result.size(); ++i)
     result[i] *= T(matrix.scale[i * rows / result.size()]);

@@ -21,8 +21,6 @@ struct Format {
   float most = std::numeric_limits<float>::infinity();
 };
 
-constexpr float kMostFp8 = 448;
-
 Format format_of(Precision precision) {
   switch (precision) {
     case Precision::fp32:
@@ -82,7 +80,7 @@ void round_to(Precision precision, std::span<T> values) {
 template void round_to(Precision, std::span<float>);
 template void round_to(Precision, std::span<double>);
 
-Fp8Matrix to_fp8(std::span<const float> weight, std::size_t rows) {
+Fp8Matrix fp8_matrix(std::span<const float> weight, std::size_t rows) {
   Fp8Matrix m{{weight.begin(), weight.end()}, {}};
   const std::size_t columns = weight.size() / rows;
   for (std::size_t row = 0; row < rows; ++row) {

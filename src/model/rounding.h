@@ -21,11 +21,13 @@ bool holds(Precision precision) {
 template <typename T>
 void round_to(Precision precision, std::span<T> values);
 
-// A matrix [rows][columns] in fp8: of each row what brings its largest magnitude to 448, the
-// largest number, and its weights divided by that.
+inline constexpr float kMostFp8 = 448;  // the largest number of E4M3
+
+// A matrix [rows][columns] in fp8: of each row what brings its largest magnitude to kMostFp8, and
+// its weights divided by that.
 struct Fp8Matrix {
   std::vector<float> weight, scale;
 };
-Fp8Matrix to_fp8(std::span<const float> weight, std::size_t rows);
+Fp8Matrix fp8_matrix(std::span<const float> weight, std::size_t rows);
 
 }  // namespace elan

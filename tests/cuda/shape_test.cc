@@ -127,6 +127,25 @@ TEST(CudaShape, OfTheNarrowNetworkHopperHasTheLfeIn16Bits) {
   EXPECT_FALSE(kind(net, Precision::fp16).hopper);
 }
 
+// Its biases are rows of weights, which FP16 cannot hold if they are that much larger than others.
+TEST(CudaShape, TheNarrowLfeOfHopperTakesNoHugeBiases) {
+  for (const bool of_conv1 : {false, true}) {
+    Network net = network("elan_light_x4");
+    ShiftConv& conv = of_conv1 ? net.body[1].lfe[1].conv1 : net.body[1].lfe[1].conv0;
+    conv.bias[3] = -1e9F;
+    for (const Precision precision : {Precision::fp16, Precision::bf16}) {
+      const NetworkShape shape = plan_shape(net, precision, {kH200, true, std::nullopt});
+      for (std::size_t i = 0; i < shape.body.size(); ++i) {
+        EXPECT_EQ(shape.body[i].hopper, precision == Precision::bf16 || i != 1) << i;
+      }
+    }
+  }
+  Network net = network("elan_light_x4");
+  std::vector<float>& weight = net.body[2].gmsa[0].project_inp.weight;
+  for (float& w : weight) w *= 1e-12F;
+  EXPECT_FALSE(plan_shape(net, Precision::fp16, {kH200, true, std::nullopt}).body[2].hopper);
+}
+
 TEST(CudaShape, TheStreamIsWhatThePlanSaysAndTheOperandsTake) {
   const auto stream = [](const std::string& json, std::optional<StreamFormat> wish = std::nullopt) {
     return shape_of("elan_light_x4", json, wish).body[0].stream;

@@ -83,7 +83,7 @@ TEST(Rounding, LeavesWhatFits) {
 
 TEST(Rounding, OfAnFp8MatrixTheLargestOfARowIsTheLargestNumber) {
   const std::vector<float> weight{0.5F, -2, 0.02F, 0, 0, 0};
-  const Fp8Matrix m = to_fp8(weight, 2);
+  const Fp8Matrix m = fp8_matrix(weight, 2);
   EXPECT_EQ(m.scale, (std::vector{2 / 448.F, 1.F}));
   EXPECT_EQ(m.weight, (std::vector{112.F, -448.F, 4.5F, 0.F, 0.F, 0.F}));
 }

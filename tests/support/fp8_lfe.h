@@ -18,7 +18,7 @@ inline std::vector<float> fp8_lfe(const Lfe& lfe, const std::vector<float>& x, i
                                   int height) {
   const std::size_t pixels = static_cast<std::size_t>(width) * height;
   const auto convolve = [&](const ShiftConv& conv, std::vector<float> in) {
-    const Fp8Matrix m = to_fp8(conv.weight, conv.bias.size());
+    const Fp8Matrix m = fp8_matrix(conv.weight, conv.bias.size());
     round_to<float>(Precision::fp8, in);
     std::vector<float> out(conv.bias.size() * pixels);
     std::vector<double> sums(pixels);

@@ -10,12 +10,20 @@ namespace {
 constexpr int kPixels = 64;  // along a row, of one thread block
 constexpr int kRows = 8;     // of one on a stream of FP16
 
+// Of thread blocks: those of a column of pictures in x, as y and z end at 65,535; across in y, and
+// pictures (or their slabs) in z.
+dim3 blocks_of(const Grid& grid, int rows, int layers) {
+  return {static_cast<unsigned>(grid.height / rows),
+          static_cast<unsigned>((grid.width + kPixels - 1) / kPixels),
+          static_cast<unsigned>(grid.batch * layers)};
+}
+
 // Threads: (4 channels, lane); a thread keeps its 27 weights of 4 channels in registers.
 template <int C, typename S>
 __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   constexpr int kQuads = 2 * layout_of(C).units;
   __shared__ float patch[3][kPixels + 2][3];
-  const int x0 = static_cast<int>(blockIdx.x) * kPixels, y = static_cast<int>(blockIdx.y);
+  const int x0 = static_cast<int>(blockIdx.y) * kPixels, y = static_cast<int>(blockIdx.x);
   const int image = static_cast<int>(blockIdx.z);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
@@ -57,7 +65,7 @@ __global__ __launch_bounds__(32 * kRows,
                              2) void head_half_kernel(const __grid_constant__ HeadArgs p) {
   constexpr int kUnits = layout_of(C).units, kSlabs = head_slabs(layout_of(C));
   __shared__ float patch[kRows + 2][kPixels + 2][3];
-  const int x0 = static_cast<int>(blockIdx.x) * kPixels, y0 = static_cast<int>(blockIdx.y) * kRows;
+  const int x0 = static_cast<int>(blockIdx.y) * kPixels, y0 = static_cast<int>(blockIdx.x) * kRows;
   const int image = static_cast<int>(blockIdx.z) / kSlabs;
   const int slab = static_cast<int>(blockIdx.z) % kSlabs;
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, row = thread >> 5;
@@ -97,18 +105,15 @@ __global__ __launch_bounds__(32 * kRows,
 
 template <int C>
 void launch_half(const HeadArgs& a, cudaStream_t stream) {
-  const dim3 blocks(static_cast<unsigned>((a.grid.width + kPixels - 1) / kPixels),
-                    static_cast<unsigned>(a.grid.height / kRows),
-                    static_cast<unsigned>(a.grid.batch * head_slabs(layout_of(C))));
-  launch_kernel(&head_half_kernel<C>, blocks, 32 * kRows, 0, stream, a);
+  launch_kernel(&head_half_kernel<C>, blocks_of(a.grid, kRows, head_slabs(layout_of(C))),
+                32 * kRows, 0, stream, a);
 }
 
 template <int C, typename S>
 void launch(const HeadArgs& a, cudaStream_t stream) {
   constexpr int kQuads = 2 * layout_of(C).units;
-  const dim3 blocks(static_cast<unsigned>((a.grid.width + kPixels - 1) / kPixels),
-                    static_cast<unsigned>(a.grid.height), static_cast<unsigned>(a.grid.batch));
-  launch_kernel(&head_kernel<C, S>, blocks, kQuads * (C == 180 ? 4 : 8), 0, stream, a);
+  launch_kernel(&head_kernel<C, S>, blocks_of(a.grid, 1, 1), kQuads * (C == 180 ? 4 : 8), 0, stream,
+                a);
 }
 
 template <typename S>

@@ -49,13 +49,13 @@ struct Products {
     if constexpr (kSplit<K>) {
       sum_products<K>(d, add, [&](float(&to)[N][4], bool also) { multiply(to, slab, also); });
       queue.release(lane);
-      return;
+    } else {
+      multiply(d, slab, add);
+      wgmma_commit();
+      wgmma_wait_left<1>();
+      if (held) queue.release(lane);
+      held = true;
     }
-    multiply(d, slab, add);
-    wgmma_commit();
-    wgmma_wait_left<1>();
-    if (held) queue.release(lane);
-    held = true;
   }
   template <int N>
   __device__ __forceinline__ void finish(float (&d)[N][4]) {

@@ -41,12 +41,6 @@ inline StreamMap stream_map(const void* x, const Grid& g, int width, int height)
 
 #if ELAN_HOPPER
 
-// Where the byte at `address` of such a box lies, if it were plain rows of pixels: the hardware
-// spreads the same 16 bytes of eight pixels over all banks. Boxes begin at multiples of 1024.
-__device__ __forceinline__ std::uint32_t swizzled(std::uint32_t address) {
-  return address ^ (address >> 3 & 0x70U);
-}
-
 // The box whose first pixel is (x, y), perhaps outside, completes on `barrier`, which expects all
 // of its bytes.
 __device__ __forceinline__ void copy_box(std::uint32_t shared, const StreamMap& map, int x, int y,

@@ -48,6 +48,20 @@ void check_tiles(const Options& options, Results& results) {
                    std::to_string(backend.arena_bytes() >> 20) + " MiB held");
 }
 
+// More rows than y of a grid may count. The picture repeats itself every 16 rows, as windows do, so
+// what is far from its ends does, too.
+void check_tall(const Options& options, Results& results) {
+  const Model model = Model::load(options.models + "/elan_light_x4.safetensors");
+  const auto backend = make_cuda_backend(model.shared_network(), Precision::fp32, 0);
+  const int w = 3, h = 70000, scale = model.scale();
+  Picture p = noise(w, h, 17);
+  const std::size_t period = 16 * w * 3;
+  for (std::size_t i = period; i < p.rgb.size(); ++i) p.rgb[i] = p.rgb[i - period];
+  const auto out = run(*backend, p.view(), scale);
+  const auto rows = [&](int y) { return out.begin() + std::ptrdiff_t{y} * scale * scale * w * 3; };
+  results.note("70,000 rows", std::equal(rows(16 * 125), rows(16 * 126), rows(16 * 4250)));
+}
+
 // More than the device has: an error that says so, and the next picture works.
 void check_out_of_memory(const Options& options, Results& results) {
   const Model model = Model::load(options.models + "/elan_light_x4.safetensors");
@@ -87,7 +101,9 @@ void check_robustness(const Options& options, Results& results) {
   check_rerun(options, results);
   check_out_of_memory(options, results);
   check_no_such_device(options, results);
-  if (!options.quick) check_tiles(options, results);
+  if (options.quick) return;
+  check_tiles(options, results);
+  check_tall(options, results);
 }
 
 }  // namespace elan::check

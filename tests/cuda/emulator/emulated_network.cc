@@ -122,4 +122,18 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
   return {values, values + samples};
 }
 
+void EmulatedNetwork::check_launches(int width, int height, int batch) {
+  const Plan plan = make_plan(shape_, device_, width, height, batch);
+  DevicePictures pictures;
+  pictures.width = width;
+  pictures.height = height;
+  pictures.batch = batch;
+  std::byte nowhere{};
+  const NoLaunches checked_only;
+  for (const bool whole_body : {false, true}) {
+    forward({net_, packed_, shape_, plan, &nowhere, &nowhere, nullptr, whole_body}, pictures,
+            nullptr);
+  }
+}
+
 }  // namespace elan::emulator

@@ -23,15 +23,16 @@ class EmulatedNetwork {
   std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {},
                          bool whole_body = true);
 
+  // The launches of a pass over so much, checked but not run.
+  void check_launches(int width, int height, int batch);
+
  private:
-  std::size_t keep(const std::string& name, std::size_t offset);
   cuda::Plan plan_with_memory(int width, int height);
 
   const Network& net_;
   cuda::NetworkShape shape_;
   cuda::DeviceLimits device_;
   cuda::PackedNetwork packed_;  // its offsets lead from `base_` into weights_
-  std::vector<std::size_t> sections_;
   const std::byte* base_ = nullptr;
   std::vector<std::unique_ptr<Memory>> weights_, arena_;
 };

@@ -59,6 +59,14 @@ void set_order(Order order);
 // Bytes of shared memory that a launch may ask for.
 inline constexpr int kSharedBytes = 227 * 1024;
 
+// While this lives launches are checked alone.
+struct NoLaunches {
+  NoLaunches();
+  ~NoLaunches();
+  NoLaunches(const NoLaunches&) = delete;
+  NoLaunches& operator=(const NoLaunches&) = delete;
+};
+
 struct Launch {
   dim3 blocks, threads;
   std::size_t shared = 0;

@@ -204,6 +204,17 @@ TEST_P(Emulated, StagesAreThoseOfTheCpu) {
   expect_stages(network_of(GetParam()), GetParam());
 }
 
+// The largest sides and batch that are taken: not all that a grid counts goes on for ever.
+TEST_P(Emulated, LaunchesHoldAnySize) {
+  const Case& c = GetParam();
+  const Network net = network_of(c);
+  EmulatedNetwork emulated(net, shape_of(net, {c.body, c.hopper, c.stream}, c.device),
+                           limits_of(c.device));
+  emulated.check_launches(1 << 20, 16, 1);
+  emulated.check_launches(16, 1 << 20, 1);
+  emulated.check_launches(16, 16, 65535 / 3);
+}
+
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   static const char* const kNames[] = {"fp16", "bf16", "tf32", "fp32", "int8", "fp8"};
   static const char* const kStreams[] = {"", " on an FP16 stream", " on a split stream"};

@@ -70,6 +70,7 @@ struct Block {
 
 Block block;  // not zero, either
 Order order = Order::ascending;
+bool launches = true;
 void (*thread_function)(const void*) = nullptr;
 const void* thread_argument = nullptr;
 std::string error;
@@ -272,11 +273,25 @@ void block_barrier(int id, int count) {
   b.arrived = 0;
 }
 
+NoLaunches::NoLaunches() {
+  launches = false;
+}
+NoLaunches::~NoLaunches() {
+  launches = true;
+}
+
 void run(const Launch& launch, void (*thread)(const void*), const void* argument) {
   const std::size_t threads =
       static_cast<std::size_t>(launch.threads.x) * launch.threads.y * launch.threads.z;
   if (threads < 1 || threads > kMaxWarps * 32) fail("%zu threads in a block", threads);
+  const dim3& blocks = launch.blocks;
+  if (blocks.x < 1 || blocks.x > 0x7fffffffU || blocks.y < 1 || blocks.y > 65535 || blocks.z < 1 ||
+      blocks.z > 65535) {
+    fail("%u x %u x %u blocks: expected at most 2147483647 x 65535 x 65535", blocks.x, blocks.y,
+         blocks.z);
+  }
   if (launch.shared > kSharedBytes) fail("%zu bytes of shared memory", launch.shared);
+  if (!launches) return;
   static char* const stacks = [] {
     auto* p = static_cast<char*>(mmap(nullptr, kMaxWarps * 32 * kStack, PROT_READ | PROT_WRITE,
                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));

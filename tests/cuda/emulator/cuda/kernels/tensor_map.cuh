@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/wgmma.cuh"
+#include "cuda/layout_narrow.h"
 
 namespace elan::cuda {
 
@@ -14,10 +15,6 @@ struct StreamMap {
 
 inline StreamMap stream_map(const void* x, const Grid& g, int width, int height) {
   return {static_cast<const char*>(x), g, width, height};
-}
-
-inline std::uint32_t swizzled(std::uint32_t address) {
-  return address ^ (address >> 3 & 0x70U);
 }
 
 inline void copy_box(std::uint32_t shared, const StreamMap& map, int x, int y, int image,
