@@ -115,6 +115,9 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
     g.next_factor = t.next->input.factor;
   }
   g.shifted = shifted;
+  g.references = reinterpret_cast<char*>(t.references);
+  g.find_references = t.references != nullptr && t.references_found;
+  g.leave_references = t.references != nullptr && !t.references_found;
   g.grid = grid_of(b);
   g.shape = b.pair.gmsa;
   if (uses_wide_kernels(b.pair.kind)) {

@@ -40,6 +40,10 @@ struct GmsaTensors {
   const void* q = nullptr;
   const void* v = nullptr;
   void* x = nullptr;
+  // q, where pairs share it and may pass on the references of their softmaxes; whether one before
+  // has left them there.
+  std::byte* references = nullptr;
+  bool references_found = false;
   std::byte* integers = nullptr;    // 8 bits on Hopper: where x goes in bytes, too ...
   const PackedLfe* next = nullptr;  // ... for this LFE; null: nowhere
 };

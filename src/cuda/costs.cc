@@ -67,7 +67,9 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
   for (std::size_t i = 0; i < net.body.size(); ++i) {
     const Elab& elab = net.body[i];
     const double stream = stream_of(shape.body[i]);
-    const auto q = static_cast<double>(attention_bytes(shape.channels, plan.grid, shape.body[i]));
+    const double q = pixels / 16 * kWindowGroups *
+                     static_cast<double>(group_bytes(layout_of(shape.channels),
+                                                     operand_bytes(shape.body[i].operand)));
     const double v = q;
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       const Lfe& lfe = elab.lfe[j];

@@ -135,7 +135,15 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
       show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
       ready = uses_8_bit_kernels(kind) ? next_int8(a, i, j) : nullptr;
       enqueue_gmsa(body, pair.out, a.net.body[i].shifted,
-                   {.y = y, .q = q, .v = v, .x = x, .integers = integers, .next = ready}, stream);
+                   {.y = y,
+                    .q = q,
+                    .v = v,
+                    .x = x,
+                    .references = a.packed.body[i].size() > 1 ? q : nullptr,
+                    .references_found = !pair.lfe.has_q,
+                    .integers = integers,
+                    .next = ready},
+                   stream);
       show(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), x);
     }
   }

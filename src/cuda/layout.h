@@ -169,12 +169,28 @@ constexpr int tail_slab_bytes(const ChannelLayout& l, int tiles, int words) {
   return slab_bytes(l.units, tiles, words);
 }
 
-// Bytes of q (or v) of one block of 16 pixels: operands of `operand_bytes` (2 or 4) each.
-constexpr std::size_t group_bytes(const ChannelLayout& l, int operand_bytes) {
+// Bytes of q (or v) of one block of 16 pixels and a window group as operands of `operand_bytes` (2
+// or 4) each ...
+constexpr std::size_t group_operand_bytes(const ChannelLayout& l, int operand_bytes) {
   return static_cast<std::size_t>(l.group_units) * 128 * operand_bytes;
 }
+// ... and in memory. In the narrow network with 16 bits without the padding: of the last unit only
+// the half that holds channels. Behind the groups of q there is room for the references of the
+// softmaxes of windows of 8 and 16, a word for each row (kernels/gmsa.cuh).
+constexpr bool is_compact(const ChannelLayout& l, int operand_bytes) {
+  return l.channels == 60 && operand_bytes == 2;
+}
+constexpr std::size_t group_bytes(const ChannelLayout& l, int operand_bytes) {
+  return group_operand_bytes(l, operand_bytes) - (is_compact(l, operand_bytes) ? 128 : 0);
+}
+constexpr int kReferenceBytes = 16 * 4;  // of a group
 constexpr std::size_t block_bytes(const ChannelLayout& l, int operand_bytes) {
-  return kWindowGroups * group_bytes(l, operand_bytes);
+  return kWindowGroups * group_bytes(l, operand_bytes) +
+         (is_compact(l, operand_bytes) ? (kWindowGroups - 1) * kReferenceBytes : 0);
+}
+constexpr std::size_t references_at(int group) {  // in a block of q
+  return kWindowGroups * group_bytes(layout_of(60), 2) +
+         static_cast<std::size_t>(group - 1) * kReferenceBytes;
 }
 
 // A picture tile in shared memory with its ring of one pixel: WX x WY blocks. The row length is 4
@@ -354,13 +370,14 @@ constexpr int gmsa_stages(const ChannelLayout& l) {
   return l.out_slabs > 1 ? 2 : 0;
 }
 constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
-  return 2 * 16 * static_cast<int>(group_bytes(l, bytes));
+  return 2 * 16 * static_cast<int>(group_operand_bytes(l, bytes));
 }
 // The attention of the narrow network that walks over windows of 16: weights, and q and v of all
 // groups (kernels/gmsa_narrow.cuh).
 constexpr int kNarrowThreads = 256;
 constexpr int narrow_gmsa_shared_bytes() {
-  return out_slab_bytes(layout_of(60), 1) + kWindowGroups * gmsa_window_bytes(layout_of(60), 2);
+  return out_slab_bytes(layout_of(60), 1) +
+         kWindowGroups * (gmsa_window_bytes(layout_of(60), 2) + 16 * kReferenceBytes);
 }
 
 }  // namespace elan::cuda

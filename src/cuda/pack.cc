@@ -79,13 +79,17 @@ void unscale(LfeMatrices& matrices) {
   }
 }
 
-// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
-float narrow_bias(Operand operand, float bias, int term) {
-  const float v = bias / kNarrowOne;
+// A number as the sum of two operands of 16 bits: term 0 or 1.
+float term_of(Operand operand, float v, int term) {
   const float first = operand == Operand::bf16
                           ? std::bit_cast<float>(std::uint32_t{to_bf16(v)} << 16)
                           : from_half(to_half(v));
   return term == 0 ? first : v - first;
+}
+
+// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
+float narrow_bias(Operand operand, float bias, int term) {
+  return term_of(operand, bias / kNarrowOne, term);
 }
 
 // The same for the narrow LFE on Hopper.
@@ -155,20 +159,13 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
   const int third = l.channels / kWindowGroups;
   std::size_t at = p.weights + conv_bytes;
   std::vector<float> scale, bias;
-  const bool has_references = l.channels == 60 && operand_bytes(c.operand) == 2;
   for (int part = p.has_q ? 0 : 1; part < 2; ++part) {  // q, v
     const PackMatrix& matrix = part == 0 ? m.q : m.v;
     const auto row = [&](int i) { return group_row(c, i); };
     const std::size_t first = bias.size();  // of this part
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      // See kernels/gmsa.cuh for what the padding of q and v holds.
-      const int padding = i % (8 * l.group_units) - third;
-      float constant = 0;
-      if (part == 1) {
-        constant = padding == 0 ? 1.F : 0.F;
-      } else if (has_references) {
-        constant = padding == 0 ? kReferenceUnit : padding == 1 ? 1.F : 0.F;
-      }
+      // See kernels/gmsa.cuh for what the padding of v holds.
+      const float constant = part == 1 && i % (8 * l.group_units) == third ? 1.F : 0.F;
       scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
       bias.push_back(row(i) < 0 ? constant : matrix.bias[row(i)]);
     }
@@ -226,9 +223,19 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
   const int bytes = c.wide() ? kWideOutBytes
                     : hopper ? kHopperOutBytes
                              : out_slab_bytes(l, weight_words(c.operand));
+  // The narrow attention in 16 bits adds to the stream as it is, and has the bias as two rows of
+  // weights (kernels/gmsa.cuh).
+  const bool narrow = is_compact(l, operand_bytes(c.operand)) && !has_8_bits(c.operand);
+  const int width = 8 * l.group_units, third = l.channels / kWindowGroups;
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k);
     const int out = column < stride ? c.order[column_channel(l, column)] : -1;
+    if (narrow && out >= 0) {
+      if (k % width == third && k / width < 2) {
+        return term_of(c.operand, project_out.bias[out], k / width);
+      }
+      return in < 0 ? 0.F : project_out.at(out, in) * project_out.scale.front();
+    }
     return in < 0 || out < 0 ? 0.F : project_out.at(out, in);
   };
   PackedOut p;

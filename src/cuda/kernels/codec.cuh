@@ -440,20 +440,64 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
   }
 }
 
-// In the narrow network, with 16 bits, v of windows of 4 is paired as q is, so that a rolled window
-// takes whole words from its four blocks.
+// In the narrow network, with 16 bits, q and v are in memory without their padding: of the last
+// unit, 8 bytes a lane, there is what lanes have that hold channels, for q the first two of each
+// four, for v, which is transposed, the first half. v of windows of 4 is paired as q is, so that a
+// rolled window takes whole words from its four blocks.
 template <typename K, int Units>
-constexpr bool kPairedV = K::kWords == 2 && Units == layout_of(60).group_units;
+constexpr bool kCompact = K::kWords == 2 && Units == layout_of(60).group_units;
 
-// Rows g + 8 * to of three paired units, from rows g + 8 * from of `lane` of a block.
+template <bool V>
+__device__ __forceinline__ bool holds_channels(int lane) {
+  return V ? lane < 16 : (lane & 3) < 2;
+}
+template <bool V>
+__device__ __forceinline__ int compact_place(int lane) {
+  return V ? lane : lane / 4 * 2 + (lane & 3);
+}
+// What a lane has of the padding: of v a channel of ones, of keys kReferenceUnit and 1.
+template <typename K, bool V>
+__device__ __forceinline__ std::uint32_t padding_word(int lane) {
+  if constexpr (V) return lane / 4 == 4 ? K::pack(1, 1) : 0U;
+  return (lane & 3) == 2 ? K::pack(kReferenceUnit, 1) : 0U;
+}
+
+template <typename K, bool Paired, bool V>
+__device__ __forceinline__ void load_compact(UnitA2 (&u)[3], const char* p, int lane) {
+  const uint4 v = reinterpret_cast<const uint4*>(p)[lane];
+  u[0] = {{v.x, Paired ? v.z : v.y}};
+  u[1] = {{Paired ? v.y : v.z, v.w}};
+  const std::uint32_t padding = padding_word<K, V>(lane);
+  uint2 last = make_uint2(padding, padding);
+  if (holds_channels<V>(lane)) {
+    last = reinterpret_cast<const uint2*>(p + 512)[compact_place<V>(lane)];
+  }
+  u[2] = {{last.x, last.y}};
+}
+template <bool Paired, bool V>
+__device__ __forceinline__ void store_compact(const UnitA2* u, char* p, int lane) {
+  const auto &a = u[0], &b = u[1];
+  reinterpret_cast<uint4*>(p)[lane] = Paired ? make_uint4(a.r[0], b.r[0], a.r[1], b.r[1])
+                                             : make_uint4(a.r[0], a.r[1], b.r[0], b.r[1]);
+  if (holds_channels<V>(lane)) {
+    reinterpret_cast<uint2*>(p + 512)[compact_place<V>(lane)] = make_uint2(u[2].r[0], u[2].r[1]);
+  }
+}
+
+// Rows g + 8 * to of three paired units of q or v, from rows g + 8 * from of `lane` of a block.
+template <typename K, bool V>
 __device__ __forceinline__ void load_half(UnitA2 (&u)[3], int to, const char* block, int from,
                                           int lane) {
   const uint2 pair = reinterpret_cast<const uint2*>(block)[2 * lane + from];
   u[0].r[to] = pair.x;
   u[1].r[to] = pair.y;
-  u[2].r[to] = reinterpret_cast<const std::uint32_t*>(block + 512)[2 * lane + from];
+  u[2].r[to] = padding_word<K, V>(lane);
+  if (holds_channels<V>(lane)) {
+    u[2].r[to] =
+        reinterpret_cast<const std::uint32_t*>(block + 512)[2 * compact_place<V>(lane) + from];
+  }
 }
-// The other way round.
+// The other way round, of whole operands.
 __device__ __forceinline__ void store_half(const UnitA2 (&u)[3], int from, char* block, int to,
                                            int lane) {
   reinterpret_cast<uint2*>(block)[2 * lane + to] = make_uint2(u[0].r[from], u[1].r[from]);

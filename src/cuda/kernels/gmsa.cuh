@@ -186,10 +186,20 @@ __device__ __forceinline__ void add_logits(float (&c)[4], const typename K::Unit
   if constexpr (U % 2 == 1) K::mma8(c, q[U - 1], K::half_of(k[U - 1], h));
 }
 
+// q, or v, of a block from memory, or as whole operands from shared memory.
+template <typename K, int U, bool Whole, bool Paired, bool V>
+__device__ __forceinline__ void load_block(typename K::UnitA (&u)[U], const char* p, int lane) {
+  if constexpr (kCompact<K, U> && !Whole) {
+    load_compact<K, Paired, V>(u, p, lane);
+  } else {
+    load_units<K, U, Paired>(u, p, lane);
+  }
+}
+
 // Adds `Blocks` key blocks for M blocks of queries. q and v of block b are at keys[b] and
-// values[b]; mask(b, tile, row) tells whether keys 8 * tile.. of block b are seen by queries g + 8
-// * row (Masked only).
-template <typename K, int U, int M, int Blocks, bool Masked, typename Mask>
+// values[b], as load_block() has them; mask(b, tile, row) tells whether keys 8 * tile.. of block b
+// are seen by queries g + 8 * row (Masked only).
+template <typename K, int U, int M, int Blocks, bool Masked, bool Whole, typename Mask>
 __device__ __forceinline__ void attend(Attention<U> (&a)[M], typename K::UnitA (&q)[M][U],
                                        const char* const (&keys)[Blocks],
                                        const char* const (&values)[Blocks], int lane, Mask mask) {
@@ -198,7 +208,7 @@ __device__ __forceinline__ void attend(Attention<U> (&a)[M], typename K::UnitA (
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA k[U];
-    load_units<K, U, true>(k, keys[b], lane);
+    load_block<K, U, Whole, true, false>(k, keys[b], lane);
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -232,7 +242,7 @@ __device__ __forceinline__ void attend(Attention<U> (&a)[M], typename K::UnitA (
 #pragma unroll
   for (int b = 0; b < Blocks; ++b) {
     UnitA v[U];
-    load_units<K, U, false>(v, values[b], lane);
+    load_block<K, U, Whole, false, true>(v, values[b], lane);
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -244,13 +254,36 @@ __device__ __forceinline__ void attend(Attention<U> (&a)[M], typename K::UnitA (
   }
 }
 
-template <typename K, int U, int Blocks, bool Masked, typename Mask>
+template <typename K, int U, int Blocks, bool Masked, bool Whole, typename Mask>
 __device__ __forceinline__ void attend(Attention<U>& a, typename K::UnitA (&q)[U],
                                        const char* const (&keys)[Blocks],
                                        const char* const (&values)[Blocks], int lane, Mask mask) {
   using UnitA = typename K::UnitA;
-  attend<K, U, 1, Blocks, Masked>(reinterpret_cast<Attention<U>(&)[1]>(a),
-                                  reinterpret_cast<UnitA(&)[1][U]>(q), keys, values, lane, mask);
+  attend<K, U, 1, Blocks, Masked, Whole>(reinterpret_cast<Attention<U>(&)[1]>(a),
+                                         reinterpret_cast<UnitA(&)[1][U]>(q), keys, values, lane,
+                                         mask);
+}
+
+// Starts from the references that a pair before found for the same queries: their terms, for rows g
+// and g + 8.
+template <typename K, int U>
+__device__ __forceinline__ void start_from(Attention<U>& a, typename K::UnitA (&q)[U], int lane,
+                                           uint2 terms) {
+#pragma unroll
+  for (int n = 0; n < U; ++n) a.out[n][0] = a.out[n][1] = a.out[n][2] = a.out[n][3] = 0;
+  a.top[0] = reference_of<K>(terms.x);
+  a.top[1] = reference_of<K>(terms.y);
+  set_padding<K, U>(q, lane, terms);
+}
+
+// Leaves them: those of a row are where `references` has row g.
+template <typename K, int U>
+__device__ __forceinline__ void leave_references(const Attention<U>& a, char* references,
+                                                 int lane) {
+  if ((lane & 3) == 0) {
+    reinterpret_cast<uint2*>(references)[lane / 4] =
+        make_uint2(reference_terms<K>(a.top[0]), reference_terms<K>(a.top[1]));
+  }
 }
 
 template <typename K, int U>
@@ -429,10 +462,10 @@ __device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename 
 }
 
 // The queries of a block; `nothing` as in detach().
-template <typename K, int U>
+template <typename K, bool Whole, int U>
 __device__ __forceinline__ void load_queries(typename K::UnitA (&q)[U], const char* from, int lane,
                                              std::uint32_t nothing) {
-  load_units<K, U, true>(q, from, lane);
+  load_block<K, U, Whole, true, false>(q, from, lane);
   if constexpr (std::is_same_v<K, CodecTf32> || kReferenceInPadding<K, U>) {
 #pragma unroll
     for (int u = 0; u < U; ++u) detach(q[u], nothing);
@@ -447,7 +480,7 @@ __device__ __forceinline__ void attend_windows4(const GmsaArgs& p, const QueryBl
                                                 std::uint32_t nothing) {
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(60);
-  constexpr int U = L.group_units, kGroup = static_cast<int>(group_bytes(L, 2));
+  constexpr int U = L.group_units, kResult = static_cast<int>(group_operand_bytes(L, 2));
   constexpr std::size_t kBlock = block_bytes(L, 2);
   const auto attend = [&](const UnitA(&q)[U], const UnitA(&v)[U], UnitA(&o)[U]) {
     Attention<U> a;
@@ -458,10 +491,10 @@ __device__ __forceinline__ void attend_windows4(const GmsaArgs& p, const QueryBl
   if (!p.shifted) {
     const std::size_t own = place.at(place.y, place.x) * kBlock;
     UnitA q[U], v[U], o[U];
-    load_units<K, U, true>(q, p.q + own, lane);
-    load_units<K, U, true>(v, p.v + own, lane);
+    load_compact<K, true, false>(q, p.q + own, lane);
+    load_compact<K, true, true>(v, p.v + own, lane);
     attend(q, v, o);
-    return store_units<K, U, true>(o, results + warp * kGroup, lane);
+    return store_units<K, U, true>(o, results + warp * kResult, lane);
   }
   // A pixel is two rows and columns off: in the other half of its block, rows g ^ 2 of q.
   constexpr int kAcross = 5, kWindows = 15, kRounds = 2;
@@ -473,8 +506,8 @@ __device__ __forceinline__ void attend_windows4(const GmsaArgs& p, const QueryBl
     const int y = place.tile_y + window / kAcross - 1, x = place.window_x + window % kAcross - 1;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      load_half(q[i], h, p.q + place.at(y + h, x + right) * kBlock, 1 - h, lane ^ 8);
-      load_half(v[i], h, p.v + place.at(y + h, x + (lane & 1)) * kBlock, 1 - h, lane ^ 1);
+      load_half<K, false>(q[i], h, p.q + place.at(y + h, x + right) * kBlock, 1 - h, lane ^ 8);
+      load_half<K, true>(v[i], h, p.v + place.at(y + h, x + (lane & 1)) * kBlock, 1 - h, lane ^ 1);
     }
   }
 #pragma unroll
@@ -486,26 +519,101 @@ __device__ __forceinline__ void attend_windows4(const GmsaArgs& p, const QueryBl
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       if (y + h < 0 || y + h > 1 || x < 0 || x > 3 || window >= kWindows) continue;
-      store_half(o, h, results + ((y + h) * 4 + x) * kGroup, 1 - h, lane ^ 8);
+      store_half(o, h, results + ((y + h) * 4 + x) * kResult, 1 - h, lane ^ 8);
     }
+  }
+}
+
+// Where the references of the queries are in windows of 8 (group 1) and 16.
+__device__ __forceinline__ char* references_of(const GmsaArgs& p, int group,
+                                               const QueryBlock& place) {
+  return p.references + place.at(place.y, place.x) * block_bytes(layout_of(60), 2) +
+         references_at(group);
+}
+
+// Brings q and v of a group in the 16 blocks of a window of the narrow network, 16 bits, to `to`,
+// where they become whole operands, q and v of a block side by side; at(block) is where it is.
+template <int Warps, typename At>
+__device__ __forceinline__ void bring_window(char* to, const char* q, const char* v, int warp,
+                                             int lane, At at) {
+  constexpr int kWhole = static_cast<int>(group_operand_bytes(layout_of(60), 2));
+  static_assert(Warps == 8);
+  const std::size_t from[2] = {at(warp), at(warp + Warps)};
+  char* const blocks[2] = {to + warp * 2 * kWhole, to + (warp + Warps) * 2 * kWhole};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    cp_async16(blocks[i] + lane * 16, q + from[i] + lane * 16);
+    cp_async16(blocks[i] + kWhole + lane * 16, v + from[i] + lane * 16);
+  }
+  // The last units: 8 lanes for each.
+  const bool second = lane >= 16, is_v = (lane & 8) != 0;
+  const int piece = (lane & 7) * 16;
+  cp_async16((second ? blocks[1] : blocks[0]) + 512 + (is_v ? kWhole + piece : 2 * piece),
+             (is_v ? v : q) + (second ? from[1] : from[0]) + 512 + piece);
+}
+
+// The padding of those operands, which stays.
+template <typename K, int Threads>
+__device__ __forceinline__ void pad_window(char* to, int thread) {
+  constexpr int kWhole = static_cast<int>(group_operand_bytes(layout_of(60), 2));
+#pragma unroll
+  for (int i = thread; i < 16 * 16; i += Threads) {
+    const bool is_v = (i & 8) != 0;
+    const int piece = i & 7;
+    char* const last =
+        to + i / 16 * 2 * kWhole + 512 + (is_v ? kWhole + 128 + piece * 16 : piece * 32 + 16);
+    // 16 bytes are two lanes.
+    const std::uint32_t a =
+        is_v ? padding_word<K, true>(16 + 2 * piece) : padding_word<K, false>(2);
+    const std::uint32_t b = is_v ? a : 0;
+    *reinterpret_cast<uint4*>(last) = make_uint4(a, a, b, b);
+  }
+}
+
+// The references that a pair before found for the windows of a group, if there are any.
+template <typename K, int U>
+__device__ __forceinline__ uint2 find_references(const GmsaArgs& p, int group,
+                                                 const QueryBlock& place, int lane) {
+  if constexpr (kReferenceInPadding<K, U>) {
+    if (p.find_references)
+      return reinterpret_cast<const uint2*>(references_of(p, group, place))[lane / 4];
+  }
+  return {};
+}
+
+// Begins with the queries q, from `terms` if those were found; and ends.
+template <typename K, int U>
+__device__ __forceinline__ void begin_softmax(Attention<U>& a, typename K::UnitA (&q)[U],
+                                              const GmsaArgs& p, uint2 terms, int lane) {
+  if constexpr (kReferenceInPadding<K, U>) {
+    if (p.find_references) return start_from<K>(a, q, lane, terms);
+  }
+  start<K>(a, q, lane);
+}
+template <typename K, int U>
+__device__ __forceinline__ void end_softmax(const Attention<U>& a, const GmsaArgs& p, int group,
+                                            const QueryBlock& place, int lane) {
+  if constexpr (kReferenceInPadding<K, U>) {
+    if (p.leave_references) leave_references<K>(a, references_of(p, group, place), lane);
   }
 }
 
 // Windows of 8 with the queries q: done(attention, 1), the number as a type.
 template <typename K, int U, std::size_t kBlock, int kGroup, typename Done>
 __device__ __forceinline__ void attend_windows8(const GmsaArgs& p, const QueryBlock& place,
-                                                typename K::UnitA (&q)[U], int lane, float factor,
-                                                Done done) {
+                                                typename K::UnitA (&q)[U], uint2 terms, int lane,
+                                                float factor, Done done) {
   Attention<U> a;
-  start<K>(a, q, lane);
+  begin_softmax<K>(a, q, p, terms, lane);
   const int s = p.shifted ? 1 : 0;
   const int wy = ((place.y - s) & ~1) + s, wx = ((place.x - s) & ~1) + s;
 #pragma unroll 1
   for (int i = 0; i < 2; ++i) {
     const std::size_t b0 = place.at(wy + i, wx) * kBlock + kGroup,
                       b1 = place.at(wy + i, wx + 1) * kBlock + kGroup;
-    attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
+    attend<K, U, 2, false, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
   }
+  end_softmax<K>(a, p, 1, place, lane);
   finish<K>(a, lane, factor);
   done(a, std::integral_constant<int, 1>{});
 }
@@ -519,11 +627,11 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
   const std::size_t own = place.at(place.y, place.x) * kBlock;
   {  // windows of 4
     UnitA q[U];
-    load_queries<K>(q, p.q + own, lane, nothing);
+    load_queries<K, false>(q, p.q + own, lane, nothing);
     Attention<U> a;
     start<K>(a, q, lane);
     if (!p.shifted) {
-      attend<K, U, 1, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
+      attend<K, U, 1, false, false>(a, q, {p.q + own}, {p.v + own}, lane, 0);
     } else if constexpr (K::kWords == 2) {
       attend_quarters<K, U>(
           a, q, p.q, p.v,
@@ -537,24 +645,29 @@ __device__ __forceinline__ void attend_small(const GmsaArgs& p, const QueryBlock
                           b1 = place.at(place.y + dy, place.x) * kBlock,
                           b2 = place.at(place.y + dy, place.x + 1) * kBlock;
         const bool query_right = (g & 2) != 0, key_right = (t & 1) != 0;
-        attend<K, U, 3, true>(a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2},
-                              lane, [&](int b, int tile, int row) {
-                                const bool y = dy + tile == row;
-                                const bool x =
-                                    (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
-                                return y && x;
-                              });
+        attend<K, U, 3, true, false>(
+            a, q, {p.q + b0, p.q + b1, p.q + b2}, {p.v + b0, p.v + b1, p.v + b2}, lane,
+            [&](int b, int tile, int row) {
+              const bool y = dy + tile == row;
+              const bool x = (b - 1) + (key_right ? 1 : 0) == (query_right ? 1 : 0);
+              return y && x;
+            });
       }
     }
     finish<K>(a, lane, factor);
     done(a, std::integral_constant<int, 0>{});
   }
   UnitA q[U];
-  load_queries<K>(q, p.q + own + kGroup, lane, nothing);
-  attend_windows8<K, U, kBlock, kGroup>(p, place, q, lane, factor, done);
+  load_queries<K, false>(q, p.q + own + kGroup, lane, nothing);
+  attend_windows8<K, U, kBlock, kGroup>(p, place, q, {}, lane, factor, done);
 }
 
-// Tiles [first, first + N) of project_out's result with its bias, before the residual.
+// In the narrow network in 16 bits project_out's accumulators start from the residual. Its bias is
+// among the weights, for the channel that summed the softmax's and is 1 when divided by itself.
+template <typename K, int U>
+constexpr bool kBiasInWeights = kCompact<K, U> && !kRounds<K>;
+
+// Else tiles [first, first + N) of project_out's result with its bias, before the residual.
 template <typename K, int Units, int N>
 __device__ __forceinline__ void add_bias(float (&acc)[N][4], int first, const GmsaArgs& p, int t) {
 #pragma unroll
@@ -578,12 +691,13 @@ __global__ __launch_bounds__(256, K::kWords == 2
   constexpr int U = L.group_units, kAll = kWindowGroups * U, kN = L.out_tiles;
   constexpr int kW = K::kWords / 2;
   constexpr int kGroup = static_cast<int>(group_bytes(L, 2 * kW));
+  constexpr int kWhole = static_cast<int>(group_operand_bytes(L, 2 * kW));
   constexpr std::size_t kBlock = block_bytes(L, 2 * kW);
   constexpr int kSlab = out_slab_bytes(L, kW);
 
   ELAN_DYNAMIC_SHARED(shared);
   // What windows of 4 give, see attend_windows4().
-  __shared__ __align__(16) char results4[kPairedV<K, U> ? 8 * kGroup : 8];
+  __shared__ __align__(16) char results4[kCompact<K, U> ? 8 * kWhole : 8];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);
@@ -592,7 +706,13 @@ __global__ __launch_bounds__(256, K::kWords == 2
       shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights, L.out_slabs, L.out_slabs,
       gmsa_stages(L), thread);
   wait_for_previous();
-  if constexpr (Staged) {
+  if constexpr (Staged && kCompact<K, U>) {
+    bring_window<8>(shared, p.q + 2 * kGroup, p.v + 2 * kGroup, warp, lane, [&](int b) {
+      return place.at(place.window_y + b / 4, place.window_x + b % 4) * kBlock;
+    });
+    pad_window<K, 256>(shared, thread);
+    cp_async_commit();
+  } else if constexpr (Staged) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int b = warp + 8 * i;
@@ -610,11 +730,12 @@ __global__ __launch_bounds__(256, K::kWords == 2
   const auto keep = [&](Attention<U>& a, auto group) {
     encode<K>(a, o + decltype(group)::value * U, p.input);
   };
-  if constexpr (kPairedV<K, U>) {
+  if constexpr (kCompact<K, U>) {
     UnitA q[U];
-    load_queries<K>(q, p.q + own + kGroup, lane, nothing);
+    load_queries<K, false>(q, p.q + own + kGroup, lane, nothing);
+    const uint2 terms = find_references<K, U>(p, 1, place, lane);
     attend_windows4<K>(p, place, results4, warp, lane, nothing);
-    attend_windows8<K, U, kBlock, kGroup>(p, place, q, lane, 1, keep);
+    attend_windows8<K, U, kBlock, kGroup>(p, place, q, terms, lane, 1, keep);
   } else {
     attend_small<K, U, kBlock, kGroup>(p, place, lane, 1, keep, nothing);
   }
@@ -631,39 +752,42 @@ __global__ __launch_bounds__(256, K::kWords == 2
   constexpr bool kEarly = L.out_slabs == 1 && std::is_same_v<S, __half>;
   RowPair<S, L.units, kN> residual;
   if constexpr (kEarly) residual.fetch(0, from0, from1, t);
+  const uint2 terms = find_references<K, U>(p, 2, place, lane);
   {  // windows of 16
     UnitA q[U];
     Attention<U> a;
     if constexpr (Staged) {
       cp_async_wait<0>();
       __syncthreads();
-      load_queries<K>(q, shared + place.in_window * 2 * kGroup, lane, nothing);
-      start<K>(a, q, lane);
+      load_queries<K, true>(q, shared + place.in_window * 2 * kWhole, lane, nothing);
+      begin_softmax<K>(a, q, p, terms, lane);
 #pragma unroll 1
       for (int i = 0; i < 8; ++i) {
-        const char* s = shared + i * 4 * kGroup;
-        attend<K, U, 2, false>(a, q, {s, s + 2 * kGroup}, {s + kGroup, s + 3 * kGroup}, lane, 0);
+        const char* s = shared + i * 4 * kWhole;
+        attend<K, U, 2, false, true>(a, q, {s, s + 2 * kWhole}, {s + kWhole, s + 3 * kWhole}, lane,
+                                     0);
       }
     } else {
-      load_queries<K>(q, p.q + own + 2 * kGroup, lane, nothing);
-      start<K>(a, q, lane);
+      load_queries<K, false>(q, p.q + own + 2 * kGroup, lane, nothing);
+      begin_softmax<K>(a, q, p, terms, lane);
 #pragma unroll 1
       for (int i = 0; i < 8; ++i) {
         const int by = place.window_y + i / 2, bx = place.window_x + i % 2 * 2;
         const std::size_t b0 = place.at(by, bx) * kBlock + 2 * kGroup,
                           b1 = place.at(by, bx + 1) * kBlock + 2 * kGroup;
-        attend<K, U, 2, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
+        attend<K, U, 2, false, false>(a, q, {p.q + b0, p.q + b1}, {p.v + b0, p.v + b1}, lane, 0);
       }
       if (ring.resident()) {
         cp_async_wait<0>();
         __syncthreads();
       }
     }
+    end_softmax<K>(a, p, 2, place, lane);
     finish<K>(a, lane, 1);
     encode<K>(a, o + 2 * U, p.input);
   }
-  if constexpr (kPairedV<K, U>) {
-    load_units<K, U, true>(reinterpret_cast<UnitA(&)[U]>(o), results4 + warp * kGroup, lane);
+  if constexpr (kCompact<K, U>) {
+    load_units<K, U, true>(reinterpret_cast<UnitA(&)[U]>(o), results4 + warp * kWhole, lane);
   }
 
   if constexpr (!kEarly) residual.fetch(0, from0, from1, t);
@@ -671,6 +795,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
   for (int slab = 0; slab < L.out_slabs; ++slab) {
     const char* weights = ring.next();
     float acc[1][kN][4] = {};
+    if constexpr (kBiasInWeights<K, U>) residual.start(acc[0]);
     multiply<K, kN, kAll>(
         acc, weights, lane,
         [&](int, int u, UnitA& a0, UnitA& a1) {
@@ -679,8 +804,10 @@ __global__ __launch_bounds__(256, K::kWords == 2
         },
         [&](int, int u, UnitA& a) { a = o[u]; });
     const int first = slab * kN;
-    add_bias<K, L.units>(acc[0], first, p, t);
-    residual.add(acc[0]);
+    if constexpr (!kBiasInWeights<K, U>) {
+      add_bias<K, L.units>(acc[0], first, p, t);
+      residual.add(acc[0]);
+    }
     store_rows<L.units>(acc[0], first, to0, to1, t);
     if (slab + 1 < L.out_slabs) residual.fetch(first + kN, from0, from1, t);
   }

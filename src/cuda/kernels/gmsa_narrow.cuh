@@ -17,28 +17,21 @@ struct BigWindow {
       : y(index / (g.width / 16) * 4), x((index - y / 4 * (g.width / 16)) * 4) {}
 };
 
-// Brings q and v of a group to `to`: all warps.
+// Brings q and v of a group to `to`, and behind them the references that were found: all warps.
 template <int Warps>
-__device__ __forceinline__ void bring_window(char* to, const GmsaArgs& p, int group,
-                                             const BigWindow& place, int warp, int lane) {
+__device__ __forceinline__ void bring_group(char* to, const GmsaArgs& p, int group,
+                                            const BigWindow& place, int warp, int lane) {
   constexpr ChannelLayout L = layout_of(60);
   constexpr int kGroup = static_cast<int>(group_bytes(L, 2));
-  constexpr unsigned kBlock = kWindowGroups * kGroup;
-  static_assert(2 * kGroup == 3 * 512);  // three pieces of 16 bytes a lane
-  const int offset = group * kGroup + lane * 16;
-  const char* const from[3] = {p.q + offset,
-                               lane < 16 ? p.q + (offset + 512) : p.v + (offset + 512 - kGroup),
-                               p.v + (offset + 1024 - kGroup)};
-#pragma unroll
-  for (int j = 0; j < 16 / Warps; ++j) {
-    const int b = warp + j * Warps;
-    const auto block =
-        static_cast<unsigned>((place.y + b / 4) * (p.grid.width / 4) + place.x + b % 4);
-#pragma unroll
-    for (int i = 0; i < 3; ++i) {
-      cp_async16(to + b * 2 * kGroup + i * 512 + lane * 16,
-                 from[i] + static_cast<std::size_t>(block) * kBlock);
-    }
+  const auto at = [&](int b) {
+    return static_cast<unsigned>((place.y + b / 4) * (p.grid.width / 4) + place.x + b % 4) *
+           block_bytes(L, 2);
+  };
+  bring_window<Warps>(to, p.q + group * kGroup, p.v + group * kGroup, warp, lane, at);
+  if (p.find_references && group > 0 && lane < 8) {
+    const int b = 2 * warp + lane / 4, piece = lane % 4 * 16;
+    cp_async16(to + gmsa_window_bytes(L, 2) + b * kReferenceBytes + piece,
+               p.references + at(b) + references_at(group) + piece);
   }
   cp_async_commit();
 }
@@ -49,8 +42,9 @@ __global__ __launch_bounds__(kNarrowThreads,
   using UnitA = typename K::UnitA;
   constexpr ChannelLayout L = layout_of(60);
   constexpr int U = L.group_units, kAll = kWindowGroups * U, kN = L.out_tiles;
-  constexpr int kGroup = static_cast<int>(group_bytes(L, 2));
-  constexpr int kStep = 2 * kGroup;  // q and v of a block side by side
+  constexpr int kWhole = static_cast<int>(group_operand_bytes(L, 2));
+  constexpr int kStep = 2 * kWhole;  // q and v of a block side by side
+  constexpr int kWindow = 16 * (kStep + kReferenceBytes);
   constexpr int kWarps = kNarrowThreads / 32, M = 2;
   constexpr bool kAhead = std::is_same_v<S, __half>;  // registers for residuals fetched early
 
@@ -59,19 +53,23 @@ __global__ __launch_bounds__(kNarrowThreads,
   const int g = lane >> 2, t = lane & 3;
   char* const weights = shared;
   char* const window16 = shared + out_slab_bytes(L, 1);
-  char* const window8 = window16 + 16 * kStep;
-  char* const window4 = window8 + 16 * kStep;
+  char* const window8 = window16 + kWindow;
+  char* const window4 = window8 + kWindow;
   const int windows = p.grid.width / 16 * (p.grid.height / 16) * p.grid.batch;
   const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
   const auto y = stream_at<S, 60>(p.y, p.grid);
   const auto x = stream_at<S, 60>(p.x, p.grid);
 
   copy_async<out_slab_bytes(L, 1), kNarrowThreads>(weights, p.weights, thread);
+#pragma unroll
+  for (int group = 0; group < kWindowGroups; ++group) {
+    pad_window<K, kNarrowThreads>(window16 + group * kWindow, thread);
+  }
   wait_for_previous();
   int index = static_cast<int>(blockIdx.x);
   BigWindow next(p.grid, index);
-  bring_window<kWarps>(window16, p, 2, next, warp, lane);
-  bring_window<kWarps>(window8, p, 1, next, warp, lane);
+  bring_group<kWarps>(window16, p, 2, next, warp, lane);
+  bring_group<kWarps>(window8, p, 1, next, warp, lane);
 
   // The warp's blocks are neighbours in a row; of what is in shared memory:
   const int by = warp / 2, bx = warp % 2 * 2, own = (by * 4 + bx) * kStep;
@@ -85,39 +83,50 @@ __global__ __launch_bounds__(kNarrowThreads,
     index += static_cast<int>(gridDim.x);
     UnitA o[M][kAll];
     // Both blocks' queries and the keys of 2 * steps blocks, in rows of blocks from `keys` on.
-    const auto attend_all = [&](const char* queries, const char* keys, int steps, int step,
+    const auto attend_all = [&](const char* window, const char* keys, int steps, int step,
                                 auto group) {
       UnitA q[M][U];
       Attention<U> a[M];
 #pragma unroll
       for (int m = 0; m < M; ++m) {
-        load_queries<K>(q[m], queries + m * kStep, lane, nothing);
-        start<K>(a[m], q[m], lane);
+        load_queries<K, true>(q[m], window + own + m * kStep, lane, nothing);
+        const char* terms = window + 16 * kStep + (own / kStep + m) * kReferenceBytes;
+        begin_softmax<K>(a[m], q[m], p,
+                         p.find_references ? reinterpret_cast<const uint2*>(terms)[g] : uint2{},
+                         lane);
       }
 #pragma unroll 1
       for (int i = 0; i < steps; ++i) {
         const char* s = keys + i * step;
-        attend<K, U, M, 2, false>(a, q, {s, s + kStep}, {s + kGroup, s + kStep + kGroup}, lane, 0);
+        attend<K, U, M, 2, false, true>(a, q, {s, s + kStep}, {s + kWhole, s + kStep + kWhole},
+                                        lane, 0);
       }
 #pragma unroll
       for (int m = 0; m < M; ++m) {
+        if (p.leave_references) {
+          const int block = (place.y + by) * (p.grid.width / 4) + place.x + bx + m;
+          leave_references<K>(a[m],
+                              p.references + static_cast<unsigned>(block) * block_bytes(L, 2) +
+                                  references_at(decltype(group)::value),
+                              lane);
+        }
         finish<K>(a[m], lane, 1);
         encode<K>(a[m], o[m] + decltype(group)::value * U, p.input);
       }
     };
 
     arrive();
-    bring_window<kWarps>(window4, p, 0, place, warp, lane);
-    attend_all(window16 + own, window16, 8, 2 * kStep, std::integral_constant<int, 2>{});
+    bring_group<kWarps>(window4, p, 0, place, warp, lane);
+    attend_all(window16, window16, 8, 2 * kStep, std::integral_constant<int, 2>{});
 
     arrive();
     if (index < windows) {
       next = BigWindow(p.grid, index);
-      bring_window<kWarps>(window16, p, 2, next, warp, lane);
+      bring_group<kWarps>(window16, p, 2, next, warp, lane);
     } else {
       cp_async_commit();
     }
-    attend_all(window8 + own, window8 + ((by & ~1) * 4 + bx) * kStep, 2, 4 * kStep,
+    attend_all(window8, window8 + ((by & ~1) * 4 + bx) * kStep, 2, 4 * kStep,
                std::integral_constant<int, 1>{});
 
     RowPair<S, L.units, kN> residual[M];
@@ -135,7 +144,7 @@ __global__ __launch_bounds__(kNarrowThreads,
     }
     arrive();
     if (index < windows) {
-      bring_window<kWarps>(window8, p, 1, next, warp, lane);
+      bring_group<kWarps>(window8, p, 1, next, warp, lane);
     } else {
       cp_async_commit();
     }
@@ -144,7 +153,7 @@ __global__ __launch_bounds__(kNarrowThreads,
       const char* s = window4 + own + m * kStep;
       UnitA q[U], v[U];
       load_units<K, U, true>(q, s, lane);
-      load_units<K, U, true>(v, s + kGroup, lane);
+      load_units<K, U, true>(v, s + kWhole, lane);
       Attention<U> a;
       attend_itself<K>(a, q, v, lane, nothing);
       finish<K>(a, lane, 1);
@@ -156,6 +165,7 @@ __global__ __launch_bounds__(kNarrowThreads,
       __syncwarp();  // else the compiler takes both blocks together, and registers run out
       if constexpr (!kAhead) fetch_residual(m);
       float acc[1][kN][4] = {};
+      if constexpr (kBiasInWeights<K, U>) residual[m].start(acc[0]);
       multiply<K, kN, kAll>(
           acc, weights, lane,
           [&](int, int u, UnitA& a0, UnitA& a1) {
@@ -163,8 +173,10 @@ __global__ __launch_bounds__(kNarrowThreads,
             a1 = o[m][u + 1];
           },
           [&](int, int u, UnitA& a) { a = o[m][u]; });
-      add_bias<K, L.units>(acc[0], 0, p, t);
-      residual[m].add(acc[0]);
+      if constexpr (!kBiasInWeights<K, U>) {
+        add_bias<K, L.units>(acc[0], 0, p, t);
+        residual[m].add(acc[0]);
+      }
       store_rows<L.units>(acc[0], 0, at_pixel<60>(x, pixel(m)),
                           at_pixel<60>(x, pixel(m) + two_rows), t);
     }

@@ -94,6 +94,10 @@ struct GmsaArgs {
       false;  // of bytes: powers of q's products, and scales of v, by window group
   float power[kWindowGroups] = {}, value[kWindowGroups] = {};
   bool shifted = false;
+  // Narrow network, 16 bits: q, where pairs that share it pass on the references of their softmaxes
+  // (kernels/gmsa.cuh), those that this GMSA finds or leaves there.
+  char* references = nullptr;
+  bool find_references = false, leave_references = false;
   Grid grid;
   GmsaShape shape;
 };

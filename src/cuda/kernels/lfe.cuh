@@ -28,10 +28,12 @@ __device__ __forceinline__ void store_projected(float (&acc)[layout_of(C).projec
     u[n] = K::encode(c);
     if constexpr (V) K::transpose(u[n]);
   }
-  if constexpr (V && kPairedV<K, N>) {
-    if (slab == 0) return store_units<K, N, true>(u, block, lane);
-  }
-  if constexpr (N <= L.group_units) {  // a slab is a part of a group
+  if constexpr (kCompact<K, L.group_units>) {  // a slab is a group
+    static_assert(N == L.group_units);
+    char* to = block + slab * group_bytes(L, 2);
+    if (!V || slab == 0) return store_compact<true, V>(u, to, lane);
+    store_compact<false, V>(u, to, lane);
+  } else if constexpr (N <= L.group_units) {  // a slab is a part of a group
     store_units<K, N, !V>(u, block + static_cast<std::size_t>(slab) * N * kUnit, lane);
   } else {
 #pragma unroll

@@ -308,11 +308,12 @@ __global__ __launch_bounds__(
           u[n] = K::encode(d[n]);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
-        store_units<K, kL.group_units, true>(u, to + block_at, lane);
+        constexpr bool kV = decltype(is_v)::value;
+        store_compact<true, kV>(u, to + block_at, lane);
 #pragma unroll
         for (int s = 1; s < kWindowGroups; ++s) {
-          store_units<K, kL.group_units, !decltype(is_v)::value>(
-              u + s * kL.group_units, to + block_at + s * group_bytes(kL, 2), lane);
+          store_compact<!kV, kV>(u + s * kL.group_units, to + block_at + s * group_bytes(kL, 2),
+                                 lane);
         }
       };
       if (p.has_q) {

@@ -200,6 +200,10 @@ struct RowPair<Split, Units, N> {
     terms.fetch(first, row0.first, row1.first, t);
     rest.template fetch<Units>(first, row0.rest, row1.rest, t);
   }
+  __device__ __forceinline__ void start(float (&acc)[N][4]) const {
+    terms.start(acc);
+    rest.add(acc);
+  }
   __device__ __forceinline__ void add(float (&acc)[N][4]) const {
     terms.add(acc);
     rest.add(acc);

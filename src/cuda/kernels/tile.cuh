@@ -282,17 +282,27 @@ struct RowPair {
     }
   }
 
+  // acc = the rows, or acc += the rows.
+  __device__ __forceinline__ void start(float (&acc)[N][4]) const {
+    each(acc, [](float& to, float w) { to = w; });
+  }
   __device__ __forceinline__ void add(float (&acc)[N][4]) const {
+    each(acc, [](float& to, float w) { to += w; });
+  }
+
+ private:
+  template <typename F>
+  __device__ __forceinline__ void each(float (&acc)[N][4], F f) const {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
 #pragma unroll
       for (int i = 0; i < (N + 1) / 2; ++i) {
         const float4 w = widen(v[h][i]);
-        acc[2 * i][2 * h] += w.x;
-        acc[2 * i][2 * h + 1] += w.y;
+        f(acc[2 * i][2 * h], w.x);
+        f(acc[2 * i][2 * h + 1], w.y);
         if (2 * i + 1 < N) {
-          acc[2 * i + 1][2 * h] += w.z;
-          acc[2 * i + 1][2 * h + 1] += w.w;
+          f(acc[2 * i + 1][2 * h], w.z);
+          f(acc[2 * i + 1][2 * h + 1], w.w);
         }
       }
     }
