@@ -108,6 +108,11 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
 // Whether its biases, and the constants of q's and v's padding, are in range as rows of weights: in
 // fp16 they may be some 16,000 times the largest weight of their matrix.
 bool narrow_biases_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
+// Whether the LFE of 180 channels in 16 bits of that path can read what an LFE's conv0 reads, and
+// FP16 has the weights of the LFE and of project_inp as they are.
+bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order);
+// Whether FP16 has those of project_out.
+bool hopper_out_fits(const Gmsa& gmsa);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

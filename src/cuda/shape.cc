@@ -72,15 +72,21 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    const bool narrow = narrow_lfe_takes(kind) &&
-                        std::all_of(elab.lfe.begin(), elab.lfe.end(),
-                                    [&](const Lfe& lfe) { return narrow_layout_fits(lfe, order); });
-    kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
-                  (!bytes || (half && byte_layout_fits(elab, kind.operand, order))) &&
-                  (shape.channels == 180 || narrow);
-    for (std::size_t j = 0; kind.hopper && shape.channels == 60 && j < elab.lfe.size(); ++j) {
-      kind.hopper = narrow_biases_fit(elab.lfe[j], elab.gmsa[j], kind.operand);
+    bool fit = true;
+    if (bytes) {
+      fit = half && byte_layout_fits(elab, kind.operand, order);
+    } else if (shape.channels == 60) {
+      fit = narrow_lfe_takes(kind);
+      for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
+        fit = narrow_layout_fits(elab.lfe[i], order) &&
+              narrow_biases_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
+      }
+    } else if (operand_bytes(kind.operand) == 2) {
+      for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
+        fit = hopper_layout_fits(elab.lfe[i], elab.gmsa[i], order) && hopper_out_fits(elab.gmsa[i]);
+      }
     }
+    kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) && fit;
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

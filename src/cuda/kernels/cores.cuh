@@ -16,6 +16,20 @@ __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, 
 __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int tiles) {
   return core_descriptor(address, tiles * 128, 128);
 }
+// A slab of such matrices of Tiles column tiles, units of 8 k after one another. Of descriptors the
+// lower words alone differ.
+template <int Tiles>
+struct CoreSlab {
+  std::uint32_t low;
+
+  __device__ __forceinline__ explicit CoreSlab(std::uint32_t address)
+      : low(static_cast<std::uint32_t>(core_descriptor(address, Tiles))) {}
+  // Of unit `u` and the next.
+  __device__ __forceinline__ std::uint64_t unit(int u) const {
+    return std::uint64_t{128 >> 4} << 32 |
+           (low + static_cast<std::uint32_t>(u) * (Tiles * 128 / 16));
+  }
+};
 
 // Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,
 // transposed): [half of the tokens][unit].
