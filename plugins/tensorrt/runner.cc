@@ -1,8 +1,10 @@
 #include "runner.h"
 
+#include <string>
 #include <utility>
 
 #include "cuda/body.h"
+#include "elan/error.h"
 
 namespace elan::plugins {
 
@@ -29,6 +31,17 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
       (kind.operand != Operand::int8 || m.int8_block) &&
       (m.kind != Kind::lfe || m.channels == 180 ||
        (narrow_layout_fits(m.lfe, m.stream) && narrow_numbers_fit(m.lfe, m.gmsa, kind.operand)));
+  // An LFE and its GMSA, modules of their own, have to be of one kind: neither can leave it alone.
+  const bool half = kind.hopper && m.channels == 180 && operand_bytes(kind.operand) == 2;
+  const auto fits = [&] {
+    return m.kind == Kind::lfe ? hopper_layout_fits(m.lfe, m.gmsa, m.stream)
+                               : hopper_out_fits(m.gmsa);
+  };
+  if (half && !has_8_bits(kind.operand) && !fits()) {
+    throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage +
+                                      ": expected shifts of 36 channels each and weights that FP16 "
+                                      "can hold, which this GPU's kernels want");
+  }
   return shape;
 }
 

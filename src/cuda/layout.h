@@ -225,7 +225,33 @@ constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLa
 constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);
 constexpr int kHopperProjectBytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.group_units);
 constexpr int kHopperStageBytes = kHopperConv1Bytes;
-constexpr int kHopperTileBytes = tile_plane_bytes(kHopperLayout, 4, 1, 2);  // of a warpgroup
+// The LFE's tile of 16 x 8 or 16 x 4 pixels, with a ring of two: whole pixels, as the stream of
+// FP16 has them. conv0 reads each unit of 8 channels where its tap finds it. With five taps of 36
+// channels two units have a tap for either half: in these pairs of units both taps are read.
+constexpr int kHopperTileRow = 16 + 4;
+constexpr int hopper_tile_rows(int tile_y) {
+  return 4 * tile_y + 4;
+}
+constexpr int kHopperTilePitch = tile_pitch(kHopperLayout, 2);
+constexpr int hopper_tile_bytes(int tile_y) {
+  return kHopperTileRow * hopper_tile_rows(tile_y) * kHopperTilePitch;
+}
+constexpr int kHopperTileBytes = hopper_tile_bytes(2);
+static_assert(kHopperTilePitch == 16 * kHopperLayout.units && kHopperTileRow % 8 == 4);
+constexpr int kHopperUnitPairs = (kHopperLayout.units + 1) / 2;
+constexpr int kHopperMixedPairs = 2;
+constexpr int hopper_mixed_pair(int i) {
+  return i == 0 ? 2 : 6;
+}
+template <typename Taps>
+constexpr bool hopper_taps_fit(const Taps& chunk_y, const Taps& chunk_x) {
+  for (int unit = 0; unit < kHopperLayout.units; ++unit) {
+    const int low = 2 * unit, high = low + 1;
+    const bool mixed = chunk_y[low] != chunk_y[high] || chunk_x[low] != chunk_x[high];
+    if (mixed && unit / 2 != hopper_mixed_pair(0) && unit / 2 != hopper_mixed_pair(1)) return false;
+  }
+  return true;
+}
 // project_out, in slabs of 64 columns, and q and v of a window of 16.
 constexpr int kHopperOutTiles = 8, kHopperOutSlabs = 3;
 constexpr int kHopperOutBytes =
@@ -237,15 +263,14 @@ constexpr int hopper_gmsa_shared_bytes() {
 }
 static_assert(kHopperOutSlabs * kHopperOutTiles >= kHopperLayout.units);
 constexpr int kHopperStages = 4;
-// Biases in shared memory: of conv1, of q and v, of the hidden groups.
+// Biases in shared memory, of operands of 32 bits: of conv1, of q and v, of the hidden groups.
 constexpr int kHopperBias1 = 0, kHopperBiasProject = 8 * kHopperLayout.units;
 constexpr int kHopperBias0 = kHopperBiasProject + 2 * kWindowGroups * kHopperLayout.group_units * 8;
-constexpr int kHopperBiases = kHopperBias0 + kMaxHiddenGroups * 8 * kHopperLayout.hidden_tiles;
 constexpr int hopper_shared_bytes() {
-  return 2 * kHopperTileBytes + kHopperStages * kHopperStageBytes +
-         kHopperBiases * static_cast<int>(sizeof(float));
+  return kHopperTileBytes + kHopperStages * kHopperStageBytes;
 }
 static_assert(kHopperConv0Bytes <= kHopperStageBytes && kHopperProjectBytes <= kHopperStageBytes);
+static_assert(kHopperTileBytes % 128 == 0);
 
 // The narrow LFE on Hopper. Its tile has a ring of two pixels and is the stream as it is: conv0
 // reads each unit of 8 channels where its tap finds it, a unit whose two chunks have different taps

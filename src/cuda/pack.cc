@@ -22,6 +22,25 @@ namespace {
   throw Error(ErrorKind::model, "model: the CUDA backend expected " + what);
 }
 
+// Weights as they are, for an LFE on Hopper.
+void unscale(PackMatrix& m) {
+  for (float& w : m.weight) w *= m.scale.front();
+  std::fill(m.scale.begin(), m.scale.end(), 1.F);
+}
+
+// A number as the sum of two operands of 16 bits: term 0 or 1.
+float term_of(Operand operand, float v, int term) {
+  const float first = operand == Operand::bf16
+                          ? std::bit_cast<float>(std::uint32_t{to_bf16(v)} << 16)
+                          : from_half(to_half(v));
+  return term == 0 ? first : v - first;
+}
+
+// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
+float narrow_bias(Operand operand, float bias, int term) {
+  return term_of(operand, bias / kNarrowOne, term);
+}
+
 void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                      const HiddenOrder& hidden, PackedLfe& p) {
   const ChannelLayout& l = c.layout;
@@ -51,12 +70,23 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
       }
       continue;
     }
-    if (c.hopper) {
-      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units, 0, l.hidden_tiles,
-                     conv0);
+    if (c.hopper) {  // biases are behind the weights: conv1's in the first group
+      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units + 1, 0, l.hidden_tiles,
+                     [&](int k, int column) {
+                       const int term = k - 8 * l.units, out = channels[column];
+                       if (term < 0) return conv0(k, column);
+                       return out < 0 || term > 1 ? 0.F
+                                                  : narrow_bias(c.operand, m.conv0.bias[out], term);
+                     });
       at += kHopperConv0Bytes;
-      pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles, 0, l.units,
-                     conv1);
+      pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles + 1, 0, l.units,
+                     [&](int k, int column) {
+                       const int term = k - width, out = c.order[column_channel(l, column)];
+                       if (term < 0) return conv1(k, column);
+                       return out < 0 || term > 1 || g > 0
+                                  ? 0.F
+                                  : narrow_bias(c.operand, m.conv1.bias[out], term);
+                     });
       at += kHopperConv1Bytes;
       continue;
     }
@@ -69,27 +99,6 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                 part_begin(l.units, l.conv1_parts, i), part_size(l.units, l.conv1_parts, i), conv1);
     }
   }
-}
-
-// Weights as they are, for the narrow LFE on Hopper.
-void unscale(LfeMatrices& matrices) {
-  for (PackMatrix* m : {&matrices.conv0, &matrices.conv1, &matrices.q, &matrices.v}) {
-    for (float& w : m->weight) w *= m->scale.front();
-    std::fill(m->scale.begin(), m->scale.end(), 1.F);
-  }
-}
-
-// A number as the sum of two operands of 16 bits: term 0 or 1.
-float term_of(Operand operand, float v, int term) {
-  const float first = operand == Operand::bf16
-                          ? std::bit_cast<float>(std::uint32_t{to_bf16(v)} << 16)
-                          : from_half(to_half(v));
-  return term == 0 ? first : v - first;
-}
-
-// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
-float narrow_bias(Operand operand, float bias, int term) {
-  return term_of(operand, bias / kNarrowOne, term);
 }
 
 // The same for the narrow LFE on Hopper.
@@ -149,8 +158,12 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
                                    : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
+  if (c.half_hopper() || c.narrow_hopper()) {
+    for (PackMatrix* matrix : {&m.conv0, &m.conv1, &m.q, &m.v}) {
+      if (!matrix->weight.empty()) unscale(*matrix);
+    }
+  }
   if (c.narrow_hopper()) {
-    unscale(m);
     pack_narrow_conv_slabs(packer, c, m, hidden, p);
   } else {
     pack_conv_slabs(packer, c, m, hidden, p);
@@ -177,11 +190,20 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       }
       return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
+    const MatrixFn with_bias = [&](int k, int column) {
+      const int term = k - stride;
+      if (term < 0) return value(k, column);
+      return term > 1
+                 ? 0.F
+                 : narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)], term);
+    };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
       if (c.wide()) {
         pack_wide_slab(slab, c.operand, KOrder::registers, l.units, s * project_tiles,
                        project_tiles, value);
+      } else if (c.half_hopper()) {
+        pack_core_slab(slab, c.operand, l.units + 1, s * project_tiles, project_tiles, with_bias);
       } else if (c.hopper) {
         pack_core_slab(slab, c.operand, l.units, s * project_tiles, project_tiles, value);
       } else {
@@ -223,14 +245,15 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
   const int bytes = c.wide() ? kWideOutBytes
                     : hopper ? kHopperOutBytes
                              : out_slab_bytes(l, weight_words(c.operand));
-  // The narrow attention in 16 bits adds to the stream as it is, and has the bias as two rows of
-  // weights (kernels/gmsa.cuh).
-  const bool narrow = is_compact(l, operand_bytes(c.operand)) && !has_8_bits(c.operand);
+  // The narrow attention in 16 bits and Hopper's add to the stream as it is, and have the bias as
+  // two rows of weights, for what attention makes 1 (kernels/gmsa.cuh).
+  const bool plain =
+      c.half_hopper() || (is_compact(l, operand_bytes(c.operand)) && !has_8_bits(c.operand));
   const int width = 8 * l.group_units, third = l.channels / kWindowGroups;
   const MatrixFn value = [&](int k, int column) {
     const int in = group_row(c, k);
     const int out = column < stride ? c.order[column_channel(l, column)] : -1;
-    if (narrow && out >= 0) {
+    if (plain && out >= 0) {
       if (k % width == third && k / width < 2) {
         return term_of(c.operand, project_out.bias[out], k / width);
       }
@@ -519,19 +542,37 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
          groups % 2 == 1 && order[kNarrowPadding] < 0;
 }
 
+namespace {
+
+// FP16 has good numbers for these weights as they are, the largest from 2^-10 on, and for biases as
+// rows of them: what is lost of smaller ones is little beside the largest's own rounding.
+bool halves_hold(std::span<const float> weights, std::span<const float> biases) {
+  const float scale = weight_scale(weights);
+  return scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10) &&
+         std::all_of(biases.begin(), biases.end(),
+                     [](float bias) { return std::abs(bias) <= std::ldexp(1.F, 15); });
+}
+
+bool fits_in_half(const Lfe& lfe, const Gmsa& gmsa) {
+  const Linear projection = gmsa.folded_project_inp();
+  return halves_hold(lfe.conv0.weight, lfe.conv0.bias) &&
+         halves_hold(lfe.conv1.weight, lfe.conv1.bias) &&
+         halves_hold(projection.weight, projection.bias);
+}
+
+}  // namespace
+
 bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
-  LfeMatrices m = lfe_matrices(lfe, gmsa, operand);
-  unscale(m);
-  // If the largest weight is well above FP16's least, what small ones lose is little beside its own
-  // rounding.
-  const auto fit = [&](const PackMatrix& matrix) {
-    const float scale = weight_scale(matrix.weight);
-    const bool weights = scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10);
-    return (weights || operand == Operand::bf16) &&
-           std::all_of(matrix.bias.begin(), matrix.bias.end(),
-                       [&](float bias) { return std::isfinite(narrow_bias(operand, bias, 0)); });
-  };
-  return fit(m.conv0) && fit(m.conv1) && fit(m.q) && fit(m.v);
+  return operand == Operand::bf16 || fits_in_half(lfe, gmsa);
+}
+
+bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order) {
+  const PackedLfe p = packed_taps({kHopperLayout, Operand::fp16, order, true}, lfe, Gmsa{}, {});
+  return fits_in_half(lfe, gmsa) && hopper_taps_fit(p.chunk_y, p.chunk_x);
+}
+
+bool hopper_out_fits(const Gmsa& gmsa) {
+  return halves_hold(gmsa.project_out.weight, gmsa.project_out.bias);
 }
 
 int most_hidden_groups(const Network& net) {

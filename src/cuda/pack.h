@@ -106,8 +106,13 @@ bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> or
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
 bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
 // Whether operands hold the LFE's and project_inp's weights as they are, and biases as rows of
-// weights: in fp16 the largest weight of a matrix is to be between 2^-11 and 2^13.
+// weights.
 bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
+// Whether the LFE of 180 channels in 16 bits of that path can read what an LFE's conv0 reads, and
+// FP16 has the weights of the LFE and of project_inp as they are.
+bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order);
+// Whether FP16 has those of project_out.
+bool hopper_out_fits(const Gmsa& gmsa);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

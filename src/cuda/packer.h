@@ -48,6 +48,10 @@ struct Context {
   bool hopper = false;            // the LFE as core matrices
   [[nodiscard]] bool wide() const { return uses_wide_kernels({operand, hopper}); }
   [[nodiscard]] bool narrow_hopper() const { return hopper && layout.channels == 60; }
+  // The LFE of 180 channels in 16 bits on Hopper.
+  [[nodiscard]] bool half_hopper() const {
+    return hopper && layout.channels == 180 && operand_bytes(operand) == 2;
+  }
 };
 
 // The row of q or v (or the input of project_out) at place `i` of the padded groups; -1: none.

@@ -71,7 +71,13 @@ LfeShape plan_lfe(const NetworkShape& net, const PairKind& kind, const DeviceLim
     return s;
   }
   if (kind.hopper) {
-    return {2, kHopperStages, std::min(blocks / kTileBlocks, device.multiprocessors),
+    // One warpgroup a multiprocessor where two would leave others idle; threads that load tiles are
+    // always two.
+    const int tile_y =
+        kind.stream != StreamFormat::fp32 && blocks / kTilesAcross <= device.multiprocessors ? 1
+                                                                                             : 2;
+    return {tile_y, kHopperStages,
+            std::min(blocks / (kTilesAcross * tile_y), device.multiprocessors),
             hopper_shared_bytes()};
   }
   // The larger tile reads less of its surroundings, unless it leaves multiprocessors idle.

@@ -72,12 +72,20 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
       if (bytes && kind.stream == StreamFormat::split) kind.stream = StreamFormat::fp32;
     }
     const bool half = kind.stream == StreamFormat::fp16;
-    kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) &&
-                  (!bytes || (half && byte_layout_fits(elab, kind.operand, order)));
-    for (std::size_t j = 0; kind.hopper && shape.channels == 60 && j < elab.lfe.size(); ++j) {
-      kind.hopper = narrow_layout_fits(elab.lfe[j], order) &&
-                    narrow_numbers_fit(elab.lfe[j], elab.gmsa[j], kind.operand);
+    bool fit = true;
+    if (bytes) {
+      fit = half && byte_layout_fits(elab, kind.operand, order);
+    } else if (shape.channels == 60) {
+      for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
+        fit = narrow_layout_fits(elab.lfe[i], order) &&
+              narrow_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
+      }
+    } else if (operand_bytes(kind.operand) == 2) {
+      for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
+        fit = hopper_layout_fits(elab.lfe[i], elab.gmsa[i], order) && hopper_out_fits(elab.gmsa[i]);
+      }
     }
+    kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) && fit;
     shape.body.push_back(kind);
   }
   shape.tail = choose_tail(shape.channels, shape.scale, operand_of(plan.at("tail")), wishes.limits);

@@ -122,6 +122,13 @@ TEST(CudaPlan, HopperTakesItsOwnTiles) {
   EXPECT_LE(p.pairs[0].lfe.shared_bytes + 256, kH200.shared_per_block);
   EXPECT_EQ(p.pairs[0].lfe.blocks, 132);
   EXPECT_EQ(make_plan(net, kH200, 16, 16, 1).pairs[0].lfe.blocks, 2);
+  // Half as high where that gives more multiprocessors work, and where tiles are copied.
+  const auto lfe = [&](int side) { return make_plan(net, kH200, side, side, 1).pairs[0].lfe; };
+  net.body[0].stream = StreamFormat::fp16;
+  EXPECT_EQ(lfe(80).tile_y, 1);
+  EXPECT_EQ(lfe(80).blocks, 100);
+  EXPECT_EQ(lfe(96).tile_y, 2);
+  EXPECT_EQ(lfe(96).blocks, 72);
 }
 
 TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {

@@ -142,6 +142,35 @@ TEST(CudaShape, OfTheNarrowNetworkHopperHasTheLfeIn16Bits) {
   EXPECT_FALSE(kind(net, Precision::fp16).hopper);
 }
 
+TEST(CudaShape, OfTheWideNetworkHopperHasWhatItsTilesAndFp16CanHold) {
+  const auto kind = [](const Network& net, Precision precision) {
+    return plan_shape(net, PrecisionPlan(precision), {kH200, true, std::nullopt}).body[3];
+  };
+  const Network net = network("elan_x4");
+  EXPECT_EQ(kind(net, Precision::fp16), (PairKind{Operand::fp16, true, StreamFormat::fp16}));
+  EXPECT_EQ(kind(net, Precision::bf16), (PairKind{Operand::bf16, true}));
+  for (const float factor : {1e6F, 1e-6F}) {
+    for (const int matrix : {0, 1, 2}) {
+      Network scaled = net;
+      Elab& elab = scaled.body[3];
+      for (float& w : matrix == 0   ? elab.lfe[0].conv1.weight
+                      : matrix == 1 ? elab.gmsa[0].project_inp.weight
+                                    : elab.gmsa[0].project_out.weight) {
+        w *= factor;
+      }
+      EXPECT_FALSE(kind(scaled, Precision::fp16).hopper) << factor << " " << matrix;
+      EXPECT_TRUE(kind(scaled, Precision::tf32).hopper);
+    }
+  }
+  // Units with two taps elsewhere than where five taps of 36 channels meet.
+  Network mixed = net;
+  for (int i = 0; i < 4; ++i) mixed.body[3].lfe[0].conv0.taps[stream_order(net)[i]] ^= 1;
+  EXPECT_FALSE(kind(mixed, Precision::fp16).hopper);
+  Network biased = net;
+  biased.body[3].gmsa[0].project_out.bias[7] = -1e5F;
+  EXPECT_FALSE(kind(biased, Precision::fp16).hopper);
+}
+
 // Its biases are rows of weights, which FP16 cannot hold if they are that much larger than others.
 TEST(CudaShape, TheNarrowLfeOfHopperTakesNoHugeBiases) {
   for (const bool of_conv1 : {false, true}) {

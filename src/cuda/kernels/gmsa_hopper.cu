@@ -50,7 +50,23 @@ __global__ __launch_bounds__(kThreads,
   const auto done = [&](Attention<kGU>& a, auto group) {
     encode<K>(a, o + decltype(group)::value * kGU, p.input);
   };
-  attend_small<K, kGU, kBlock, kGroup>(p, place, lane, 1, done);
+  if (p.shifted) {
+    attend_small<K, kGU, kBlock, kGroup>(p, place, lane, 1, done);
+  } else {
+    // A window of 4 is the block itself; all of it, and the queries of windows of 8, come at once.
+    const std::size_t own = place.at(place.y, place.x) * kBlock;
+    UnitA2 q4[kGU], v4[kGU], q8[kGU];
+    load_units<K, kGU, true>(q4, p.q + own, lane);
+    load_units<K, kGU, false>(v4, p.v + own, lane);
+    load_units<K, kGU, true>(q8, p.q + own + kGroup, lane);
+    {
+      Attention<kGU> a;
+      attend_itself<K>(a, q4, v4, lane, 0);
+      finish<K>(a, lane, 1);
+      done(a, std::integral_constant<int, 0>{});
+    }
+    attend_windows8<K, kGU, kBlock, kGroup>(p, place, q8, {}, lane, 1, done);
+  }
   barrier_wait(window_full, 0);
   {
     Attention<kGU> a;
@@ -58,9 +74,6 @@ __global__ __launch_bounds__(kThreads,
                        shared + place.in_window * kGroup, lane, 1);
     done(a, std::integral_constant<int, 2>{});
   }
-  __syncthreads();  // nobody reads the window any more
-  if (thread == 0) bring_slab(kHopperOutSlabs - 1);
-
   const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
   const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
   const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
@@ -68,24 +81,31 @@ __global__ __launch_bounds__(kThreads,
   const auto x = stream_at<S, 180>(p.x, p.grid);
   const auto from0 = at_pixel<180>(y, pixel0), from1 = at_pixel<180>(y, pixel1);
   const auto to0 = at_pixel<180>(x, pixel0), to1 = at_pixel<180>(x, pixel1);
+  // The residual of a slab is fetched while the one before is stored, where registers are enough.
+  constexpr bool kAhead = std::is_same_v<S, __half>;
+  RowPair<S, kU, kHopperOutTiles> residual;
+  if constexpr (kAhead) residual.fetch(0, from0, from1, t);
+  __syncthreads();  // nobody reads the window any more
+  if (thread == 0) bring_slab(kHopperOutSlabs - 1);
+
 #pragma unroll 1
   for (int slab = 0; slab < kHopperOutSlabs; ++slab) {
     const int first = slab * kHopperOutTiles;
     float acc[kHopperOutTiles][4];
     barrier_wait(window_full + 8 * (1 + slab), 0);
-    const std::uint32_t weights = slab_at(slab);
+    const CoreSlab<kHopperOutTiles> weights(slab_at(slab));
     wgmma_fence();
 #pragma unroll
     for (int u = 0; u < kWindowGroups * kGU; u += 2) {
-      wgmma<F16>(acc, o[u], o[u + 1],
-                 core_descriptor(weights + u * kHopperOutTiles * 128, kHopperOutTiles), u > 0);
+      wgmma<F16>(acc, o[u], o[u + 1], weights.unit(u), u > 0);
     }
     wgmma_commit();
-    RowPair<S, kU, kHopperOutTiles> residual;
-    residual.fetch(first, from0, from1, t);
+    if constexpr (!kAhead) residual.fetch(first, from0, from1, t);
     wgmma_wait<0>(acc);
-    add_bias<K, kU>(acc, first, p, t);
     residual.add(acc);
+    if (kAhead && slab + 1 < kHopperOutSlabs) {
+      residual.fetch(first + kHopperOutTiles, from0, from1, t);
+    }
     store_rows<kU>(acc, first, to0, to1, t);
   }
 #else

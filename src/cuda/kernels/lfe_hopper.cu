@@ -1,15 +1,21 @@
 // The fused LFE of lfe.cuh on Hopper's own instructions, for 180 channels in 16 bits: the same
 // chain from conv0 to project_inp in registers, but products of a whole warpgroup with weights
-// straight from shared memory, and a warp that does nothing but bring the weights.
+// straight from shared memory, and warps that do nothing but bring weights and tiles.
 
 #include "cuda/kernels/slab_queue.cuh"
 #include "cuda/kernels/split.cuh"
+#include "cuda/kernels/tensor_map.cuh"
+#include "cuda/layout_narrow.h"
 
 namespace elan::cuda {
 namespace {
 
 constexpr ChannelLayout kL = layout_of(180);
 constexpr int kU = kL.units, kHT = kL.hidden_tiles, kGU = kL.group_units;
+
+struct HopperLfeArgs : LfeArgs {
+  StreamMap map;  // of x, if that is FP16
+};
 
 #if ELAN_HOPPER
 
@@ -29,129 +35,223 @@ __device__ __forceinline__ void bring_slabs(const LfeArgs& p, int tiles, const S
   }
 }
 
-// Each of the two warpgroups has a tile of 16 x 4 pixels of its own, so that one's products run
-// while the other waits or computes; they only share the weights.
+// A tile with its ring of two pixels, of the stream as it is.
+struct WholePixels {
+  static constexpr ChannelLayout kLayout = kL;
+  static constexpr int kRow = kHopperTileRow, kPitch = kHopperTilePitch, kPlane = 0;
+  static constexpr int kChunks = 2 * kU, kWidth = kRow, kHeight = hopper_tile_rows(2);
+  static constexpr int kThreads = kComputeThreads;
+  static constexpr int kSlices = (kWidth * kHeight * kChunks + kThreads - 1) / kThreads;
+};
+using T = WholePixels;
+
+// Where conv0 reads, in bytes from its pixel: of the lower and the upper lanes' units of each pair,
+// then, of the mixed pairs, for the upper halves of the units.
+constexpr int kMixed = kHopperMixedPairs;
+struct Reads {
+  static constexpr int kCount = 16;
+  static_assert(kHopperUnitPairs + kMixed <= kCount);
+  int4 place[2][kCount / 4];
+
+  __device__ __forceinline__ void set(const LfeArgs& p, int thread) {
+    if (thread >= 2 * kCount) return;
+    const int half = thread / kCount, i = thread % kCount;
+    const bool upper = i >= kHopperUnitPairs;
+    const int mixed = i - kHopperUnitPairs;
+    const int unit = 2 * (!upper ? i : mixed < kMixed ? hopper_mixed_pair(mixed) : 0) + half;
+    const int chunk = 2 * min(unit, kU - 1) + (upper ? 1 : 0);
+    reinterpret_cast<int*>(place)[thread] =
+        (p.chunk_y[chunk] * T::kRow + p.chunk_x[chunk]) * T::kPitch + unit * 16;
+  }
+};
+
+// A tile is 16 x 8 pixels; where one warpgroup is alone, so that more multiprocessors have work,
+// half as high.
+__device__ __forceinline__ TileOrigin origin_of(const LfeArgs& p, int tile) {
+  const int rows = 4 * p.shape.tile_y, across = p.grid.width / 16, down = p.grid.height / rows;
+  const int row = tile / across;
+  return {row / down, row % down * rows, tile % across * 16};
+}
+
+// One thread brings tiles of the stream of FP16.
+__device__ __forceinline__ void bring_tiles(const HopperLfeArgs& p, int tiles, std::uint32_t tile,
+                                            std::uint32_t full, std::uint32_t empty) {
+  int parity = 1;  // a fresh barrier counts as passed
+  for (int index = static_cast<int>(blockIdx.x); index < tiles;
+       index += static_cast<int>(gridDim.x)) {
+    const TileOrigin o = origin_of(p, index);
+    barrier_wait(empty, parity);
+    parity ^= 1;
+    barrier_expect(full, hopper_tile_bytes(p.shape.tile_y));
+    copy_box(tile, p.map, o.x - 2, o.y - 2, o.image, full);
+  }
+}
+
+// Of the two warpgroups each has the upper or the lower 16 x 4 pixels of a tile.
 template <bool F16, typename S>
-__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile, const int* taps,
-                                        const int* steps, const int* back, const float* biases,
+__device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile, const Reads& reads,
+                                        std::uint32_t tile_full, std::uint32_t tile_empty,
                                         SlabQueue<kHopperStageBytes> queue) {
   using K = Codec16<F16>;
-  using T = PictureTile<K, 180, 4, 1, kGroupThreads>;
   using UnitA = UnitA2;
   constexpr bool kCopied = !std::is_same_v<S, float>, kSplit = std::is_same_v<S, Split>;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int warpgroup = static_cast<int>(threadIdx.x) / kGroupThreads;
   const int lane = thread & 31, wx = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const std::uint32_t tile_address = shared_address(tile);
   const auto stream = stream_at<S, 180>(p.x, p.grid);
   const auto result = stream_at<S, 180>(p.y, p.grid);
-  const auto bias_at = [&](int i) { return *(reinterpret_cast<const float2*>(biases + i) + t); };
-  const auto origin = [&](int index) {
-    TileOrigin o = tile_origin<4, 2>(index, p.grid);
-    o.y += 4 * warpgroup;
-    return o;
-  };
-  const TileWalk<T> start(thread);
-  const auto bring = [&](int index) {
+  const auto load = [&](int index) {
     if (index >= tiles) return;
-    if constexpr (kCopied) {
-      copy_tile(start, tile_address, tile_source(stream), origin(index), p.grid, taps, steps);
-      cp_async_commit();
-    } else {
-      TileWalk<T> walk = start;
-      load_tile<K, T>(0, walk, tile, stream, origin(index), p.grid, taps);
-    }
+    __shared__ int unshifted[kMaxChunks];  // taps for load_tile()
+    if (threadIdx.x < kMaxChunks) unshifted[threadIdx.x] = 5;
+    named_barrier<kComputeThreads>(1);
+    const TileOrigin o = origin_of(p, index);
+    TileWalk<T> walk(static_cast<int>(threadIdx.x));
+    load_tile<K, T>(0, walk, tile, stream, {o.image, o.y - 1, o.x - 1}, p.grid, unshifted);
   };
 
-  const int own_place = ((g >> 2) + 1) * T::kRow + wx * 4 + (g & 3) + 1;
-  const std::uint32_t base = K::lane_base(lane, [&](int r) {
-    return static_cast<std::uint32_t>(((r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
-  });
-  const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
-  int index = static_cast<int>(blockIdx.x);
-  bring(index);
+  const auto place_of = [&](int row) {  // of a pixel among the warp's 16
+    return ((4 * warpgroup + row / 4 + 2) * T::kRow + wx * 4 + row % 4 + 2) * T::kPitch;
+  };
+  const std::uint32_t base = shared_address(tile) + place_of(lane & 15);
+  const char* const own = tile + place_of(g);
+  // Biases are two rows of weights, in two terms, for what is always this in the operands.
+  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
+  constexpr UnitA kBias{{kOnes, kOnes}};
+  int index = static_cast<int>(blockIdx.x), phase = 0;
+  if constexpr (!kCopied) load(index);
 
 #pragma unroll 1
   for (; index < tiles; index += static_cast<int>(gridDim.x)) {
-    const TileOrigin o = origin(index);
-    const int y0 = o.y + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
+    const TileOrigin o = origin_of(p, index);
+    const int y0 = o.y + 4 * warpgroup + (g >> 2), x0 = o.x + wx * 4 + (g & 3);
     const std::size_t pixel0 =
         (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
     const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
-    if constexpr (kCopied) cp_async_wait<0>();
-    group_barrier(warpgroup);  // the tile is there
+    const bool inner =
+        o.y > 0 && o.x > 0 && o.y + 4 * p.shape.tile_y < p.grid.height && o.x + 16 < p.grid.width;
+    if constexpr (kCopied) {
+      barrier_wait(tile_full, phase);
+      phase ^= 1;
+    } else {
+      named_barrier<kComputeThreads>(1);  // the tile is there
+    }
 
-    float out[kU][4];
-    if constexpr (kCopied) start_from_tile<T>(out, tile + own_place * T::kPitch, back, p.scale1, t);
-    // The operands of a group's conv0 are fetched while conv1 of the one before runs, and second
-    // terms of the residual, into the same registers, while the last one runs.
     UnitA a[kU + 1];
+    a[kU] = kBias;
     const auto fetch = [&](int group) {
       const std::uint32_t at = base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
+      int place[Reads::kCount];
 #pragma unroll
-      for (int u = 0; u + 1 < kU; u += 2) K::load_pair(a[u], a[u + 1], tile_address, at, 0, u);
-      K::load_one(a[kU - 1], tile_address, at, 0, kU - 1);
-      a[kU] = {};
-    };
-    const auto fetch_rest = [&] {
-      if constexpr (kSplit) {
-        RestPair<kU> rest;
-        rest.template fetch<kU>(0, at_pixel<180>(stream, pixel0).rest,
-                                at_pixel<180>(stream, pixel1).rest, t);
+      for (int i = 0; i < Reads::kCount; i += 4) {
+        const int4 v = reads.place[lane >> 4][i / 4];
+        place[i] = v.x, place[i + 1] = v.y, place[i + 2] = v.z, place[i + 3] = v.w;
+      }
 #pragma unroll
-        for (int i = 0; i < kU + 1; ++i) {
-          a[i / 2].r[i % 2] = rest.word[i / (RestPair<kU>::kWords)][i % RestPair<kU>::kWords];
+      for (int i = 0; 2 * i + 1 < kU; ++i) {
+        K::load_pair(a[2 * i], a[2 * i + 1], at, place[i], 0, 0);
+      }
+      K::load_one(a[kU - 1], at, place[kHopperUnitPairs - 1], 0, 0);
+#pragma unroll
+      for (int i = 0; i < kMixed; ++i) {
+        UnitA low, high;
+        K::load_pair(low, high, at, place[kHopperUnitPairs + i], 0, 0);
+        if (t >= 2) {
+          a[2 * hopper_mixed_pair(i)] = low;
+          a[2 * hopper_mixed_pair(i) + 1] = high;
         }
       }
     };
-    fetch(0);
-#pragma unroll 1
-    for (int group = 0; group < p.groups; ++group) {
-      const int dy = p.hidden_y[group], dx = p.hidden_x[group];
-      const bool in_x = x0 + dx >= 0 && x0 + dx < p.grid.width;
-      const bool in0 = in_x && y0 + dy >= 0 && y0 + dy < p.grid.height;
-      const bool in1 = in_x && y0 + 2 + dy >= 0 && y0 + 2 + dy < p.grid.height;
-      float hidden[kHT][4];
-      std::uint32_t slab = queue.wait();
+    float hidden[kHT][4];
+    const auto begin_hidden = [&] {
+      const CoreSlab<kHT> slab(queue.wait());
       wgmma_fence();
 #pragma unroll
       for (int u = 0; u < kU; u += 2) {
-        wgmma<F16>(hidden, a[u], a[u + 1], core_descriptor(slab + u * kHT * 128, kHT), u > 0);
+        wgmma<F16>(hidden, a[u], a[u + 1], slab.unit(u), u > 0);
       }
       wgmma_commit();
-      wgmma_wait<0>(hidden);
-      queue.release(lane);
-      UnitA h[kHT + 1];
+    };
+    UnitA h[kHT + 1];
+    h[kHT] = kBias;
+    const auto end_hidden = [&](int group) {
 #pragma unroll
-      for (int n = 0; n < kHT; ++n) {
-        const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
-        const float c[4] = {fmaf(hidden[n][0], unscale0, b.x), fmaf(hidden[n][1], unscale0, b.y),
-                            fmaf(hidden[n][2], unscale0, b.x), fmaf(hidden[n][3], unscale0, b.y)};
-        h[n] = K::encode_relu(c);
-        keep_rows(h[n], in0, in1);
+      for (int n = 0; n < kHT; ++n) h[n] = K::encode_relu(hidden[n]);
+      // Outside the picture the hidden layer is zero, not relu(bias).
+      if (!inner) {
+        const int x = x0 + p.hidden_x[group], y = y0 + p.hidden_y[group];
+        const bool in_x = x >= 0 && x < p.grid.width;
+        const bool in0 = in_x && y >= 0 && y < p.grid.height;
+        const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
+#pragma unroll
+        for (int n = 0; n < kHT; ++n) keep_rows(h[n], in0, in1);
       }
-      h[kHT] = {};
-      slab = queue.wait();
+    };
+    float out[kU][4];
+    const auto add_hidden = [&] {
+      const CoreSlab<kU> slab(queue.wait());
       wgmma_fence();
 #pragma unroll
       for (int u = 0; u < kHT; u += 2) {
-        wgmma<F16>(out, h[u], h[u + 1], core_descriptor(slab + u * kU * 128, kU),
-                   kCopied || group + u > 0);
+        wgmma<F16>(out, h[u], h[u + 1], slab.unit(u), 1);
       }
       wgmma_commit();
+    };
+    fetch(0);
+    begin_hidden();
+    // Meanwhile conv1's sums start from the residual.
+    if constexpr (kCopied) {
+#pragma unroll
+      for (int i = 0; i < kHopperUnitPairs; ++i) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          const char* from = own + i * 32 + r * 2 * T::kRow * T::kPitch;
+          auto* const d = &out[2 * i][2 * r];
+          if (2 * i + 1 < kU) {
+            const float4 v = widen(reinterpret_cast<const uint2*>(from)[t]);
+            d[0] = v.x;
+            d[1] = v.y;
+            d[4] = v.z;
+            d[5] = v.w;
+          } else {
+            const float2 v = widen(reinterpret_cast<const std::uint32_t*>(from)[t]);
+            d[0] = v.x;
+            d[1] = v.y;
+          }
+        }
+      }
+    } else {
+#pragma unroll
+      for (int n = 0; n < kU; ++n) out[n][0] = out[n][1] = out[n][2] = out[n][3] = 0;
+    }
+    wgmma_wait<1>(out);  // waits for nothing, but keeps the above where it is
+    [[maybe_unused]] RestPair<kU> rest;
+    const auto end_group = [&](int group) {
+      wgmma_wait<0>(hidden);
+      queue.release(lane);
+      end_hidden(group);
+      add_hidden();
       if (group + 1 < p.groups) {
         fetch(group + 1);
       } else {
-        fetch_rest();
+        if (kCopied && lane == 0) barrier_arrive(tile_empty);
+        if constexpr (kSplit) {  // second terms of the residual
+          rest.template fetch<kU>(0, at_pixel<180>(stream, pixel0).rest,
+                                  at_pixel<180>(stream, pixel1).rest, t);
+        }
       }
       wgmma_wait<0>(out);
       queue.release(lane);
+    };
+    end_group(0);
+#pragma unroll 1
+    for (int group = 1; group < p.groups; ++group) {
+      begin_hidden();
+      end_group(group);
     }
 
     // The residual; y leaves and stays as an operand.
-    UnitA y[kU + 1];
-    y[kU] = {};
     constexpr int kHalf = kU / 4 * 2;
     using Term = std::conditional_t<kSplit, __half, S>;
     [[maybe_unused]] RowPair<Term, kU, kHalf> first;
@@ -160,60 +260,59 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
       first.fetch(0, at_pixel<180>(stream, pixel0), at_pixel<180>(stream, pixel1), t);
       second.fetch(kHalf, at_pixel<180>(stream, pixel0), at_pixel<180>(stream, pixel1), t);
     }
-    group_barrier(warpgroup);  // nobody reads the tile any more: the next one may come in
-    if constexpr (kCopied) bring(index + static_cast<int>(gridDim.x));
-#pragma unroll
-    for (int n = 0; n < kU; ++n) {
-      const float2 b = bias_at(kHopperBias1 + n * 8);
-      out[n][0] = fmaf(out[n][0], unscale1, b.x);
-      out[n][1] = fmaf(out[n][1], unscale1, b.y);
-      out[n][2] = fmaf(out[n][2], unscale1, b.x);
-      out[n][3] = fmaf(out[n][3], unscale1, b.y);
-    }
-    if constexpr (kSplit) {
-      RestPair<kU> rest;
-#pragma unroll
-      for (int i = 0; i < kU + 1; ++i) {
-        rest.word[i / RestPair<kU>::kWords][i % RestPair<kU>::kWords] = a[i / 2].r[i % 2];
-      }
-      rest.add(out);
-    }
     auto& low = reinterpret_cast<float(&)[kHalf][4]>(out[0]);
     auto& high = reinterpret_cast<float(&)[kU - kHalf][4]>(out[kHalf]);
+    if constexpr (kSplit) rest.add(out);
     if constexpr (!kCopied) {
       first.add(low);
       second.add(high);
     }
-    const auto to0 = at_pixel<180>(result, pixel0), to1 = at_pixel<180>(result, pixel1);
-    if constexpr (kSplit) {
-      store_rows<kU>(out, 0, to0, to1, t);
-    } else {
-      store_rows<kU>(low, 0, to0, to1, t);
-      store_rows<kU>(high, kHalf, to0, to1, t);
-    }
+    UnitA y[kU + 1];
+    y[kU] = kBias;
 #pragma unroll
     for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
 
-    // One slab is a window group of q or v; the next one's products run while one is stored.
-    const int block = (o.image * p.grid.height + o.y) / 4 * (p.grid.width / 4) + o.x / 4 + wx;
+    // One slab is a window group of q or v; the next one's products run while one is stored. y of
+    // FP16 leaves from the operands, a few words with every slab.
+    const int block =
+        ((o.image * p.grid.height + o.y) / 4 + warpgroup) * (p.grid.width / 4) + o.x / 4 + wx;
     const std::size_t block_at = block * block_bytes(kL, 2);
     float acc[2][kGU][4];
     const auto begin = [&](float(&d)[kGU][4]) {
-      const std::uint32_t slab = queue.wait();
+      const CoreSlab<kGU> slab(queue.wait());
       wgmma_fence();
 #pragma unroll
       for (int u = 0; u < kU; u += 2) {
-        wgmma<F16>(d, y[u], y[u + 1], core_descriptor(slab + u * kGU * 128, kGU), u > 0);
+        wgmma<F16>(d, y[u], y[u + 1], slab.unit(u), u > 0);
       }
       wgmma_commit();
     };
-    const auto project = [&](auto is_v, const float* bias, char* to) {
-      begin(acc[0]);
+    const auto to0 = at_pixel<180>(result, pixel0), to1 = at_pixel<180>(result, pixel1);
+    const auto store_words = [&](int first, int count) {
+      if constexpr (std::is_same_v<S, __half>) {
+#pragma unroll
+        for (int i = first; i < first + count; ++i) {
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            __half* const row = (r == 0 ? to0 : to1) + i * 16;
+            if (2 * i + 1 < kU) {
+              reinterpret_cast<uint2*>(row)[t] = make_uint2(y[2 * i].r[r], y[2 * i + 1].r[r]);
+            } else {
+              reinterpret_cast<std::uint32_t*>(row)[t] = y[2 * i].r[r];
+            }
+          }
+        }
+      }
+    };
+    // begun: how many slabs were before; more: another matrix follows; words: of y, with each slab.
+    const auto project = [&](auto is_v, auto begun, auto more, auto words, char* to) {
 #pragma unroll
       for (int s = 0; s < kWindowGroups; ++s) {
-        auto& d = acc[s % 2];
-        if (s + 1 < kWindowGroups) {
-          begin(acc[(s + 1) % 2]);
+        auto& d = acc[(begun + s) % 2];
+        const bool next = more || s + 1 < kWindowGroups;
+        if (next) begin(acc[(begun + s + 1) % 2]);
+        store_words((begun + s) * words, words);
+        if (next) {
           wgmma_wait<1>(d);
         } else {
           wgmma_wait<0>(d);
@@ -222,26 +321,41 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
         UnitA u[kGU];
 #pragma unroll
         for (int n = 0; n < kGU; ++n) {
-          const float2 b = *(reinterpret_cast<const float2*>(bias + (s * kGU + n) * 8) + t);
-          const float c[4] = {
-              fmaf(d[n][0], unscale_project, b.x), fmaf(d[n][1], unscale_project, b.y),
-              fmaf(d[n][2], unscale_project, b.x), fmaf(d[n][3], unscale_project, b.y)};
-          u[n] = K::encode(c);
-          if (decltype(is_v)::value) K::transpose(u[n]);
+          u[n] = K::encode(d[n]);
+          if (is_v) K::transpose(u[n]);
         }
         char* at = to + s * group_bytes(kL, 2);
         if (s == kWindowGroups - 1) {
           store_cores(u, at, lane);
         } else {
-          store_units<K, kGU, !decltype(is_v)::value>(u, at, lane);
+          store_units<K, kGU, !is_v>(u, at, lane);
         }
       }
     };
-    const float* bias = biases + kHopperBiasProject;
-    if (p.has_q) project(std::false_type{}, bias, p.q + block_at);
-    if (p.has_q) bias += kWindowGroups * kGU * 8;
-    project(std::true_type{}, bias, p.v + block_at);
-    if constexpr (!kCopied) bring(index + static_cast<int>(gridDim.x));
+    if constexpr (kSplit) {
+      store_rows<kU>(out, 0, to0, to1, t);
+    } else if constexpr (!kCopied) {
+      store_rows<kU>(low, 0, to0, to1, t);
+      store_rows<kU>(high, kHalf, to0, to1, t);
+    }
+    begin(acc[0]);
+    constexpr std::integral_constant<int, 0> kFirst;
+    constexpr std::integral_constant<int, kWindowGroups> kSecond;
+    constexpr std::integral_constant<int, kHopperUnitPairs / (2 * kWindowGroups)> kFew;
+    constexpr std::integral_constant<int, kHopperUnitPairs / kWindowGroups> kMany;
+    static_assert(kFew * 2 * kWindowGroups == kHopperUnitPairs);
+    constexpr std::false_type kNo;
+    constexpr std::true_type kYes;
+    if (p.has_q) {
+      project(kNo, kFirst, kYes, kFew, p.q + block_at);
+      project(kYes, kSecond, kNo, kFew, p.v + block_at);
+    } else {
+      project(kYes, kFirst, kNo, kMany, p.v + block_at);
+    }
+    if constexpr (!kCopied) {
+      named_barrier<kComputeThreads>(1);  // nobody reads the tile any more
+      load(index + static_cast<int>(gridDim.x));
+    }
   }
 }
 
@@ -249,47 +363,45 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
 
 template <bool F16, typename S>
 __global__ __launch_bounds__(kHopperThreads,
-                             1) void lfe_hopper_kernel(const __grid_constant__ LfeArgs p) {
+                             1) void lfe_hopper_kernel(const __grid_constant__ HopperLfeArgs p) {
 #if ELAN_HOPPER
-  using T = PictureTile<Codec16<F16>, 180, 4, 1, kGroupThreads>;
-  static_assert(T::kBytes == kHopperTileBytes);
-
   ELAN_DYNAMIC_SHARED(shared);
-  __shared__ int taps[kMaxChunks], back[kMaxChunks], steps[kMaxChunks];
-  __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages];
+  __shared__ Reads reads;
+  __shared__ __align__(8) std::uint64_t barriers[2 * kHopperStages + 2];
   const int thread = static_cast<int>(threadIdx.x);
-  const SlabPlaces places{shared_address(shared) + 2 * T::kBytes, shared_address(barriers),
-                          shared_address(barriers) + 8 * kHopperStages, kHopperStages};
-  const int tiles = p.grid.width / 16 * (p.grid.height / 8) * p.grid.batch;
+  const std::uint32_t tile = shared_address(shared), first = shared_address(barriers);
+  const SlabPlaces places{tile + kHopperTileBytes, first, first + 8 * kHopperStages, kHopperStages};
+  const std::uint32_t tile_full = first + 16 * kHopperStages, tile_empty = tile_full + 8;
+  const int tiles = p.grid.width / 16 * (p.grid.height / (4 * p.shape.tile_y)) * p.grid.batch;
+  const int warps = 4 * p.shape.tile_y;  // that compute
 
-  if (thread < kMaxChunks) {
-    taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
-    back[thread] = way_back<T>(thread, taps[thread]);
-    steps[thread] = step_to<T>(thread, taps[thread], p.grid.width);
-  }
-  float* biases =
-      reinterpret_cast<float*>(shared + 2 * T::kBytes + kHopperStages * kHopperStageBytes);
-  stage_biases(biases, p);
+  reads.set(p, thread);
   if (thread == 0) {
-    places.init();
+    places.init(warps);
+    barrier_init(tile_full, 1);
+    barrier_init(tile_empty, warps);
     barrier_init_fence();
   }
   __syncthreads();
   if (thread >= kComputeThreads) {
     give_registers<24>();
     if (thread == kComputeThreads) bring_slabs(p, tiles, places);
-  } else {
+    if (!std::is_same_v<S, float> && thread == kComputeThreads + 32) {
+      wait_for_previous();
+      bring_tiles(p, tiles, tile, tile_full, tile_empty);
+    }
+  } else if (thread < 32 * warps) {
     take_registers<240>();
     wait_for_previous();
-    compute<F16, S>(p, tiles, shared + thread / kGroupThreads * T::kBytes, taps, steps, back,
-                    biases, SlabQueue<kHopperStageBytes>(places));
+    compute<F16, S>(p, tiles, shared, reads, tile_full, tile_empty,
+                    SlabQueue<kHopperStageBytes>(places));
   }
 #else
   __trap();
 #endif
 }
 
-using LfeKernel = void (*)(LfeArgs);
+using LfeKernel = void (*)(HopperLfeArgs);
 // fp16 by the format of its streams, then bf16.
 constexpr LfeKernel kKernels[] = {&lfe_hopper_kernel<true, float>, &lfe_hopper_kernel<true, __half>,
                                   &lfe_hopper_kernel<true, Split>,
@@ -322,8 +434,12 @@ void prepare_lfe_hopper() {
 
 void launch_lfe_hopper(Operand operand, const LfeArgs& a, cudaStream_t stream) {
   const LfeKernel kernel = kKernels[operand == Operand::bf16 ? 3 : static_cast<int>(a.format)];
+  HopperLfeArgs args{a, {}};
+  if (a.format != StreamFormat::fp32) {
+    args.map = stream_map(a.x, a.grid, kU, kHopperTileRow, hopper_tile_rows(a.shape.tile_y));
+  }
   launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), kHopperThreads,
-                static_cast<std::size_t>(a.shape.shared_bytes), stream, a);
+                static_cast<std::size_t>(a.shape.shared_bytes), stream, args);
 }
 
 }  // namespace elan::cuda

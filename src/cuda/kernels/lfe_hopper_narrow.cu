@@ -358,7 +358,7 @@ template <bool F16, typename S>
 void launch(const LfeArgs& a, cudaStream_t stream) {
   NarrowLfeArgs args{a, {}};
   if (!std::is_same_v<S, float>) {
-    args.map = stream_map(a.x, a.grid, kNarrowTileRow, 4 * a.shape.tile_y + 4);
+    args.map = stream_map(a.x, a.grid, kU, kNarrowTileRow, 4 * a.shape.tile_y + 4);
   }
   with_kernel<F16, S>(a.shape.tile_y, [&](auto* kernel, int threads) {
     launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.blocks)), threads,

@@ -346,7 +346,7 @@ __global__ __launch_bounds__(kHopperThreads,
 
   auto* biases =
       reinterpret_cast<float*>(shared + kWideTileBytes + p.shape.stages * kWideStageBytes);
-  stage_biases(biases, p);
+  stage_biases<kHopperThreads>(biases, p);
   if (thread == 0) {
     barrier_init(tile_full, kTileThreads);
     barrier_init(tile_empty, kComputeThreads / 32);

@@ -18,11 +18,11 @@ struct SlabPlaces {
   std::uint32_t slabs, full, empty;
   int stages;
 
-  // By one thread, before the others use them.
-  __device__ __forceinline__ void init() const {
+  // By one thread, before the others use them; so many warps compute.
+  __device__ __forceinline__ void init(int warps = kComputeThreads / 32) const {
     for (int i = 0; i < stages; ++i) {
       barrier_init(full + i * 8, 1);
-      barrier_init(empty + i * 8, kComputeThreads / 32);
+      barrier_init(empty + i * 8, warps);
     }
   }
 };
@@ -69,12 +69,13 @@ struct SlabSource {
   }
 };
 
-// All biases of an LFE, by all threads: of conv1, of q and v, of the hidden groups.
+// All biases of an LFE, by the first threads: of conv1, of q and v, of the hidden groups.
+template <int Threads>
 __device__ __forceinline__ void stage_biases(float* biases, const LfeArgs& p) {
   constexpr ChannelLayout l = kHopperLayout;
   const int projected = kWindowGroups * l.group_units * 8 * (p.has_q ? 2 : 1);
   for (int i = static_cast<int>(threadIdx.x); i < kHopperBias0 + p.groups * l.hidden_tiles * 8;
-       i += kHopperThreads) {
+       i += Threads) {
     if (i < kHopperBiasProject) {
       biases[i] = p.bias1[i];
     } else if (i < kHopperBias0) {

@@ -1,6 +1,5 @@
-// Boxes of the narrow network's stream of FP16, whole pixels of 128 bytes, on their way to shared
-// memory by Hopper's tensor copies: one thread asks for all of a tile, and what is outside of the
-// picture is zero.
+// Boxes of a stream of FP16, whole pixels, on their way to shared memory by Hopper's tensor copies:
+// one thread asks for all of a tile, and what is outside of the picture is zero.
 #pragma once
 
 #include <cuda.h>
@@ -13,8 +12,8 @@ namespace elan::cuda {
 
 using StreamMap = CUtensorMap;
 
-// Of the stream at x, for boxes of width x height pixels.
-inline StreamMap stream_map(const void* x, const Grid& g, int width, int height) {
+// Of the stream at x, of units of 8 channels, for boxes of width x height pixels.
+inline StreamMap stream_map(const void* x, const Grid& g, int units, int width, int height) {
   static const auto encode = [] {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult status{};
@@ -22,18 +21,19 @@ inline StreamMap stream_map(const void* x, const Grid& g, int width, int height)
                                      &status);
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
   }();
-  constexpr cuuint64_t kPixel = 128;
+  const auto pixel = static_cast<cuuint64_t>(16 * units);
   const auto across = static_cast<cuuint64_t>(g.width), down = static_cast<cuuint64_t>(g.height);
-  const cuuint64_t sizes[] = {kPixel / 2, across, down, static_cast<cuuint64_t>(g.batch)};
-  const cuuint64_t strides[] = {kPixel, across * kPixel, across * down * kPixel};
-  const cuuint32_t box[] = {kPixel / 2, static_cast<cuuint32_t>(width),
+  const cuuint64_t sizes[] = {pixel / 2, across, down, static_cast<cuuint64_t>(g.batch)};
+  const cuuint64_t strides[] = {pixel, across * pixel, across * down * pixel};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(pixel / 2), static_cast<cuuint32_t>(width),
                             static_cast<cuuint32_t>(height), 1};
   const cuuint32_t steps[] = {1, 1, 1, 1};
+  const auto swizzle = pixel == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE;
   StreamMap map;
-  if (encode == nullptr || encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, const_cast<void*>(x),
-                                  sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
+  if (encode == nullptr ||
+      encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, const_cast<void*>(x), sizes, strides, box,
+             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS) {
     throw Error(ErrorKind::device, "cuda: the driver cannot describe the stream to tensor copies");
   }
   return map;

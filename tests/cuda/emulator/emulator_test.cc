@@ -331,6 +331,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{kLight, kFp16, kOnFp32, true, 1, 16, 9, kLarge, 1e-3},
                     Case{kLight, kBf16, kOnFp32, true, 1, 33, 31, kLarge, 1e-2},
                     Case{kFull, kFp16, kOnFp16, true, 2, 14, 9, kLarge, 4e-3},
+                    Case{kFull, kFp16, kOnFp16, true, 1, 41, 37, kAlone, 4e-3},
+                    Case{kFull, kFp16, kOnFp16, true, 1, 14, 31, Device{9, 232448}, 4e-3},
                     Case{kFull, kFp16, kSplit, true, 2, 9, 14, kLarge, 1e-3},
                     Case{kFull, kFp16, kOnFp32, true, 1, 5, 9, kLarge, 1e-3},
                     Case{kFull, kBf16, kOnFp32, true, 1, 16, 3, kLarge, 1e-2},
