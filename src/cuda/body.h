@@ -27,7 +27,8 @@ struct BodyArgs {
   const std::byte* weights;  // on the device; packed offsets are into them
 };
 
-// Device memory; streams are what the kind's `stream` says.
+// Device memory; streams are what the kind's `stream` says. The LFE's y may be its x where
+// keeps_stream_in_place(), the GMSA's x may be its y on Hopper with 180 channels and FP16 streams.
 struct LfeTensors {
   const void* x = nullptr;
   void* y = nullptr;

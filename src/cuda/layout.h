@@ -90,6 +90,11 @@ constexpr bool uses_wide_kernels(const PairKind& kind) {
 constexpr bool uses_8_bit_kernels(const PairKind& kind) {
   return kind.hopper && has_8_bits(kind.operand);
 }
+// Whether y of a pair may lie where x does: an LFE that finds the pixels around in the image of
+// integers reads its own alone of the stream. That is less for the caches to hold.
+constexpr bool keeps_stream_in_place(const PairKind& kind) {
+  return uses_8_bit_kernels(kind);
+}
 
 // A slab is the part of a matrix that is in shared memory at once: k in units of 8, columns in
 // tiles of 8, in the order of use: for every two units of k, for every tile, the two units.
@@ -113,6 +118,11 @@ constexpr ChannelLayout layout_of(int channels) {
 // Of the narrow network Hopper has the LFE alone, for 16 bits.
 constexpr bool has_hopper_kernels(int channels, Operand o) {
   return channels == 180 || o == Operand::fp16 || o == Operand::bf16;
+}
+
+// On other streams of fp16 the narrow LFE has only run on the emulator.
+constexpr bool narrow_lfe_takes(const PairKind& kind) {
+  return kind.operand == Operand::bf16 || kind.stream == StreamFormat::fp16;
 }
 
 constexpr bool has_layout(int channels) {

@@ -94,24 +94,22 @@ TEST(CudaPlan, SmallPicturesTakeSmallTiles) {
 
 TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
   DeviceLimits device = kH200;
-  const auto overlap = [&](int channels, int side, PairKind kind) {
-    NetworkShape net = shape(channels, 4, kind.operand);
-    net.body[0] = kind;
-    return make_plan(net, device, side, side, 1).grid.overlap;
+  const auto overlap = [&](int channels, int side) {
+    return make_plan(shape(channels, 4, Operand::fp16), device, side, side, 1).grid.overlap;
   };
-  const PairKind half{Operand::fp16, true, StreamFormat::fp16};
-  EXPECT_FALSE(overlap(60, 512, half));
+  EXPECT_FALSE(overlap(60, 512));
   device.overlap = true;
-  for (const int side : {64, 512}) {
-    EXPECT_TRUE(overlap(60, side, half));
-    EXPECT_TRUE(overlap(60, side, {Operand::fp32}));
-    EXPECT_TRUE(overlap(180, side, half));
-    EXPECT_TRUE(overlap(180, side, {Operand::fp16, true, StreamFormat::split}));
-    EXPECT_TRUE(overlap(180, side, {Operand::tf32, true}));
-    EXPECT_FALSE(overlap(180, side, {Operand::fp32, true}));
-    EXPECT_FALSE(overlap(180, side, {Operand::fp16}));
+  EXPECT_TRUE(overlap(60, 512));
+  EXPECT_FALSE(overlap(60, 64));
+  EXPECT_FALSE(overlap(180, 512));
+  NetworkShape net = shape(180, 4, Operand::bf16);
+  net.body[0].hopper = true;
+  EXPECT_FALSE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  for (const StreamFormat stream : {StreamFormat::fp16, StreamFormat::split}) {
+    net.body[0] = {Operand::fp16, true, stream};
+    EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
   }
-  EXPECT_FALSE(overlap(60, 128, half));
+  EXPECT_FALSE(make_plan(net, device, 64, 64, 1).grid.overlap);
 }
 
 TEST(CudaPlan, HopperTakesItsOwnTiles) {
@@ -292,6 +290,18 @@ TEST(CudaPlan, HasAPlanForEveryKind) {
     EXPECT_EQ(p.of(kind).overlap, q.grid.overlap);
   }
   EXPECT_FALSE(p.grid.overlap);
+}
+
+TEST(CudaArena, OneStreamWhereItStaysInPlace) {
+  NetworkShape s = shape(180, 4, Operand::int8);
+  const PairKind in_place{Operand::int8, true, StreamFormat::fp16};
+  s.body = {in_place, {Operand::fp8, true, StreamFormat::fp16}};
+  const Arena one = plan_arena(s, 100, 70, 2);
+  EXPECT_EQ(one.q, one.y);
+  s.body[1] = {Operand::fp16, true, StreamFormat::fp16};
+  const Arena two = plan_arena(s, 100, 70, 2);
+  EXPECT_EQ(two.q - two.y, two.y - two.x);
+  EXPECT_EQ(two.bytes - one.bytes, stream_bytes(180, {112, 80, 2, false}, in_place));
 }
 
 TEST(CudaArena, HasRoomForTheWidestKind) {

@@ -387,7 +387,9 @@ struct QueryBlock {
   __device__ __forceinline__ QueryBlock(const Grid& g, bool shifted, int warp)
       : across(g.width / 4), down(g.height / 4) {
     const int tiles_x = g.width / 16, tiles_y = g.height / 8;
-    const int index = static_cast<int>(blockIdx.x);
+    // From the last tile on, whose q and v the LFE has just left in the caches; what this leaves
+    // last is where the next LFE begins.
+    const int index = static_cast<int>(gridDim.x - 1 - blockIdx.x);
     const int image = index / (tiles_x * tiles_y), r = index - image * tiles_x * tiles_y;
     const int roll = shifted ? 2 : 0, half = r / tiles_x % 2;
     window_y = r / tiles_x * 2 - half * 2 + roll;
@@ -702,6 +704,7 @@ __global__ __launch_bounds__(256, K::kWords == 2
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);
 
+  allow_next();
   SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(
       shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights, L.out_slabs, L.out_slabs,
       gmsa_stages(L), thread);
