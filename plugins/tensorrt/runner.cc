@@ -26,11 +26,11 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
     shape.hidden_groups = static_cast<int>(hidden_order(m.lfe.conv1.taps, width).taps.size());
   }
   kind.stream = m.half_stream ? StreamFormat::fp16 : StreamFormat::fp32;
-  kind.hopper = hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
-                (kind.operand != Operand::int8 || m.int8_block) &&
-                (m.kind != Kind::lfe || m.channels == 180 ||
-                 (narrow_lfe_takes(kind) && narrow_layout_fits(m.lfe, m.stream) &&
-                  narrow_biases_fit(m.lfe, m.gmsa, kind.operand)));
+  kind.hopper =
+      hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
+      (kind.operand != Operand::int8 || m.int8_block) &&
+      (m.kind != Kind::lfe || m.channels == 180 ||
+       (narrow_layout_fits(m.lfe, m.stream) && narrow_numbers_fit(m.lfe, m.gmsa, kind.operand)));
   // An LFE and its GMSA, modules of their own, have to be of one kind: neither can leave it alone.
   const bool half = kind.hopper && m.channels == 180 && operand_bytes(kind.operand) == 2;
   const auto fits = [&] {

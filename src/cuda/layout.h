@@ -120,11 +120,6 @@ constexpr bool has_hopper_kernels(int channels, Operand o) {
   return channels == 180 || o == Operand::fp16 || o == Operand::bf16;
 }
 
-// On other streams of fp16 the narrow LFE has only run on the emulator.
-constexpr bool narrow_lfe_takes(const PairKind& kind) {
-  return kind.operand == Operand::bf16 || kind.stream == StreamFormat::fp16;
-}
-
 constexpr bool has_layout(int channels) {
   return channels == 60 || channels == 180;
 }

@@ -36,10 +36,9 @@ float term_of(Operand operand, float v, int term) {
   return term == 0 ? first : v - first;
 }
 
-// A bias of a product whose results are times unscale, as term 0 or 1 of what its operands have
-// kNarrowOne for.
-float narrow_bias(Operand operand, float bias, float unscale, int term) {
-  return term_of(operand, bias / unscale / kNarrowOne, term);
+// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
+float narrow_bias(Operand operand, float bias, int term) {
+  return term_of(operand, bias / kNarrowOne, term);
 }
 
 void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
@@ -72,13 +71,13 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
       continue;
     }
     if (c.hopper) {  // biases are behind the weights: conv1's in the first group
-      pack_core_slab(
-          packer.bytes(at, kHopperConv0Bytes), c.operand, l.units + 1, 0, l.hidden_tiles,
-          [&](int k, int column) {
-            const int term = k - 8 * l.units, out = channels[column];
-            if (term < 0) return conv0(k, column);
-            return out < 0 || term > 1 ? 0.F : narrow_bias(c.operand, m.conv0.bias[out], 1, term);
-          });
+      pack_core_slab(packer.bytes(at, kHopperConv0Bytes), c.operand, l.units + 1, 0, l.hidden_tiles,
+                     [&](int k, int column) {
+                       const int term = k - 8 * l.units, out = channels[column];
+                       if (term < 0) return conv0(k, column);
+                       return out < 0 || term > 1 ? 0.F
+                                                  : narrow_bias(c.operand, m.conv0.bias[out], term);
+                     });
       at += kHopperConv0Bytes;
       pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles + 1, 0, l.units,
                      [&](int k, int column) {
@@ -86,7 +85,7 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                        if (term < 0) return conv1(k, column);
                        return out < 0 || term > 1 || g > 0
                                   ? 0.F
-                                  : narrow_bias(c.operand, m.conv1.bias[out], 1, term);
+                                  : narrow_bias(c.operand, m.conv1.bias[out], term);
                      });
       at += kHopperConv1Bytes;
       continue;
@@ -113,8 +112,7 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
                      const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
                      const int term = k - 8 * kNarrowBiasRead - kNarrowBiasK;
                      if (out >= 0 && (term == 0 || term == 1)) {
-                       return narrow_bias(c.operand, m.conv0.bias[out], m.conv0.scale.front(),
-                                          term);
+                       return narrow_bias(c.operand, m.conv0.bias[out], term);
                      }
                      NarrowRead read;
                      if (!narrow_read(p.chunk_y, p.chunk_x, k / 8, read)) return 0.F;
@@ -127,13 +125,12 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
   pack_core_slab(packer.bytes(p.weights + conv0_bytes, narrow_conv_bytes(p.groups) - conv0_bytes),
                  c.operand, p.groups * l.hidden_tiles + 1, 0, l.units, [&](int k, int column) {
                    const int out = c.order[column_channel(l, column)];
-                   const int term = k - p.groups * 8 * l.hidden_tiles;
-                   if (term >= 0) {
+                   const int term = k - 8 * l.hidden_tiles;  // behind the first group
+                   if (term >= 0 && term < 8) {
                      return out < 0 || term > 1 ? 0.F
-                                                : narrow_bias(c.operand, m.conv1.bias[out],
-                                                              m.conv1.scale.front(), term);
+                                                : narrow_bias(c.operand, m.conv1.bias[out], term);
                    }
-                   const int in = hidden.channels[k];
+                   const int in = hidden.channels[term < 0 ? k : k - 8];
                    return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
                  });
 }
@@ -161,7 +158,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
                                    : (l.conv0_parts + l.conv1_parts) * conv_slab_bytes(l, words));
   p.weights = packer.take(static_cast<std::size_t>(conv_bytes) + 2 * slabs * project_bytes);
   LfeMatrices m = lfe_matrices(lfe, gmsa, c.operand);
-  if (c.half_hopper()) {
+  if (c.half_hopper() || c.narrow_hopper()) {
     for (PackMatrix* matrix : {&m.conv0, &m.conv1, &m.q, &m.v}) {
       if (!matrix->weight.empty()) unscale(*matrix);
     }
@@ -189,7 +186,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       const int channel = column_channel(l, k), in = c.order[channel], out = row(column);
       if (c.narrow_hopper() && (channel == kNarrowPadding || channel == kNarrowPadding + 1)) {
         return narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)],
-                           matrix.scale.front(), channel - kNarrowPadding);
+                           channel - kNarrowPadding);
       }
       return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
@@ -198,7 +195,7 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
       if (term < 0) return value(k, column);
       return term > 1
                  ? 0.F
-                 : narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)], 1, term);
+                 : narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)], term);
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);
@@ -545,42 +542,37 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
          groups % 2 == 1 && order[kNarrowPadding] < 0;
 }
 
-bool narrow_biases_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
-  const LfeMatrices m = lfe_matrices(lfe, gmsa, operand);
-  const auto fit = [&](const PackMatrix& matrix, float constant) {
-    std::vector<float> biases = matrix.bias;
-    biases.push_back(constant);
-    return std::all_of(biases.begin(), biases.end(), [&](float bias) {
-      return std::isfinite(narrow_bias(operand, bias, matrix.scale.front(), 0));
-    });
-  };
-  return fit(m.conv0, 0) && fit(m.conv1, 0) && fit(m.v, 1) &&
-         (m.q.bias.empty() || fit(m.q, kReferenceUnit));
-}
-
 namespace {
 
 // FP16 has good numbers for these weights as they are, the largest from 2^-10 on, and for biases as
 // rows of them: what is lost of smaller ones is little beside the largest's own rounding.
-bool fit_in_half(std::span<const float> weights, std::span<const float> biases) {
+bool halves_hold(std::span<const float> weights, std::span<const float> biases) {
   const float scale = weight_scale(weights);
   return scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10) &&
          std::all_of(biases.begin(), biases.end(),
                      [](float bias) { return std::abs(bias) <= std::ldexp(1.F, 15); });
 }
 
+bool fits_in_half(const Lfe& lfe, const Gmsa& gmsa) {
+  const Linear projection = gmsa.folded_project_inp();
+  return halves_hold(lfe.conv0.weight, lfe.conv0.bias) &&
+         halves_hold(lfe.conv1.weight, lfe.conv1.bias) &&
+         halves_hold(projection.weight, projection.bias);
+}
+
 }  // namespace
 
+bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+  return operand == Operand::bf16 || fits_in_half(lfe, gmsa);
+}
+
 bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order) {
-  const Linear projection = gmsa.folded_project_inp();
   const PackedLfe p = packed_taps({kHopperLayout, Operand::fp16, order, true}, lfe, Gmsa{}, {});
-  return fit_in_half(lfe.conv0.weight, lfe.conv0.bias) &&
-         fit_in_half(lfe.conv1.weight, lfe.conv1.bias) &&
-         fit_in_half(projection.weight, projection.bias) && hopper_taps_fit(p.chunk_y, p.chunk_x);
+  return fits_in_half(lfe, gmsa) && hopper_taps_fit(p.chunk_y, p.chunk_x);
 }
 
 bool hopper_out_fits(const Gmsa& gmsa) {
-  return fit_in_half(gmsa.project_out.weight, gmsa.project_out.bias);
+  return halves_hold(gmsa.project_out.weight, gmsa.project_out.bias);
 }
 
 int most_hidden_groups(const Network& net) {

@@ -105,9 +105,9 @@ bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order);
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
 bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
-// Whether its biases, and the constants of q's and v's padding, are in range as rows of weights: in
-// fp16 they may be some 16,000 times the largest weight of their matrix.
-bool narrow_biases_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
+// Whether operands hold the LFE's and project_inp's weights as they are, and biases as rows of
+// weights.
+bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
 // Whether the LFE of 180 channels in 16 bits of that path can read what an LFE's conv0 reads, and
 // FP16 has the weights of the LFE and of project_inp as they are.
 bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order);

@@ -76,10 +76,9 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     if (bytes) {
       fit = half && byte_layout_fits(elab, kind.operand, order);
     } else if (shape.channels == 60) {
-      fit = narrow_lfe_takes(kind);
       for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
         fit = narrow_layout_fits(elab.lfe[i], order) &&
-              narrow_biases_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
+              narrow_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
       }
     } else if (operand_bytes(kind.operand) == 2) {
       for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {

@@ -412,7 +412,6 @@ TEST(CudaPack, TheNarrowLfeOfHopperReadsEveryChunkOnceByItsTap) {
   const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16, true}));
   const Lfe& lfe = net.body[1].lfe[0];
   const PackedLfe& packed = p.body[1][0].lfe;
-  const float factor = weight_scale(lfe.conv0.weight);
   const HiddenOrder hidden = hidden_order(lfe.conv1.taps, 24);
   std::vector<int> times(p.order.size());
   NarrowRead read;
@@ -434,10 +433,10 @@ TEST(CudaPack, TheNarrowLfeOfHopperReadsEveryChunkOnceByItsTap) {
                     p.data.data() + packed.weights + kNarrowConv0Bytes +
                         (i * 3 + column / 8) * 128 + column % 8 * 16 + k * 2,
                     sizeof bits);
-        float wanted = its && in >= 0 && out >= 0 ? factor * lfe.conv0.weight[out * 60 + in] : 0.F;
+        float wanted = its && in >= 0 && out >= 0 ? lfe.conv0.weight[out * 60 + in] : 0.F;
         if (i == kNarrowBiasRead && (k == kNarrowBiasK || k == kNarrowBiasK + 1)) {
           EXPECT_FALSE(its);
-          wanted = out >= 0 ? factor * lfe.conv0.bias[out] / kNarrowOne : 0.F;
+          wanted = out >= 0 ? lfe.conv0.bias[out] / kNarrowOne : 0.F;
           if (k > kNarrowBiasK) wanted -= from_half(to_half(wanted));
         }
         EXPECT_EQ(bits, to_half(wanted)) << i << ' ' << k << ' ' << column;

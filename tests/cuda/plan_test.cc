@@ -94,22 +94,24 @@ TEST(CudaPlan, SmallPicturesTakeSmallTiles) {
 
 TEST(CudaPlan, KernelsOverlapOnlyWhereThatGains) {
   DeviceLimits device = kH200;
-  const auto overlap = [&](int channels, int side) {
-    return make_plan(shape(channels, 4, Operand::fp16), device, side, side, 1).grid.overlap;
+  const auto overlap = [&](int channels, int side, PairKind kind) {
+    NetworkShape net = shape(channels, 4, kind.operand);
+    net.body[0] = kind;
+    return make_plan(net, device, side, side, 1).grid.overlap;
   };
-  EXPECT_FALSE(overlap(60, 512));
+  const PairKind half{Operand::fp16, true, StreamFormat::fp16};
+  EXPECT_FALSE(overlap(60, 512, half));
   device.overlap = true;
-  EXPECT_TRUE(overlap(60, 512));
-  EXPECT_FALSE(overlap(60, 64));
-  EXPECT_FALSE(overlap(180, 512));
-  NetworkShape net = shape(180, 4, Operand::bf16);
-  net.body[0].hopper = true;
-  EXPECT_FALSE(make_plan(net, device, 512, 512, 1).grid.overlap);
-  for (const StreamFormat stream : {StreamFormat::fp16, StreamFormat::split}) {
-    net.body[0] = {Operand::fp16, true, stream};
-    EXPECT_TRUE(make_plan(net, device, 512, 512, 1).grid.overlap);
+  for (const int side : {64, 512}) {
+    EXPECT_TRUE(overlap(60, side, half));
+    EXPECT_TRUE(overlap(60, side, {Operand::fp32}));
+    EXPECT_TRUE(overlap(180, side, half));
+    EXPECT_TRUE(overlap(180, side, {Operand::fp16, true, StreamFormat::split}));
+    EXPECT_TRUE(overlap(180, side, {Operand::tf32, true}));
+    EXPECT_FALSE(overlap(180, side, {Operand::fp32, true}));
+    EXPECT_FALSE(overlap(180, side, {Operand::fp16}));
   }
-  EXPECT_FALSE(make_plan(net, device, 64, 64, 1).grid.overlap);
+  EXPECT_FALSE(overlap(60, 128, half));
 }
 
 TEST(CudaPlan, HopperTakesItsOwnTiles) {

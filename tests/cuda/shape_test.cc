@@ -117,6 +117,21 @@ TEST(CudaShape, OfTheNarrowNetworkHopperHasTheLfeIn16Bits) {
   EXPECT_EQ(kind(net, Precision::bf16), (PairKind{Operand::bf16, true}));
   EXPECT_EQ(kind(net, Precision::tf32), (PairKind{Operand::tf32}));
   EXPECT_EQ(kind(net, Precision::fp32), (PairKind{Operand::fp32}));
+  for (const StreamFormat stream : {StreamFormat::fp32, StreamFormat::split}) {
+    EXPECT_EQ(plan_shape(net, PrecisionPlan(Precision::fp16), {kH200, true, stream}).body[3],
+              (PairKind{Operand::fp16, true, stream}));
+  }
+  // FP16 has to hold the weights as they are.
+  for (const float factor : {1e6F, 1e-6F}) {
+    for (const bool project : {false, true}) {
+      Network scaled = net;
+      Elab& elab = scaled.body[3];
+      for (float& w : project ? elab.gmsa[1].project_inp.weight : elab.lfe[0].conv1.weight) {
+        w *= factor;
+      }
+      EXPECT_FALSE(kind(scaled, Precision::fp16).hopper) << factor << project;
+    }
+  }
   // Of an LFE whose units all have two taps it reads too much.
   const std::vector<int> order = stream_order(net);
   for (std::size_t i = 0; i < order.size(); ++i) {

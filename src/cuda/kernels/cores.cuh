@@ -16,6 +16,7 @@ __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, 
 __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, int tiles) {
   return core_descriptor(address, tiles * 128, 128);
 }
+
 // A slab of such matrices of Tiles column tiles, units of 8 k after one another. Of descriptors the
 // lower words alone differ.
 template <int Tiles>

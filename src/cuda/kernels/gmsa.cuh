@@ -704,7 +704,6 @@ __global__ __launch_bounds__(256, K::kWords == 2
   const int g = lane >> 2, t = lane & 3;
   const QueryBlock place(p.grid, p.shifted, warp);
 
-  allow_next();
   SlabRing<kSlab, kSlab, 256, gmsa_stages(L) == 0> ring(
       shared + (Staged ? gmsa_window_bytes(L, 2 * kW) : 0), p.weights, L.out_slabs, L.out_slabs,
       gmsa_stages(L), thread);

@@ -66,7 +66,6 @@ __global__ __launch_bounds__(kThreads,
     copy_bulk(slab_at(s), p.weights + s * kWideOutBytes, kWideOutBytes, full);
   };
 
-  allow_next();
   if (thread == 0) {
     for (int i = 0; i < 1 + kHopperOutSlabs; ++i) barrier_init(window_full + 8 * i, 1);
     barrier_init_fence();

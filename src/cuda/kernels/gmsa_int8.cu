@@ -128,7 +128,6 @@ __global__ __launch_bounds__(kThreads,
   const std::uint32_t window = shared_address(shared), weights = window + 2 * kWindowBytes;
   const std::uint32_t window_full = shared_address(barriers), weights_full = window_full + 8;
 
-  allow_next();
   if (thread == 0) {
     barrier_init(window_full, 1);
     barrier_init(weights_full, 1);

@@ -60,7 +60,6 @@ __global__ __launch_bounds__(kNarrowThreads,
   const auto y = stream_at<S, 60>(p.y, p.grid);
   const auto x = stream_at<S, 60>(p.x, p.grid);
 
-  allow_next();
   copy_async<out_slab_bytes(L, 1), kNarrowThreads>(weights, p.weights, thread);
 #pragma unroll
   for (int group = 0; group < kWindowGroups; ++group) {

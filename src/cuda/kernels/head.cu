@@ -27,7 +27,6 @@ __global__ void head_kernel(const __grid_constant__ HeadArgs p) {
   const int image = static_cast<int>(blockIdx.z);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
-  allow_next();
   const int quad = thread % kQuads, first = thread / kQuads, lanes = threads / kQuads;
   float4 w[27];
 #pragma unroll
@@ -71,7 +70,6 @@ __global__ __launch_bounds__(32 * kRows,
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, row = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
 
-  allow_next();
   uint4 w[kHeadUnits / 2 * kHeadTiles];
 #pragma unroll
   for (int i = 0; i < kHeadUnits / 2 * kHeadTiles; ++i) {

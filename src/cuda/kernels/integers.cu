@@ -15,7 +15,6 @@ constexpr int kPart = kInt8PlaneBytes / 4;         // chunks of a pixel in a pla
 template <typename E>
 __global__ __launch_bounds__(kThreads) void integers_kernel(
     const __grid_constant__ IntegersArgs p) {
-  allow_next();
   wait_for_previous();
   // A half of a pixel's bytes in a plane.
   const int index = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);

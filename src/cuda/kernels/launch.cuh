@@ -1,6 +1,6 @@
-// Launching kernels that may overlap: the next kernel's blocks start as those of this one leave the
-// multiprocessors, fetch their weights, and wait before they touch what this one reads or writes
-// (allow_next() and wait_for_previous() of ptx.cuh).
+// Launching kernels that may overlap: the next kernel's blocks start where those of this one leave
+// room on the multiprocessors, fetch their weights, and wait before they touch what this one reads
+// or writes (wait_for_previous() of ptx.cuh).
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -76,7 +76,6 @@ __global__ __launch_bounds__(128 * WY, C == 60 && K::kWords == 2
   const int across = p.grid.width / 16, down = p.grid.height / (4 * WY * M);
   const int tiles = across * down * p.grid.batch;
 
-  allow_next();
   if (thread < kMaxChunks) {
     taps[thread] = (p.chunk_y[thread] + 1) * 4 + p.chunk_x[thread] + 1;
     back[thread] = way_back<T>(thread, taps[thread]);

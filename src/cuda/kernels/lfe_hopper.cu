@@ -375,7 +375,6 @@ __global__ __launch_bounds__(kHopperThreads,
   const int tiles = p.grid.width / 16 * (p.grid.height / (4 * p.shape.tile_y)) * p.grid.batch;
   const int warps = 4 * p.shape.tile_y;  // that compute
 
-  allow_next();
   reads.set(p, thread);
   if (thread == 0) {
     places.init(warps);

@@ -32,11 +32,6 @@ struct NarrowTile {
   static constexpr int kSlices = (kWidth * kHeight * kChunks + kThreads - 1) / kThreads;
 };
 
-__device__ __forceinline__ void scale(float (&c)[4], const float (&acc)[4], float by) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i) c[i] = acc[i] * by;
-}
-
 // Rows g and g + 8 of a warp's block as FP16 to whole lines of the stream, through a KiB of shared
 // memory. `pixel` is the block's first.
 __device__ __forceinline__ void store_lines(const float (&acc)[kU][4], std::uint32_t stage,
@@ -84,6 +79,7 @@ __global__ __launch_bounds__(
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ int unshifted[kMaxChunks];  // taps for load_tile()
   __shared__ int places[kNarrowReads];   // of what conv0 reads, from its pixel
+  __shared__ TileOrigin origins[Buffers];
   // The weights are there; in each buffer the tile of each team; nobody reads a buffer any more.
   __shared__ __align__(8) std::uint64_t barriers[1 + Buffers * (Teams + 1)];
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31;
@@ -95,13 +91,13 @@ __global__ __launch_bounds__(
   char* const weights = tiles + Buffers * T::kBytes;
   const std::uint32_t stage =
       shared_address(weights) + weight_bytes + thread / 32 * kNarrowStageBytes;
-  const std::uint32_t conv0 = shared_address(weights), conv1 = conv0 + p.groups * kNarrowConv0Bytes;
-  const std::uint32_t projections = conv0 + narrow_conv_bytes(p.groups);
+  const CoreSlab<kHT> conv0(shared_address(weights));
+  const CoreSlab<kU> conv1(shared_address(weights) + p.groups * kNarrowConv0Bytes);
+  const CoreSlab<kNP> projections(shared_address(weights) + narrow_conv_bytes(p.groups));
   const auto stream = stream_at<S, 60>(p.x, p.grid);
   const auto result = stream_at<S, 60>(p.y, p.grid);
   const int count = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
 
-  allow_next();
   const std::uint32_t there = shared_address(barriers), full = there + 8;
   const std::uint32_t empty = full + Buffers * Teams * 8;
   if (thread == 0) {
@@ -112,7 +108,7 @@ __global__ __launch_bounds__(
     for (int i = 0; i < Buffers; ++i) barrier_init(empty + i * 8, kTeam / 32);
     barrier_init_fence();
     barrier_expect(there, weight_bytes);
-    copy_bulk(conv0, p.weights, weight_bytes, there);
+    copy_bulk(shared_address(weights), p.weights, weight_bytes, there);
   }
   if (!kCopied && thread < kMaxChunks) unshifted[thread] = 5;
   if (thread < kNarrowReads) {
@@ -130,10 +126,11 @@ __global__ __launch_bounds__(
   const auto bring = [&](int step, int buffer) {
     const int index = first + step * stride;
     if (index >= count) return;
+    if (kCopied && member != 0) return;
     const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
+    if (member == 0) origins[buffer] = o;
     const std::uint32_t arrival = full_at(buffer, step % Teams);
     if constexpr (kCopied) {
-      if (member != 0) return;
       barrier_expect(arrival, T::kBytes);
       copy_box(shared_address(tiles) + buffer * T::kBytes, p.map, o.x - 2, o.y - 2, o.image,
                arrival);
@@ -152,14 +149,12 @@ __global__ __launch_bounds__(
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
   // Biases are two rows of weights, in two terms, for what is always this in the operands.
   constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
-  const float unscale0 = p.unscale0, unscale1 = p.unscale1, unscale_project = p.unscale_project;
   int buffer = team, uses = 0;
 #pragma unroll 1
   for (int step = team; first + step * stride < count; step += Teams) {
-    const int index = first + step * stride;
-    const TileOrigin o = tile_origin<4, WY * M>(index, p.grid);
     const std::uint32_t tile_address = shared_address(tiles) + buffer * T::kBytes;
     barrier_wait(full_at(buffer, team), uses / Buffers & 1);
+    const TileOrigin o = origins[buffer];
     const bool inner =
         o.y > 0 && o.x > 0 && o.y + 4 * WY * M < p.grid.height && o.x + 16 < p.grid.width;
 
@@ -184,10 +179,10 @@ __global__ __launch_bounds__(
             uint2 words;
             load_shared2(words.x, words.y, (own ^ i * 32) + h * 2 * T::kRow * T::kPitch);
             const float4 v = widen(words);
-            out[2 * i][2 * h] = v.x * p.scale1;
-            out[2 * i][2 * h + 1] = v.y * p.scale1;
-            out[2 * i + 1][2 * h] = v.z * p.scale1;
-            out[2 * i + 1][2 * h + 1] = v.w * p.scale1;
+            out[2 * i][2 * h] = v.x;
+            out[2 * i][2 * h + 1] = v.y;
+            out[2 * i + 1][2 * h] = v.z;
+            out[2 * i + 1][2 * h + 1] = v.w;
           }
         }
       } else {
@@ -207,11 +202,10 @@ __global__ __launch_bounds__(
         if (t == kNarrowBiasK / 2) a[kNarrowBiasRead] = {{kOnes, kOnes}};
       };
       const auto begin_hidden = [&](float(&hidden)[kHT][4], int group) {
-        const std::uint32_t slab = conv0 + group * kNarrowConv0Bytes;
         wgmma_fence();
 #pragma unroll
         for (int u = 0; u < kNarrowReads; u += 2) {
-          wgmma<F16>(hidden, a[u], a[u + 1], core_descriptor(slab + u * kHT * 128, kHT), u > 0);
+          wgmma<F16>(hidden, a[u], a[u + 1], conv0.unit(group * kNarrowReads + u), u > 0);
         }
         wgmma_commit();
       };
@@ -219,9 +213,7 @@ __global__ __launch_bounds__(
       const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
-          float c[4];
-          scale(c, hidden[n], unscale0);
-          h[n] = K::encode_relu(c);
+          h[n] = K::encode_relu(hidden[n]);
         }
         if (!inner) {
           const int x = x0 + p.hidden_x[group], y = y0 + p.hidden_y[group];
@@ -232,22 +224,29 @@ __global__ __launch_bounds__(
           for (int n = 0; n < kHT; ++n) keep_rows(h[n], in0, in1);
         }
       };
-      // Two groups at once, whose 2 * kHT units of k are whole steps of conv1.
+      // Units of k from `first` on.
       UnitA h[2 * kHT];
       float hidden[2][kHT][4];
-      const auto add_hidden = [&](auto units, int group) {
+      const auto add_hidden = [&](auto units, int first) {
         wgmma_fence();
 #pragma unroll
         for (int u = 0; u < decltype(units)::value; u += 2) {
-          wgmma<F16>(out, h[u], h[u + 1], core_descriptor(conv1 + (group * kHT + u) * kU * 128, kU),
-                     1);
+          wgmma<F16>(out, h[u], h[u + 1], conv1.unit(first + u), 1);
         }
         wgmma_commit();
       };
+      // The first group with conv1's biases; then two groups at once, whose units of k are as many
+      // as steps of conv1 take.
       fetch(0);
-      int group = 0;
+      begin_hidden(hidden[0], 0);
+      wgmma_wait<0>(hidden[0]);
+      fetch(1);
+      end_hidden(hidden[0], h, 0);
+      h[kHT] = t == 0 ? UnitA{{kOnes, kOnes}} : UnitA{};
+      add_hidden(std::integral_constant<int, kHT + 1>{}, 0);
+      wgmma_wait<0>(out);
 #pragma unroll 1
-      for (; group + 1 < p.groups; group += 2) {
+      for (int group = 1; group < p.groups; group += 2) {
         begin_hidden(hidden[0], group);
         wgmma_wait<0>(hidden[0]);
         fetch(group + 1);
@@ -255,16 +254,8 @@ __global__ __launch_bounds__(
         end_hidden(hidden[0], h, group);
         wgmma_wait<0>(hidden[1]);
         end_hidden(hidden[1], h + kHT, group + 1);
-        add_hidden(std::integral_constant<int, 2 * kHT>{}, group);
+        add_hidden(std::integral_constant<int, 2 * kHT>{}, group * kHT + 1);
         if (group + 2 < p.groups) fetch(group + 2);
-        wgmma_wait<0>(out);
-      }
-      if (group < p.groups) {
-        begin_hidden(hidden[0], group);
-        wgmma_wait<0>(hidden[0]);
-        end_hidden(hidden[0], h, group);
-        h[kHT] = t == 0 ? UnitA{{kOnes, kOnes}} : UnitA{};
-        add_hidden(std::integral_constant<int, kHT>{}, group);
         wgmma_wait<0>(out);
       }
 
@@ -276,8 +267,6 @@ __global__ __launch_bounds__(
           (static_cast<std::size_t>(o.image) * p.grid.height + y0) * p.grid.width + x0;
       const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
       const auto from0 = at_pixel<60>(stream, pixel0), from1 = at_pixel<60>(stream, pixel1);
-#pragma unroll
-      for (int n = 0; n < kU; ++n) scale(out[n], out[n], unscale1);
       if constexpr (kCopied) {
         const auto to0 = at_pixel<60>(result, pixel0), to1 = at_pixel<60>(result, pixel1);
         if constexpr (kSplit) {
@@ -286,9 +275,8 @@ __global__ __launch_bounds__(
           rest.add(out);
           store_rests<kU>(out, 0, to0.rest, to1.rest, t);
         }
-        const std::size_t pixel =
-            (static_cast<std::size_t>(o.image) * p.grid.height + o.y + wy * 4) * p.grid.width +
-            o.x + wx * 4;
+        const auto pixel = static_cast<unsigned>(
+            (o.image * p.grid.height + o.y + wy * 4) * p.grid.width + o.x + wx * 4);
         store_lines(out, stage, tile_source(result), pixel, p.grid.width, lane);
       } else {
         RowPair<S, kU, kU> own;
@@ -305,11 +293,11 @@ __global__ __launch_bounds__(
           ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;
       const std::size_t block_at = block * block_bytes(kL, 2);
       float acc[2][kNP][4];
-      const auto begin_projection = [&](float(&d)[kNP][4], std::uint32_t slab) {
+      const auto begin_projection = [&](float(&d)[kNP][4], int unit) {
         wgmma_fence();
 #pragma unroll
         for (int u = 0; u < kU; u += 2) {
-          wgmma<F16>(d, y[u], y[u + 1], core_descriptor(slab + u * kNP * 128, kNP), u > 0);
+          wgmma<F16>(d, y[u], y[u + 1], projections.unit(unit + u), u > 0);
         }
         wgmma_commit();
       };
@@ -317,9 +305,7 @@ __global__ __launch_bounds__(
         UnitA u[kNP];
 #pragma unroll
         for (int n = 0; n < kNP; ++n) {
-          float c[4];
-          scale(c, d[n], unscale_project);
-          u[n] = K::encode(c);
+          u[n] = K::encode(d[n]);
           if constexpr (decltype(is_v)::value) K::transpose(u[n]);
         }
         constexpr bool kV = decltype(is_v)::value;
@@ -331,14 +317,14 @@ __global__ __launch_bounds__(
         }
       };
       if (p.has_q) {
-        begin_projection(acc[0], projections);
-        begin_projection(acc[1], projections + kNarrowProjectBytes);
+        begin_projection(acc[0], 0);
+        begin_projection(acc[1], kU);
         wgmma_wait<1>(acc[0]);
         end_projection(std::false_type{}, acc[0], p.q);
         wgmma_wait<0>(acc[1]);
         end_projection(std::true_type{}, acc[1], p.v);
       } else {
-        begin_projection(acc[0], projections);
+        begin_projection(acc[0], 0);
         wgmma_wait<0>(acc[0]);
         end_projection(std::true_type{}, acc[0], p.v);
       }

@@ -344,7 +344,6 @@ __global__ __launch_bounds__(kHopperThreads,
                           tile_full + 16 + 8 * static_cast<std::uint32_t>(p.shape.stages),
                           p.shape.stages};
 
-  allow_next();
   auto* biases =
       reinterpret_cast<float*>(shared + kWideTileBytes + p.shape.stages * kWideStageBytes);
   stage_biases<kHopperThreads>(biases, p);

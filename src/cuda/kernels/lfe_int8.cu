@@ -360,7 +360,6 @@ __global__ __launch_bounds__(kThreads, 1) void lfe_int8_kernel(const __grid_cons
   const std::uint32_t tile_full = slab_empty + 8 * kInt8Stages;
   const int tiles = p.grid.width / 16 * (p.grid.height / 16) * p.grid.batch;
 
-  allow_next();
   if (thread == 0) {
     barrier_init(columns_full, 1);
     for (int i = 0; i < kInt8Stages; ++i) {

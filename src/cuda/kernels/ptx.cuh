@@ -216,16 +216,13 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
-// Launches that overlap, from compute capability 9.0 on. A kernel calls allow_next() early and
-// wait_for_previous() before its first access to anything but weights.
-__device__ __forceinline__ void allow_next() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
+// Launches that overlap, from compute capability 9.0 on: before its first access to anything but
+// weights a kernel waits until the one before has ended. Only then the next one may start: were it
+// earlier, blocks of several kernels that all wait would be on the multiprocessors.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 

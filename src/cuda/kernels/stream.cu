@@ -9,7 +9,6 @@ constexpr int kThreads = 256;
 
 template <typename From, typename To>
 __global__ __launch_bounds__(kThreads) void stream_kernel(const __grid_constant__ StreamArgs p) {
-  allow_next();
   wait_for_previous();
   const auto i = static_cast<std::size_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= p.pixels * (2 * p.units)) return;

@@ -95,7 +95,6 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int wx = warp % 4, wy = warp / 4;
   const std::uint32_t tile_address = shared_address(shared);
-  allow_next();
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
   SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes, p.weights, 9, 9, kTailStages,
                                            thread);
@@ -226,7 +225,6 @@ __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
   const int wx = warp % 4, wy = warp / 4;
   const std::uint32_t tile_address = shared_address(shared);
   const __half* x = stream_at<__half, C>(p.x, p.grid);
-  allow_next();
   if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
   if (kHead > 0 && p.skip) copy_async<kHead, T::kThreads>(slabs, p.head.slabs, thread);
   SlabRing<kSlab, kSlab, T::kThreads> ring(slabs + kHead + kPatchBytes, p.weights, 9, 9,

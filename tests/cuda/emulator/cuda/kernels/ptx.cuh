@@ -126,7 +126,6 @@ void cp_async_wait() {
   emulator::copy_async_wait(Left);
 }
 
-inline void allow_next() {}
 inline void wait_for_previous() {
   emulator::wait_for_previous();
 }
