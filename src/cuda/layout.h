@@ -402,6 +402,13 @@ constexpr int gmsa_stages(const ChannelLayout& l) {
 constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v of a window of 16
   return 2 * 16 * static_cast<int>(group_operand_bytes(l, bytes));
 }
+// Bytes of shared memory that kernels hold beside what a launch asks for, at most: allow_shared()
+// of kernels/launch.cuh compares them with what was compiled. The narrow attention of 16 bits keeps
+// what windows of 4 give.
+constexpr int kStaticShared = 640;
+constexpr int gmsa_static_shared(const ChannelLayout& l, int bytes) {
+  return is_compact(l, bytes) ? 8 * static_cast<int>(group_operand_bytes(l, 2)) : kStaticShared;
+}
 // The attention of the narrow network that walks over windows of 16: weights, and q and v of all
 // groups (kernels/gmsa_narrow.cuh).
 constexpr int kNarrowThreads = 256;

@@ -10,8 +10,7 @@
 namespace elan::cuda {
 namespace {
 
-constexpr int kTilesAcross = 4;     // blocks of 4 x 4 pixels in a tile's row
-constexpr int kStaticShared = 512;  // bytes a kernel holds beside what the launch asks for
+constexpr int kTilesAcross = 4;  // blocks of 4 x 4 pixels in a tile's row
 
 int tile_bytes(const ChannelLayout& l, Operand o, int tile_y) {
   return operand_planes(o) *
@@ -117,9 +116,10 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   if (uses_8_bit_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
   if (kind.hopper && net.channels == 180) return {true, hopper_gmsa_shared_bytes()};
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
+  const int most = device.shared_per_block - gmsa_static_shared(l, operand_bytes(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
-  if (s.shared_bytes > device.shared_per_block) s = {false, ring};
-  if (s.shared_bytes > device.shared_per_block) too_little("attention", device.shared_per_block);
+  if (s.shared_bytes > most) s = {false, ring};
+  if (s.shared_bytes > most) too_little("attention", device.shared_per_block);
   const int windows = static_cast<int>(grid.pixels() / 256);
   if (net.channels == 60 && operand_bytes(kind.operand) == 2 && windows >= device.multiprocessors &&
       2 * (narrow_gmsa_shared_bytes() + 1024) <= device.shared_per_multiprocessor) {

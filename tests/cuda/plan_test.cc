@@ -53,6 +53,31 @@ TEST(CudaPlan, EveryShapeFitsItsDevice) {
   }
 }
 
+// Down to the last byte: kernels hold some beside what is asked for.
+TEST(CudaPlan, WhatKernelsHoldFitsToo) {
+  for (const int channels : {60, 180}) {
+    for (const Operand operand : kOperands) {
+      const int attention = gmsa_static_shared(layout_of(channels), operand_bytes(operand));
+      int planned = 0;
+      for (DeviceLimits device = kH200; device.shared_per_block > 20000;
+           device.shared_per_block -= 64) {
+        try {
+          const Operand tail = choose_tail(channels, 4, operand, device);
+          const Plan p = make_plan(shape(channels, 4, operand, tail), device, 100, 70, 1);
+          const int most = device.shared_per_block;
+          ASSERT_LE(p.pairs[0].lfe.shared_bytes + kStaticShared, most);
+          ASSERT_LE(p.pairs[0].lfe_later.shared_bytes + kStaticShared, most);
+          ASSERT_LE(p.pairs[0].gmsa.shared_bytes + attention, most);
+          ASSERT_LE(p.tail.shared_bytes + kStaticShared, most);
+          ++planned;
+        } catch (const Error&) {
+        }
+      }
+      EXPECT_GT(planned, 0);
+    }
+  }
+}
+
 TEST(CudaPlan, HalfPrecisionFitsSmallSharedMemory) {
   for (const int channels : {60, 180}) {
     const Operand tail = choose_tail(channels, 4, Operand::fp16, kRtx4090);

@@ -10,8 +10,9 @@ template <typename K, typename S, int C>
 void allow_channels() {
   allow_shared(reinterpret_cast<const void*>(&lfe_kernel<K, S, C, 1, 1>));
   allow_shared(reinterpret_cast<const void*>(&lfe_kernel<K, S, C, 2, 1>));
-  allow_shared(reinterpret_cast<const void*>(&gmsa_kernel<K, S, C, true>));
-  allow_shared(reinterpret_cast<const void*>(&gmsa_kernel<K, S, C, false>));
+  constexpr int kFixed = gmsa_static_shared(layout_of(C), K::kWords);
+  allow_shared(reinterpret_cast<const void*>(&gmsa_kernel<K, S, C, true>), kFixed);
+  allow_shared(reinterpret_cast<const void*>(&gmsa_kernel<K, S, C, false>), kFixed);
 }
 
 template <typename K, typename S>

@@ -6,16 +6,27 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <string>
+
+#include "cuda/layout.h"
+#include "elan/error.h"
 
 namespace elan::cuda {
 
-// Lets a kernel ask for as much shared memory as the current device has.
-inline void allow_shared(const void* kernel) {
+// Lets a kernel ask for as much shared memory as the current device has. Throws Error (internal) if
+// it holds more than `fixed` bytes of its own, on which plans count.
+inline void allow_shared(const void* kernel, int fixed = kStaticShared) {
   cudaFuncAttributes attributes{};
   int device = 0, most = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   if (cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess) {
+    if (attributes.sharedSizeBytes > static_cast<std::size_t>(fixed)) {
+      throw Error(ErrorKind::internal, "cuda: expected a kernel with at most " +
+                                           std::to_string(fixed) +
+                                           " bytes of static shared memory, found " +
+                                           std::to_string(attributes.sharedSizeBytes));
+    }
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          most - static_cast<int>(attributes.sharedSizeBytes));
   }
