@@ -162,8 +162,8 @@ class Bench {
     for (int round = 0; round < kRounds; ++round) {
       for (Series& series : all) {
         double spent = 0;
-        for (int i = round == 0 ? -10 : -1;
-             i < repeats_ / kRounds && (i < series.least || spent < series.most_ms / kRounds);
+        for (int i = round == 0 ? -10 : -1; i < (repeats_ + kRounds - 1) / kRounds &&
+                                            (i < series.least || spent < series.most_ms / kRounds);
              ++i) {
           const double ms = series.pass();
           if (i < 0) continue;
@@ -301,7 +301,7 @@ int main(int argc, char** argv) {
     else if (key == "--picture")
       picture = value();
     else if (key == "--repeats")
-      repeats = std::stoi(value());
+      repeats = std::max(1, std::stoi(value()));
     else if (key == "--profile")
       profile = true;
     else if (key == "--plan") {
@@ -358,8 +358,8 @@ int main(int argc, char** argv) {
                                std::to_string(job.batch);
       if (text.find(only) == std::string::npos) continue;
       bench.run(job, profile);
+      if (!json.empty()) bench.write(json);  // each time: it may be ended before it is done
     }
-    if (!json.empty()) bench.write(json);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "cuda-bench: %s\n", e.what());
     return 1;

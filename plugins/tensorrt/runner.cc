@@ -1,5 +1,8 @@
 #include "runner.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -11,6 +14,17 @@ namespace elan::plugins {
 using namespace cuda;
 
 namespace {
+
+std::string extent(const std::vector<float>& weights, const std::vector<float>& biases) {
+  const auto largest = [](const std::vector<float>& values) {
+    float most = 0;
+    for (const float v : values) most = std::max(most, std::abs(v));
+    return most;
+  };
+  char text[64];
+  std::snprintf(text, sizeof text, "%.3g and %.3g", largest(weights), largest(biases));
+  return text;
+}
 
 // What make_plan() must know of a network, of which this is a part; the tail is not run here, so it
 // is the one that needs least.
@@ -30,17 +44,28 @@ NetworkShape shape_of(const Module& m, const DeviceInfo& device) {
       hopper_able(m.channels, device) && has_hopper_kernels(m.channels, kind.operand) &&
       (kind.operand != Operand::int8 || m.int8_block) &&
       (m.kind != Kind::lfe || m.channels == 180 ||
-       (narrow_layout_fits(m.lfe, m.stream) && narrow_numbers_fit(m.lfe, m.gmsa, kind.operand)));
-  // An LFE and its GMSA, modules of their own, have to be of one kind: neither can leave it alone.
-  const bool half = kind.hopper && m.channels == 180 && operand_bytes(kind.operand) == 2;
-  const auto fits = [&] {
-    return m.kind == Kind::lfe ? hopper_layout_fits(m.lfe, m.gmsa, m.stream)
-                               : hopper_out_fits(m.gmsa);
+       (narrow_layout_fits(m.lfe, m.stream) && lfe_numbers_fit(m.lfe, m.gmsa, kind.operand)));
+  // What the backend would leave to other kernels: an LFE and its GMSA, modules of their own, have
+  // to be of one kind, and neither knows the other.
+  const auto refuse = [&](const std::string& expected, const std::string& found) {
+    throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage + ": expected " +
+                                      expected + ", found " + found + "; TF32 and FP32 take any");
   };
-  if (half && !has_8_bits(kind.operand) && !fits()) {
-    throw Error(ErrorKind::model, std::string(name_of(m.kind)) + " " + m.stage +
-                                      ": expected shifts of 36 channels each and weights that FP16 "
-                                      "can hold, which this GPU's kernels want");
+  const std::string range =
+      "a largest weight from 2^-11 to 2^13 and biases to 2^15 in each matrix, as FP16 has them";
+  const bool half = operand_bytes(kind.operand) == 2 && !has_8_bits(kind.operand);
+  const bool wide = m.channels == 180 && kind.hopper;
+  if (half && wide && m.kind == Kind::lfe) {
+    if (!hopper_layout_fits(m.lfe, m.stream)) refuse("shifts of 36 channels each", "others");
+    if (!lfe_numbers_fit(m.lfe, m.gmsa, kind.operand)) {
+      refuse(range, "conv0 " + extent(m.lfe.conv0.weight, m.lfe.conv0.bias) + ", conv1 " +
+                        extent(m.lfe.conv1.weight, m.lfe.conv1.bias) + ", project_inp " +
+                        extent(m.gmsa.project_inp.weight, m.gmsa.project_inp.bias));
+    }
+  }
+  if (half && (wide || m.channels == 60) && m.kind == Kind::gmsa &&
+      !out_numbers_fit(m.gmsa, kind.operand)) {
+    refuse(range, "project_out " + extent(m.gmsa.project_out.weight, m.gmsa.project_out.bias));
   }
   return shape;
 }

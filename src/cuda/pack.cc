@@ -544,7 +544,7 @@ bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
 
 namespace {
 
-// FP16 has good numbers for these weights as they are, the largest from 2^-10 on, and for biases as
+// FP16 has good numbers for these weights as they are, the largest above 2^-11, and for biases as
 // rows of them: what is lost of smaller ones is little beside the largest's own rounding.
 bool halves_hold(std::span<const float> weights, std::span<const float> biases) {
   const float scale = weight_scale(weights);
@@ -553,26 +553,28 @@ bool halves_hold(std::span<const float> weights, std::span<const float> biases) 
                      [](float bias) { return std::abs(bias) <= std::ldexp(1.F, 15); });
 }
 
-bool fits_in_half(const Lfe& lfe, const Gmsa& gmsa) {
-  const Linear projection = gmsa.folded_project_inp();
-  return halves_hold(lfe.conv0.weight, lfe.conv0.bias) &&
-         halves_hold(lfe.conv1.weight, lfe.conv1.bias) &&
-         halves_hold(projection.weight, projection.bias);
+bool halves_hold(const Linear& matrix) {
+  return halves_hold(matrix.weight, matrix.bias);
 }
 
 }  // namespace
 
-bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
-  return operand == Operand::bf16 || fits_in_half(lfe, gmsa);
+bool lfe_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
+  if (operand == Operand::bf16) return true;
+  Gmsa folded = gmsa;
+  folded.project_inp = gmsa.folded_project_inp();
+  return halves_hold(lfe.conv0.weight, lfe.conv0.bias) &&
+         halves_hold(lfe.conv1.weight, lfe.conv1.bias) && halves_hold(folded.projection_v()) &&
+         (!gmsa.computes_attention || halves_hold(folded.projection_q()));
 }
 
-bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order) {
+bool out_numbers_fit(const Gmsa& gmsa, Operand operand) {
+  return operand == Operand::bf16 || halves_hold(gmsa.project_out);
+}
+
+bool hopper_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
   const PackedLfe p = packed_taps({kHopperLayout, Operand::fp16, order, true}, lfe, Gmsa{}, {});
-  return fits_in_half(lfe, gmsa) && hopper_taps_fit(p.chunk_y, p.chunk_x);
-}
-
-bool hopper_out_fits(const Gmsa& gmsa) {
-  return halves_hold(gmsa.project_out.weight, gmsa.project_out.bias);
+  return hopper_taps_fit(p.chunk_y, p.chunk_x);
 }
 
 int most_hidden_groups(const Network& net) {

@@ -105,14 +105,13 @@ bool int8_planes_fit(const ShiftConv& conv0, std::span<const int> order);
 bool byte_layout_fits(const Elab& elab, Operand operand, std::span<const int> order);
 // Whether the narrow LFE of the Hopper path has room for what an LFE's conv0 reads.
 bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order);
-// Whether operands hold the LFE's and project_inp's weights as they are, and biases as rows of
-// weights.
-bool narrow_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
-// Whether the LFE of 180 channels in 16 bits of that path can read what an LFE's conv0 reads, and
-// FP16 has the weights of the LFE and of project_inp as they are.
-bool hopper_layout_fits(const Lfe& lfe, const Gmsa& gmsa, const std::vector<int>& order);
-// Whether FP16 has those of project_out.
-bool hopper_out_fits(const Gmsa& gmsa);
+// Whether the LFE of 180 channels in 16 bits of that path can read what an LFE's conv0 reads.
+bool hopper_layout_fits(const Lfe& lfe, const std::vector<int>& order);
+// Whether operands of 16 bits hold weights as they are, and biases as rows of weights: those of the
+// LFE and of project_inp, which Hopper's LFEs want; those of project_out, which its attention of
+// 180 channels wants and that of 60 everywhere.
+bool lfe_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand);
+bool out_numbers_fit(const Gmsa& gmsa, Operand operand);
 // Each ELAB as its kind wants it; `shape` is of this network.
 PackedNetwork pack_network(const Network& net, const NetworkShape& shape);
 

@@ -65,6 +65,14 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     const auto index = static_cast<int>(shape.body.size());
     const Elab& elab = net.body[shape.body.size()];
     if (kind.operand == Operand::int8 && !has_int8(elab)) kind.operand = Operand::fp16;
+    const auto out_fits = [&] {
+      return std::ranges::all_of(
+          elab.gmsa, [&](const Gmsa& gmsa) { return out_numbers_fit(gmsa, kind.operand); });
+    };
+    // In FP16 the narrow attention has no other way of adding to the stream.
+    if (shape.channels == 60 && kind.operand == Operand::fp16 && !out_fits()) {
+      kind.operand = Operand::tf32;
+    }
     const bool bytes = has_8_bits(kind.operand);
     const bool asked = plan.uniform() || plan.at(stream_name(index)) == Precision::fp16;
     if (bytes || kind.operand == Operand::fp16) {
@@ -78,11 +86,13 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     } else if (shape.channels == 60) {
       for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
         fit = narrow_layout_fits(elab.lfe[i], order) &&
-              narrow_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
+              lfe_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
       }
     } else if (operand_bytes(kind.operand) == 2) {
+      fit = out_fits();
       for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
-        fit = hopper_layout_fits(elab.lfe[i], elab.gmsa[i], order) && hopper_out_fits(elab.gmsa[i]);
+        fit = hopper_layout_fits(elab.lfe[i], order) &&
+              lfe_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
       }
     }
     kind.hopper = wishes.hopper && has_hopper_kernels(shape.channels, kind.operand) && fit;

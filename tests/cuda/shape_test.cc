@@ -159,6 +159,7 @@ TEST(CudaShape, OfTheWideNetworkHopperHasWhatItsTilesAndFp16CanHold) {
         w *= factor;
       }
       EXPECT_FALSE(kind(scaled, Precision::fp16).hopper) << factor << " " << matrix;
+      EXPECT_TRUE(kind(scaled, Precision::bf16).hopper);
       EXPECT_TRUE(kind(scaled, Precision::tf32).hopper);
     }
   }
@@ -188,6 +189,36 @@ TEST(CudaShape, TheNarrowLfeOfHopperTakesNoHugeBiases) {
   std::vector<float>& weight = net.body[2].gmsa[0].project_inp.weight;
   for (float& w : weight) w *= 1e-12F;
   EXPECT_FALSE(plan_shape(net, Precision::fp16, {kH200, true, std::nullopt}).body[2].hopper);
+}
+
+TEST(CudaShape, AProjectionOutThatFp16CannotHoldPutsItsNarrowElabInTf32) {
+  Network tiny = network("elan_light_x4"), huge = tiny, biased = tiny;
+  for (float& w : tiny.body[3].gmsa[1].project_out.weight) w *= 1e-6F;
+  for (float& w : huge.body[3].gmsa[1].project_out.weight) w *= 1e6F;
+  biased.body[3].gmsa[1].project_out.bias[7] = -1e5F;
+  for (const Network* net : {&tiny, &huge, &biased}) {
+    for (const bool hopper : {false, true}) {
+      const DeviceWishes wishes{kH200, hopper, std::nullopt};
+      const NetworkShape shape = plan_shape(*net, Precision::fp16, wishes);
+      EXPECT_EQ(shape.body[3], (PairKind{Operand::tf32}));
+      EXPECT_EQ(shape.body[2].operand, Operand::fp16);
+      EXPECT_EQ(plan_shape(*net, Precision::bf16, wishes).body[3].operand, Operand::bf16);
+    }
+  }
+}
+
+// Small weights of v are not excused by those of q.
+TEST(CudaShape, QAndVAreJudgedApart) {
+  Network net = network("elan_light_x4");
+  Gmsa& gmsa = net.body[3].gmsa[0];
+  const int third = gmsa.project_inp.out / 3;
+  for (int row = 0; row < gmsa.project_inp.out; ++row) {
+    if (row % third < third / 2) continue;  // q
+    for (int i = 0; i < gmsa.project_inp.in; ++i) {
+      gmsa.project_inp.weight[static_cast<std::size_t>(row) * gmsa.project_inp.in + i] *= 1e-5F;
+    }
+  }
+  EXPECT_FALSE(plan_shape(net, Precision::fp16, {kH200, true, std::nullopt}).body[3].hopper);
 }
 
 TEST(CudaShape, TheStreamIsWhatThePlanSaysAndTheOperandsTake) {
