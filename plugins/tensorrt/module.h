@@ -15,8 +15,8 @@
 namespace elan::plugins {
 
 constexpr const char* kNamespace = "elan_sr";
-constexpr const char* kVersion = "3";  // of the fields and tensors; what an ONNX node asks for
-constexpr std::uint32_t kSerialVersion = 3;  // of the bytes
+constexpr const char* kVersion = "4";  // of the fields and tensors; what an ONNX node asks for
+constexpr std::uint32_t kSerialVersion = 4;  // of the bytes
 
 enum class Kind : std::uint32_t { lfe, gmsa };
 const char* name_of(Kind kind);  // "ElanLFE"

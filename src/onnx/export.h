@@ -13,7 +13,7 @@
 namespace elan {
 
 constexpr const char* kPluginDomain = "elan_sr";  // of plugin nodes
-constexpr const char* kPluginVersion = "3";       // of their fields and tensors
+constexpr const char* kPluginVersion = "4";       // of their fields and tensors
 
 struct OnnxOptions {
   std::optional<PictureSize> size = std::nullopt;  // none: batch, height and width are dynamic

@@ -52,7 +52,7 @@ TEST_P(PluginNodes, NameThePluginAndTheNetwork) {
     ++plugins;
     EXPECT_EQ(node.domain(), "elan_sr");
     EXPECT_EQ(text(node, "plugin_namespace"), "elan_sr");
-    EXPECT_EQ(text(node, "plugin_version"), "3");
+    EXPECT_EQ(text(node, "plugin_version"), "4");
     EXPECT_EQ(text(node, "precision"), "fp16");
     EXPECT_EQ(number(node, "half_stream"), 0);
     EXPECT_EQ(number(node, "int8_block"), 0);

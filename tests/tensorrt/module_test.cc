@@ -186,7 +186,7 @@ TEST(PluginTensors, HaveTheKernelsSizes) {
     const char* model;
     Precision precision;
     int places, words;
-  } cases[] = {{"elan_light_x4", Precision::fp16, 64, 576},
+  } cases[] = {{"elan_light_x4", Precision::fp16, 64, 512},
                {"elan_light_x4", Precision::fp32, 64, 1152},
                {"elan_x4", Precision::fp16, 184, 1536}};
   for (const auto& c : cases) {
@@ -270,7 +270,7 @@ TEST(PluginSerial, ThatIsNotOursIsRefused) {
   EXPECT_NE(load(bad).find("expected one of elan_sr"), std::string::npos);
   bad = good;
   bad[8] = std::byte{1};
-  EXPECT_NE(load(bad).find("expected version 3, found 1; build the engine again"),
+  EXPECT_NE(load(bad).find("expected version 4, found 1; build the engine again"),
             std::string::npos);
   bad = good;
   bad[12] = std::byte{0};

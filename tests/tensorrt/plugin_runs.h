@@ -32,7 +32,7 @@ class PluginHost : public testing::Test {
 
   template <typename Creator>
   static void expect_name_and_fields(Creator& creator, plugins::Kind kind) {
-    EXPECT_STREQ(creator.getPluginVersion(), "3");
+    EXPECT_STREQ(creator.getPluginVersion(), "4");
     EXPECT_STREQ(creator.getPluginNamespace(), "elan_sr");
     Strings found, expected;
     for (int i = 0; i < creator.getFieldNames()->nbFields; ++i) {
@@ -52,7 +52,7 @@ class PluginHost : public testing::Test {
     const Shapes lfe = outputs(kLfeStage, Shapes{stream}, expr);
     ASSERT_EQ(lfe.size(), 3U);
     EXPECT_EQ(texts(lfe[0]), (Strings{"n", "h", "w", "64"}));
-    EXPECT_EQ(texts(lfe[1]), (Strings{"n", "h/4", "w/4", "576"}));
+    EXPECT_EQ(texts(lfe[1]), (Strings{"n", "h/4", "w/4", "512"}));
     EXPECT_EQ(texts(lfe[2]), texts(lfe[1]));
     const Shapes gmsa = outputs(kGmsaStage, Shapes{stream, lfe[1], lfe[2]}, expr);
     ASSERT_EQ(gmsa.size(), 1U);

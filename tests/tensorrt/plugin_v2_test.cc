@@ -149,7 +149,7 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
             "ElanGMSA body.1.gmsa.0: field project_out_bias: expected 32-bit floats, found none");
   EXPECT_EQ(errors()[1],
             "ElanGMSA body.1.gmsa.0: field windows: expected integers, found another type");
-  EXPECT_NE(errors()[2].find("expected version 3, found 7"), std::string::npos);
+  EXPECT_NE(errors()[2].find("expected version 4, found 7"), std::string::npos);
   EXPECT_NE(errors()[3].find("damaged"), std::string::npos);
   EXPECT_NE(errors()[4].find("expected one of elan_sr"), std::string::npos);
   EXPECT_NE(errors()[5].find("expected fields, found none"), std::string::npos);

@@ -73,7 +73,7 @@ TEST_F(PluginV3, InfersFixedShapesAndRefusesOthers) {
   const DimsExprs good =
       exprs({expr.constant(2), expr.constant(208), expr.constant(304), expr.constant(64)});
   ASSERT_EQ(build(*lfe).getOutputShapes(&good, 1, nullptr, 0, out, 3, expr), 0);
-  EXPECT_EQ(texts(out[1]), (Strings{"2", "52", "76", "576"}));
+  EXPECT_EQ(texts(out[1]), (Strings{"2", "52", "76", "512"}));
   const DimsExprs odd =
       exprs({expr.constant(2), expr.constant(206), expr.constant(304), expr.constant(64)});
   EXPECT_NE(build(*lfe).getOutputShapes(&odd, 1, nullptr, 0, out, 3, expr), 0);
@@ -215,7 +215,7 @@ TEST_F(PluginV3, RefusesAPlanOfAnotherVersionOrADamagedOne) {
   const PluginFieldCollection nothing{0, nullptr};
   EXPECT_EQ(creator("ElanGMSA").createPlugin("node", &nothing, TensorRTPhase::kRUNTIME), nullptr);
   ASSERT_EQ(errors().size(), 3U);
-  EXPECT_NE(errors()[0].find("expected version 3, found 7"), std::string::npos) << errors()[0];
+  EXPECT_NE(errors()[0].find("expected version 4, found 7"), std::string::npos) << errors()[0];
   EXPECT_NE(errors()[1].find("damaged"), std::string::npos) << errors()[1];
   EXPECT_NE(errors()[2].find("found none"), std::string::npos) << errors()[2];
 }
