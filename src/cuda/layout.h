@@ -181,7 +181,8 @@ constexpr std::size_t group_operand_bytes(const ChannelLayout& l, int operand_by
 }
 // ... and in memory. In the narrow network with 16 bits without the padding: of the last unit only
 // the half that holds channels. Behind the groups of q there is room for the references of the
-// softmaxes of windows of 8 and 16, a word for each row (kernels/gmsa.cuh).
+// softmaxes of windows of 8 and 16, a word for each row (kernels/gmsa.cuh). v has that room, too,
+// unused, so that a block of either begins at the same multiple of 2048 bytes.
 constexpr bool is_compact(const ChannelLayout& l, int operand_bytes) {
   return l.channels == 60 && operand_bytes == 2;
 }
@@ -269,8 +270,8 @@ constexpr int hopper_gmsa_shared_bytes() {
 static_assert(kHopperOutSlabs * kHopperOutTiles >= kHopperLayout.units);
 constexpr int kHopperStages = 4;
 // Biases in shared memory, of operands of 32 bits: of conv1, of q and v, of the hidden groups.
-constexpr int kHopperBias1 = 0, kHopperBiasProject = 8 * kHopperLayout.units;
-constexpr int kHopperBias0 = kHopperBiasProject + 2 * kWindowGroups * kHopperLayout.group_units * 8;
+constexpr int kWideBias1 = 0, kWideBiasProject = 8 * kHopperLayout.units;
+constexpr int kWideBias0 = kWideBiasProject + 2 * kWindowGroups * kHopperLayout.group_units * 8;
 constexpr int hopper_shared_bytes() {
   return kHopperTileBytes + kHopperStages * kHopperStageBytes;
 }
@@ -404,10 +405,11 @@ constexpr int gmsa_window_bytes(const ChannelLayout& l, int bytes) {  // q and v
 }
 // Bytes of shared memory that kernels hold beside what a launch asks for, at most: allow_shared()
 // of kernels/launch.cuh compares them with what was compiled. The narrow attention of 16 bits keeps
-// what windows of 4 give.
-constexpr int kStaticShared = 640;
+// what windows of 4 give, and has bytes to spare for what compilers add on other architectures.
+constexpr int kStaticShared = 640, kSpareShared = 128;
 constexpr int gmsa_static_shared(const ChannelLayout& l, int bytes) {
-  return is_compact(l, bytes) ? 8 * static_cast<int>(group_operand_bytes(l, 2)) : kStaticShared;
+  return is_compact(l, bytes) ? 8 * static_cast<int>(group_operand_bytes(l, 2)) + kSpareShared
+                              : kStaticShared;
 }
 // The attention of the narrow network that walks over windows of 16: weights, and q and v of all
 // groups (kernels/gmsa_narrow.cuh).

@@ -84,7 +84,7 @@ constexpr int wide_gmsa_shared_bytes() {
 constexpr int kWideMostStages = 5;
 constexpr int wide_shared_bytes(int groups, int stages) {
   return kWideTileBytes + stages * kWideStageBytes +
-         (kHopperBias0 + groups * 8 * kHopperLayout.hidden_tiles) * static_cast<int>(sizeof(float));
+         (kWideBias0 + groups * 8 * kHopperLayout.hidden_tiles) * static_cast<int>(sizeof(float));
 }
 
 }  // namespace elan::cuda

@@ -204,7 +204,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       UnitA4 h[kHT];
 #pragma unroll
       for (int n = 0; n < kHT; ++n) {
-        const float2 b = bias_at(kHopperBias0 + (group * kHT + n) * 8);
+        const float2 b = bias_at(kWideBias0 + (group * kHT + n) * 8);
         const float c[4] = {fmaf(hidden[n][0], unscale0, b.x), fmaf(hidden[n][1], unscale0, b.y),
                             fmaf(hidden[n][2], unscale0, b.x), fmaf(hidden[n][3], unscale0, b.y)};
         h[n] = K::encode_relu(c);
@@ -241,7 +241,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
       for (int n = 0; n < kPiece; ++n) {
         if (i * kPiece + n >= kU) break;
         const float(&d)[4] = out[i * kPiece + n];
-        const float2 b = bias_at(kHopperBias1 + (i * kPiece + n) * 8);
+        const float2 b = bias_at(kWideBias1 + (i * kPiece + n) * 8);
         piece[n][0] = fmaf(d[0], unscale1, b.x);
         piece[n][1] = fmaf(d[1], unscale1, b.y);
         piece[n][2] = fmaf(d[2], unscale1, b.x);
@@ -316,7 +316,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, std::uint32
         if (s + 1 < kWindowGroups) multiply(next, kAfterFirst, kEnd);
       }
     };
-    const float* bias = biases + kHopperBiasProject;
+    const float* bias = biases + kWideBiasProject;
     constexpr std::size_t kLast = (kWindowGroups - 1) * kGroup;
     if (p.has_q) {
       project(std::false_type{}, bias, q_block + (4 * token + t) * 16,
@@ -346,7 +346,7 @@ __global__ __launch_bounds__(kHopperThreads,
 
   auto* biases =
       reinterpret_cast<float*>(shared + kWideTileBytes + p.shape.stages * kWideStageBytes);
-  stage_biases<kHopperThreads>(biases, p);
+  stage_biases(biases, p);
   if (thread == 0) {
     barrier_init(tile_full, kTileThreads);
     barrier_init(tile_empty, kComputeThreads / 32);

@@ -69,26 +69,20 @@ struct SlabSource {
   }
 };
 
-// All biases of an LFE, by the first threads: of conv1, of q and v, of the hidden groups.
-template <int Threads>
+// All biases of an LFE, by all threads: of conv1, of q and v, of the hidden groups.
 __device__ __forceinline__ void stage_biases(float* biases, const LfeArgs& p) {
   constexpr ChannelLayout l = kHopperLayout;
   const int projected = kWindowGroups * l.group_units * 8 * (p.has_q ? 2 : 1);
-  for (int i = static_cast<int>(threadIdx.x); i < kHopperBias0 + p.groups * l.hidden_tiles * 8;
-       i += Threads) {
-    if (i < kHopperBiasProject) {
+  for (int i = static_cast<int>(threadIdx.x); i < kWideBias0 + p.groups * l.hidden_tiles * 8;
+       i += kHopperThreads) {
+    if (i < kWideBiasProject) {
       biases[i] = p.bias1[i];
-    } else if (i < kHopperBias0) {
-      biases[i] = i - kHopperBiasProject < projected ? p.bias_project[i - kHopperBiasProject] : 0.F;
+    } else if (i < kWideBias0) {
+      biases[i] = i - kWideBiasProject < projected ? p.bias_project[i - kWideBiasProject] : 0.F;
     } else {
-      biases[i] = p.bias0[i - kHopperBias0];
+      biases[i] = p.bias0[i - kWideBias0];
     }
   }
-}
-
-// The 128 threads of a warpgroup.
-__device__ __forceinline__ void group_barrier(int group) {
-  named_barrier<kGroupThreads>(1 + group);
 }
 
 #endif
