@@ -276,13 +276,16 @@ def versions():
 
 
 def add_times(file, model, width, height, hardware, medians):
-    """`medians`: milliseconds of each of PyTorch's KINDS. The format is that of torch_gpu.py --times."""
+    """`medians`: milliseconds of each of PyTorch's KINDS. The format is that of torch_gpu.py --times. Rows in the file
+    stay, unless they are replaced or from another machine or PyTorch, which the file names for all of them."""
     from importlib.metadata import version
-    known = json.loads(file.read_text())["times"] if file.exists() else []
+    about = {"device": hardware, "torch": version("torch")}
+    found = json.loads(file.read_text()) if file.exists() else {}
+    known = found["times"] if all(found.get(k) == v for k, v in about.items()) else []
     new = [{"model": model, "width": width, "height": height, "kind": kind, "ms": ms} for kind, ms in medians.items()]
     same = [[row[k] for k in ("model", "width", "height", "kind")] for row in new]
     kept = [row for row in known if [row[k] for k in ("model", "width", "height", "kind")] not in same]
-    file.write_text(json.dumps({"device": hardware, "torch": version("torch"), "times": kept + new}, indent=1))
+    file.write_text(json.dumps(about | {"times": kept + new}, indent=1))
 
 
 def compare(arguments):

@@ -337,12 +337,20 @@ void print(const std::vector<Row>& rows, const EvalArguments& a) {
   }
 }
 
+// A name as a cell of a table.
+std::string cell_of(std::string name) {
+  for (std::size_t at = 0; (at = name.find('|', at)) != std::string::npos; at += 2) {
+    name.insert(at, 1, '\\');
+  }
+  return name;
+}
+
 // A set as a whole, or one picture of it.
 void print_markdown_row(const std::string& name, const nlohmann::json& row) {
   const bool high = row.contains("ssim") && !row.at("ssim").is_null();
   const bool aligned = row.contains("mean_abs") && !row.at("mean_abs").is_null();
   std::printf(
-      "| %s | %s | %s | %s | %s | %s | %s | %s |\n", name.c_str(), psnr_text(row).c_str(),
+      "| %s | %s | %s | %s | %s | %s | %s | %s |\n", cell_of(name).c_str(), psnr_text(row).c_str(),
       high ? number(row.at("ssim"), "%.4f").c_str() : "no HR",
       aligned ? number(row.at("mean_abs"), "%.2g").c_str() : "0",
       aligned ? number(row.at("max_abs"), "%.3g").c_str() : "0",

@@ -84,19 +84,24 @@ int run(std::vector<std::string> arguments) {
   return run_command(command_named(first), std::move(arguments));
 }
 
-// Why nothing can be written to standard output any more; empty where it can again. What failed may
-// be long ago, and its errno another's since.
-std::string reason_of_output() {
-  return ::write(STDOUT_FILENO, "\n", 1) < 0 ? std::string(": ") + std::strerror(errno) : "";
+// Whether all that was printed, by whichever means, went out. `reason`: why not, where what is left
+// says so; the failure may be long ago, and its errno another's since.
+bool flush_output(std::string& reason) {
+  const bool failed = std::ferror(stdout) != 0 || !std::cout;
+  std::cout.clear();  // it flushes nothing once it has failed
+  errno = 0;
+  if (std::cout.flush() && std::fflush(stdout) == 0) return !failed;
+  if (errno != 0) reason = std::string(": ") + std::strerror(errno);
+  return false;
 }
 
 int run_and_report(std::vector<std::string> arguments) {
   try {
     const int status = run(std::move(arguments));
-    // Commands print with either; one that failed before now succeeds in flushing nothing.
-    if (!std::cout.flush() || std::ferror(stdout) != 0) {
+    std::string reason;
+    if (!flush_output(reason)) {
       if (!reader_is_gone(STDOUT_FILENO)) {
-        print_error("standard output", "cannot be written" + reason_of_output());
+        print_error("standard output", "cannot be written" + reason);
       }
       return std::max<int>(status, kFailed);
     }

@@ -40,15 +40,6 @@ struct TuneArguments {
 
 constexpr double kDefaultError = 5e-3;
 
-std::vector<Precision> usual_precisions(const std::string& device) {
-  if (device == "cuda") {
-    return {Precision::fp32, Precision::tf32, Precision::fp16,
-            Precision::bf16, Precision::fp8,  Precision::int8};
-  }
-  if (device == "cpu") return {Precision::fp32, Precision::bf16, Precision::int8};
-  return {Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16};
-}
-
 std::vector<Precision> parse_precisions(const std::string& text) {
   std::vector<Precision> list;
   for (std::size_t begin = 0; begin <= text.size();) {
@@ -71,10 +62,11 @@ class Tuner {
     about_ = describe_run(first);
     const Model model = first.engine.model();
     const std::string device = first.engine.device();
-    precisions_ = a.precisions.empty() ? usual_precisions(device) : parse_precisions(a.precisions);
-    // Without scales a plan's int8 is another name for fp16 or fp32.
-    if (!model.network().quantized() && std::erase(precisions_, Precision::int8) > 0 &&
-        !a.precisions.empty()) {
+    const bool quantized = model.network().quantized();
+    precisions_ =
+        a.precisions.empty() ? usual_precisions(device, quantized) : parse_precisions(a.precisions);
+    if (!quantized &&
+        std::find(precisions_.begin(), precisions_.end(), Precision::int8) != precisions_.end()) {
       throw Error(ErrorKind::usage,
                   "--precisions: expected a model with 8-bit scales for int8 (elan-sr quantize "
                   "makes one), found one without");

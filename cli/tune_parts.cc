@@ -1,6 +1,7 @@
 #include "tune_parts.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -69,12 +70,31 @@ std::vector<SearchPart> usual_parts(const PlanMeter& meter,
   throw Error(ErrorKind::usage, "tune: expected a device that mixes precisions; " + why);
 }
 
-// The device's own division; a part with a stream of its own also in each precision that the
-// stream can be kept in. Only what computes in that precision, or in 8 bits, keeps it so.
-std::vector<SearchPart> device_parts(const PlanMeter& meter,
+}  // namespace
+
+std::vector<Precision> usual_precisions(const std::string& device, bool quantized) {
+  if (device == "cpu" && quantized) return {Precision::fp32, Precision::bf16, Precision::int8};
+  if (device == "cpu") return {Precision::fp32, Precision::bf16};
+  std::vector<Precision> list{Precision::fp32, Precision::tf32, Precision::fp16, Precision::bf16};
+  if (device == "cuda") list.push_back(Precision::fp8);
+  // Without scales a plan's int8 is another name for fp16 or fp32.
+  if (device == "cuda" && quantized) list.push_back(Precision::int8);
+  return list;
+}
+
+PrecisionPlan exact_but_for(Precision exact, const SearchPart& part, const SearchOption& option) {
+  PrecisionPlan plan(exact);
+  for (const std::string& operation : part.operations) plan.set(operation, option.precision);
+  if (!part.stream.empty()) plan.set(part.stream, option.stream);
+  return plan;
+}
+
+std::vector<SearchPart> device_parts(const Architecture& arch,
                                      const std::vector<Precision>& precisions,
-                                     const std::vector<std::vector<std::string>>& groups) {
-  const std::vector<std::string> streams = stream_names(meter.model().architecture());
+                                     const std::vector<std::vector<std::string>>& groups,
+                                     const std::function<bool(const PrecisionPlan&)>& runs) {
+  const Precision first = precisions.front();
+  const std::vector<std::string> streams = stream_names(arch);
   std::vector<SearchPart> parts;
   std::map<std::string, std::vector<SearchOption>> able;  // by kind
   for (const auto& operations : groups) {
@@ -92,13 +112,12 @@ std::vector<SearchPart> device_parts(const PlanMeter& meter,
     if (!able.contains(kind)) {
       for (const Precision precision : precisions) {
         for (const Precision kept : precisions) {
-          const bool exact = kept == meter.exact();
+          const bool exact = kept == first;
           const bool narrow =
               !part.stream.empty() && kept == Precision::fp16 &&
               (precision == kept || precision == Precision::int8 || precision == Precision::fp8);
           const SearchOption option{precision, 0, 0, kept};
-          if ((exact || narrow) &&
-              meter.refusal(exact_but_for(meter.exact(), part, option)).empty()) {
+          if ((exact || narrow) && runs(exact_but_for(first, part, option))) {
             able[kind].push_back(option);
           }
         }
@@ -110,19 +129,12 @@ std::vector<SearchPart> device_parts(const PlanMeter& meter,
   return parts;
 }
 
-}  // namespace
-
-PrecisionPlan exact_but_for(Precision exact, const SearchPart& part, const SearchOption& option) {
-  PrecisionPlan plan(exact);
-  for (const std::string& operation : part.operations) plan.set(operation, option.precision);
-  if (!part.stream.empty()) plan.set(part.stream, option.stream);
-  return plan;
-}
-
 std::vector<SearchPart> find_parts(const PlanMeter& meter,
                                    const std::vector<Precision>& precisions) {
   const auto groups = meter.engine_of(PrecisionPlan(meter.exact())).backend().operation_groups();
-  return groups.empty() ? usual_parts(meter, precisions) : device_parts(meter, precisions, groups);
+  if (groups.empty()) return usual_parts(meter, precisions);
+  return device_parts(meter.model().architecture(), precisions, groups,
+                      [&meter](const PrecisionPlan& plan) { return meter.refusal(plan).empty(); });
 }
 
 }  // namespace elan::cli

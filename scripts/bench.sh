@@ -3,7 +3,7 @@
 # `elan-sr bench`, for example --device cuda or --size 1280x720.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-install_packages "${build_packages[@]}"
+install_packages "${build_packages[@]}" "${test_packages[@]}"
 configure release -DELANSR_CUDA="${ELANSR_CUDA:-AUTO}"
 cmake --build --preset release --parallel "$jobs" --target elan-sr-program
 

@@ -2,7 +2,7 @@
 # Installs what is needed, builds, and upscales examples/sample.png four times on the CPU.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-install_packages "${build_packages[@]}"
+install_packages "${build_packages[@]}" "${test_packages[@]}"
 say "Building"
 configure release -DELANSR_CUDA=OFF
 cmake --build --preset release --parallel "$jobs" --target elan-sr-program

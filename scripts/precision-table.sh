@@ -8,6 +8,7 @@
 # the model's 8-bit files where there are some: those of models/ (elan_light_int8*_x4 for elan_light_x4), and the
 # one in PTQ=DIR (out/ptq) that was only calibrated (elan_light_ptq_x4). Where that is missing it is made on the CPU from
 # the pictures in CALIBRATION=FOLDER, large ones that are in no test set: light a minute, full about six on two cores.
+# It is left out where the file of models/ was only calibrated, too.
 # MODELS="elan_light_x4 elan_x4" names the models, REPEAT how often a picture is timed (3), PROGRAM the
 # command, RESULTS the folder, TORCH=FILE what bench/torch_gpu.py or compare_cpu.py --times wrote on the same machine.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
@@ -48,13 +49,20 @@ compare_random() {
   "$program" compare "${options[@]}" --random "${reference[@]}" --json
 }
 
+# only_calibrated FILE: whether it is there and says that it was not trained.
+only_calibrated() {
+  [[ -e $1 ]] && "$program" info "$1" --json | grep '"quantization": *"post-training' >/dev/null
+}
+
 for model in ${MODELS:-elan_light_x4 elan_x4}; do
   calibrated=${PTQ:-out/ptq}/${model%_x?}_ptq${model: -3}.safetensors
-  if [[ ! -e $calibrated && -n ${CALIBRATION:-} ]]; then
+  if only_calibrated "models/${model%_x?}_int8${model: -3}.safetensors"; then
+    calibrated=
+  elif [[ ! -e $calibrated && -n ${CALIBRATION:-} ]]; then
     mkdir -p "${calibrated%/*}"
     "$program" quantize --data "$CALIBRATION" --shrink "$model" "$calibrated"
   fi
-  [[ -e $calibrated ]] || say "no $calibrated and no CALIBRATION=FOLDER to make it from: no row for it"
+  [[ -z $calibrated || -e $calibrated ]] || say "no $calibrated and no CALIBRATION=FOLDER to make it from: no row for it"
   rows=("${precisions[@]}")
   for file in plans/"$model-${device%%:*}"*.json "$calibrated" models/"${model%_x?}"_int8*"${model: -3}".safetensors; do
     [[ -e $file ]] || continue

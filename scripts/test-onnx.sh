@@ -6,7 +6,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 program=${1:-}
 if [[ -z $program ]]; then
-  install_packages "${build_packages[@]}" "${onnx_packages[@]}"
+  install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}"
   configure release -DELANSR_ONNX=ON
   cmake --build --preset release --parallel "$jobs" --target elan-sr-program
   program=build/release/cli/elan-sr

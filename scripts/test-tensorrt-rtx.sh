@@ -4,7 +4,7 @@
 # --quick is what a change must pass.
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-install_packages "${build_packages[@]}" "${onnx_packages[@]}"
+install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}"
 configure release -DELANSR_ONNX=ON
 cmake --build --preset release --parallel "$jobs" --target elan-sr-program
 python_environment tensorrt-rtx

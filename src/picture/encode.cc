@@ -1,6 +1,7 @@
 #include "picture/encode.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace elan::picture {
 namespace {
@@ -81,14 +82,24 @@ VOption* options_of(const VImage& image, const SaveOptions& save, int bits) {
   return option;
 }
 
+vips::VSource reopened(const OutputFile& file) {
+  VipsSource* source = vips_source_new_from_descriptor(file.descriptor());
+  if (source == nullptr) throw vips::VError();
+  return vips::VSource(source);
+}
+
 std::string refusal_of_heif(const OutputFile& file) {
-  const vips::VSource source(vips_source_new_from_descriptor(file.descriptor()));
-  VImage image;
   try {
+    const vips::VSource source = reopened(file);
+    VImage image;
     VImage::call("heifload_source", VImage::option()->set("source", source)->set("out", &image));
     return "";
-  } catch (const vips::VError&) {
-    return "the encoder refuses pictures of this size";
+  } catch (const vips::VError& error) {
+    // Before what the loader says stands what libheif said while writing, which went unnoticed.
+    const bool size = std::strstr(error.what(), "Invalid image size") != nullptr;
+    vips_error_clear();  // it must not be there still when the next picture fails
+    return size ? "the encoder refuses pictures of this size"
+                : "what was encoded cannot be read back";
   }
 }
 

@@ -149,6 +149,7 @@ TEST_F(Precise, EvalComparesSeveralRuns) {
   folder.write("set/x_LR.ppm", ppm(20, 16));
   folder.write("set/x_HR.ppm", ppm(40, 32));
   folder.write("plan.json", R"({"default": "fp32", "tail": "bf16"})");
+  folder.write("a|b.json", R"({"default": "bf16"})");
   const Outcome o =
       run({"eval", "--data", "set", "-m", "tiny.safetensors", "--json", "--rows", "reference/fp32",
            "reference/bf16", "reference/plan.json", "reference/tiny.safetensors@bf16"});
@@ -168,11 +169,12 @@ TEST_F(Precise, EvalComparesSeveralRuns) {
   expect_refused(run({"eval", "--data", "set", "--rows", "tiny.safetensors@"}), 2,
                  "expected a precision after @");
   const Outcome table = run({"eval", "--data", "set", "-m", "tiny.safetensors", "--markdown",
-                             "--rows", "reference/fp32", "reference/bf16"});
+                             "--rows", "reference/fp32", "reference/bf16", "reference/a|b.json"});
   ASSERT_EQ(table.status, 0) << table.err;
   EXPECT_NE(table.out.find("| | PSNR (dB) | SSIM |"), std::string::npos) << table.out;
   EXPECT_NE(table.out.find("\n| reference/bf16 | "), std::string::npos) << table.out;
-  EXPECT_EQ(line_count(table.out), 8) << table.out;
+  EXPECT_NE(table.out.find("\n| reference/a\\|b.json | "), std::string::npos) << table.out;
+  EXPECT_EQ(line_count(table.out), 9) << table.out;
   const Outcome long_table = run({"eval", "--data", "set", "-m", "tiny.safetensors", "--markdown",
                                   "--pictures", "--rows", "reference/fp32", "reference/bf16"});
   ASSERT_EQ(long_table.status, 0) << long_table.err;

@@ -32,6 +32,7 @@ void prepare_child(const RunSettings& settings) {
     const int output = open(settings.output.c_str(), O_WRONLY | O_CLOEXEC);
     ok = ok && dup2(output, STDOUT_FILENO) == STDOUT_FILENO;
   }
+  if (settings.output_closed) ok = close(STDOUT_FILENO) == 0 && ok;
   setenv("ELANSR_MODELS", ELANSR_MODELS, 1);
   for (const std::string& entry : settings.environment) {
     const auto equals = entry.find('=');

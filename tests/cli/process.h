@@ -19,6 +19,7 @@ struct Outcome {
 struct RunSettings {
   std::string input = {};                     // what standard input holds
   std::string output = {};                    // what takes standard output; empty: Outcome::out
+  bool output_closed = false;                 // as after >&- in a shell
   std::string folder = {};                    // working directory; empty: ours
   std::vector<std::string> environment = {};  // "NAME=value", or "NAME" to unset
   bool as_nobody = false;                     // without root's right to read and write everything

@@ -208,6 +208,12 @@ TEST(Usage, FullStandardOutputIsAnErrorWithItsReason) {
   }
 }
 
+TEST(Usage, ClosedStandardOutputIsAnErrorWithItsReason) {
+  const Outcome o = run_command({"help"}, {.output_closed = true});
+  EXPECT_EQ(o.status, 1);
+  EXPECT_EQ(o.err, "elan-sr: standard output: cannot be written: Bad file descriptor\n");
+}
+
 TEST(Info, ListsAndDescribesModels) {
   const Outcome list = run_command({"info", "--json"});
   ASSERT_EQ(list.status, 0) << list.err;
