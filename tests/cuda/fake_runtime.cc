@@ -55,6 +55,7 @@ struct Device {
   }
 };
 Device device;
+thread_local int current_device = 0;
 
 cudaError_t add(cudaStream_t stream, CUstream_st::Item item) {
   const std::lock_guard lock(device.mutex);
@@ -119,8 +120,10 @@ void check(cudaError_t status, const char* call, const char* /*file*/, int /*lin
   throw Error(status == cudaErrorMemoryAllocation ? ErrorKind::memory : ErrorKind::device, call);
 }
 
-UseDevice::UseDevice(int /*index*/) {}
-UseDevice::~UseDevice() = default;
+UseDevice::UseDevice(int index) : before_(std::exchange(current_device, index)) {}
+UseDevice::~UseDevice() {
+  current_device = before_;
+}
 
 void Event::wait() const {
   while (cudaEventQuery(event_) == cudaErrorNotReady) std::this_thread::yield();
@@ -131,6 +134,7 @@ void Event::wait() const {
 
 using elan::device;
 
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): CUDA's header names them.
 cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   return elan::allocate(p, bytes);
 }
@@ -196,3 +200,4 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaGetLastError() {
   return cudaSuccess;
 }
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)
