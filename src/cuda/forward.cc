@@ -99,8 +99,7 @@ void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t s
   launch_head(head, stream);
 }
 
-TailArgs tail_args(const ForwardArgs& a) {
-  const Place place = last_place(a);
+TailArgs tail_args(const ForwardArgs& a, const Place& place) {
   TailArgs t;
   t.x = place.x;
   t.format = place.format;
@@ -160,7 +159,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     }
   }
 
-  TailArgs tail = tail_args(a);
+  TailArgs tail = tail_args(a, place);
   if (a.shape.skip_in_tail() && !a.whole_body) {
     tail.skip = true;
     tail.head = head;
@@ -178,7 +177,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
 }
 
 void forward_tail(const ForwardArgs& a, float* output, cudaStream_t stream) {
-  TailArgs tail = tail_args(a);
+  TailArgs tail = tail_args(a, last_place(a));
   tail.output = output;
   tail.sample = static_cast<int>(SampleType::f32);
   tail.output_width = a.plan.grid.width * a.shape.scale;

@@ -83,15 +83,11 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
     bool fit = true;
     if (bytes) {
       fit = half && byte_layout_fits(elab, kind.operand, order);
-    } else if (shape.channels == 60) {
-      for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
-        fit = narrow_layout_fits(elab.lfe[i], order) &&
-              lfe_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
-      }
     } else if (operand_bytes(kind.operand) == 2) {
-      fit = out_fits();
+      const auto layout_fits = shape.channels == 60 ? &narrow_layout_fits : &hopper_layout_fits;
+      fit = out_fits();  // of 60 channels it does by now
       for (std::size_t i = 0; fit && i < elab.lfe.size(); ++i) {
-        fit = hopper_layout_fits(elab.lfe[i], order) &&
+        fit = layout_fits(elab.lfe[i], order) &&
               lfe_numbers_fit(elab.lfe[i], elab.gmsa[i], kind.operand);
       }
     }
