@@ -1,9 +1,8 @@
 // The GMSA of gmsa_narrow.cuh on Hopper's own instructions: windows of 8 and 16 and project_out are
-// products of a whole warpgroup, whose warps have the blocks of one window of 8, M = 0, 1 for each
-// of the two.
+// products of a whole warpgroup, whose warps have the four blocks of two windows of 8, one after
+// the other.
 
 #include "cuda/kernels/gmsa_hopper_narrow.cuh"
-#include "cuda/kernels/gmsa_narrow.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -13,59 +12,82 @@ using namespace hopper_narrow;
 constexpr int kWarps = kNarrowThreads / 32, kM = 2;
 // In shared memory: q and v of a window group, and the references that were found for it.
 constexpr int kReferences = 2 * kWindowCores, kPlace = kReferences + 16 * kReferenceBytes;
+// Of a window of 4 a block's q and v are side by side, as operands of mma.sync.
+constexpr int kWhole = static_cast<int>(group_operand_bytes(kL, 2));
 
-template <bool F16, typename S>
-__global__ __launch_bounds__(kNarrowThreads,
-                             2) void gmsa_hopper_narrow_kernel(const __grid_constant__ GmsaArgs p) {
+// Thread blocks walk over windows of 16, the pictures of a batch below one another.
+struct WalkArgs : GmsaArgs {
+  int step_y, step_x;  // in windows
+};
+
 #if ELAN_HOPPER
-  using K = Codec16<F16>;
-  constexpr bool kAhead = false;  // registers for residuals fetched early
 
+// Found: a pair before found the references of these queries.
+template <bool F16, typename S, bool Found>
+__global__ __launch_bounds__(kNarrowThreads,
+                             2) void gmsa_hopper_narrow_kernel(const __grid_constant__ WalkArgs p) {
+  using K = Codec16<F16>;
   ELAN_DYNAMIC_SHARED(shared);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   const int g = lane >> 2, t = lane & 3;
   char* const window16 = shared + kNarrowOutBytes;
   char* const window8 = window16 + kPlace;
   char* const window4 = window8 + kPlace;
-  const int windows = p.grid.width / 16 * (p.grid.height / 16) * p.grid.batch;
   const int across = p.grid.width / 4;
   const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
   const auto y = stream_at<S, 60>(p.y, p.grid);
   const auto x = stream_at<S, 60>(p.x, p.grid);
 
-  // Those of windows of 4 are operands of mma.sync.
-  const auto bring = [&](char* to, int group, const BigWindow& place) {
-    const int lane = thread_now() & 31, warp = thread_now() >> 5;
-    const auto at = [&](int b) {
-      return static_cast<unsigned>((place.y + b / 4) * across + place.x + b % 4) * kBlock;
-    };
-    const char *q = p.q + group * kGroup, *v = p.v + group * kGroup;
-    if (group == 0) {
-      bring_window<kWarps>(to, q, v, warp, lane, at);
-    } else {
-      bring_cores(shared_address(to), q, v, warp, lane, at);
-      if (p.find_references && lane < 8) {
-        const int b = 2 * warp + lane / 4, piece = lane % 4 * 16;
-        cp_async16(to + kReferences + b * kReferenceBytes + piece,
-                   p.references + at(b) + references_at(group) + piece);
+  // A warp brings two blocks side by side of the row warp / 2.
+  const CoreCopies copies(lane);
+  const int brought = (warp / 2 * across + warp % 2 * 2) * kBlock;
+  const auto bring = [&](char* to, auto group, int y, int x) {
+    constexpr int kGroupAt = decltype(group)::value * kGroup;
+    const std::size_t from =
+        static_cast<std::size_t>(static_cast<unsigned>((y * across + x) * 4)) * kBlock;
+    const char *q = p.q + from + brought, *v = p.v + from + brought;
+    if constexpr (decltype(group)::value > 0) {
+      copies.bring(shared_address(to) + warp * 2 * kBlockCores, q + kGroupAt, v + kGroupAt, lane);
+      if (Found && lane < 8) {
+        cp_async16(
+            to + kReferences + warp * 2 * kReferenceBytes + lane * 16,
+            q + (lane >> 2) * kBlock + lane % 4 * 16 + references_at(decltype(group)::value));
       }
+    } else {
+      const std::uint32_t at = shared_address(to) + warp * 4 * kWhole;
+      const int piece = lane * 16;
+      cp_async_at<16, 0, 0>(at + piece, q + piece);
+      cp_async_at<16, kWhole, 0>(at + piece, v + piece);
+      cp_async_at<16, 2 * kWhole, kBlock>(at + piece, q + piece);
+      cp_async_at<16, 3 * kWhole, kBlock>(at + piece, v + piece);
+      // The last units: 8 lanes for each.
+      const bool is_v = (lane & 8) != 0;
+      const int last = (lane & 7) * 16, b = lane >> 4;
+      cp_async_at<16, 512, 512>(at + b * 2 * kWhole + (is_v ? kWhole + last : 2 * last),
+                                (is_v ? v : q) + b * kBlock + last);
     }
     cp_async_commit();
   };
+  using Of4 = std::integral_constant<int, 0>;
+  using Of8 = std::integral_constant<int, 1>;
+  using Of16 = std::integral_constant<int, 2>;
 
   copy_async<kNarrowOutBytes, kNarrowThreads>(shared, p.weights, thread);
   pad_cores<K, kNarrowThreads>(window16, thread);
   pad_cores<K, kNarrowThreads>(window8, thread);
   pad_window<K, kNarrowThreads>(window4, thread);
   wait_for_previous();
-  int index = static_cast<int>(blockIdx.x);
-  BigWindow next(p.grid, index);
-  bring(window16, 2, next);
-  bring(window8, 1, next);
+  const int windows = p.grid.width / 16, rows = p.grid.height / 16 * p.grid.batch;
+  int next_y = static_cast<int>(blockIdx.x) / windows;
+  int next_x = static_cast<int>(blockIdx.x) - next_y * windows;
+  bring(window16, Of16{}, next_y, next_x);
+  bring(window8, Of8{}, next_y, next_x);
 
-  const int warpgroup = warp / 4;
-  const int by = warp / 2, bx = warp % 2;  // the first block; the second is two further
-  const auto number = [&](int m) { return by * 4 + bx + 2 * m; };
+  const int warpgroup = __shfl_sync(~0U, warp / 4, 0);
+  // The warp's first block; the second is two further.
+  const int by = warp / 2, bx = warp % 2, first = by * 4 + bx;
+  const int block_of_warp = by * across + bx;
+  const int pixel_of_lane = (by * 4 + (g >> 2)) * p.grid.width + bx * 4 + (g & 3);
   const CoreSlab<kTiles> weights(shared_address(shared));
   // What was brought last but one is there, and nobody is in the group before any more.
   const auto arrive = [&] {
@@ -73,29 +95,31 @@ __global__ __launch_bounds__(kNarrowThreads,
     publish_stores();
     __syncthreads();
   };
-  while (index < windows) {
-    const BigWindow place = next;
-    index += static_cast<int>(gridDim.x);
+  while (next_y < rows) {
+    const int pixel = (next_y * p.grid.width + next_x) * 16 + pixel_of_lane;
+    const int block = (next_y * across + next_x) * 4 + block_of_warp;
     UnitA2 o[kM][kUnits];
-    const auto attend_all = [&](const char* window, const std::uint32_t(&keys)[kM], int steps,
-                                int step, auto group) {
+    // With the keys of Steps times two blocks.
+    const auto attend_all = [&](const char* window, CorePair(&keys)[kM], auto steps, auto step,
+                                auto group) {
       UnitA2 q[kM][kGU];
       Attention<kGU> a[kM];
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        hopper_narrow::load_queries(q[m], window + number(m) * kBlockCores, lane);
-        const char* terms = window + kReferences + number(m) * kReferenceBytes;
-        begin_softmax<K>(a[m], q[m], p,
-                         p.find_references ? reinterpret_cast<const uint2*>(terms)[g] : uint2{},
-                         lane);
+        load_core_queries(q[m], window + (first + 2 * m) * kBlockCores, lane);
+        if constexpr (Found) {
+          const char* terms = window + kReferences + (first + 2 * m) * kReferenceBytes;
+          start_from<K>(a[m], q[m], lane, reinterpret_cast<const uint2*>(terms)[g]);
+        } else {
+          start<K>(a[m], q[m], lane);
+        }
       }
-      hopper_narrow::attend<F16>(a, q, keys, steps, step, lane);
+      attend_cores<F16, Found, decltype(steps)::value, decltype(step)::value>(a, q, keys, lane);
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        if (p.leave_references) {
-          const int block = (place.y + by) * across + place.x + bx + 2 * m;
+        if (!Found && p.leave_references) {
           leave_references<K>(a[m],
-                              p.references + static_cast<unsigned>(block) * kBlock +
+                              p.references + static_cast<std::size_t>(block + 2 * m) * kBlock +
                                   references_at(decltype(group)::value),
                               lane);
         }
@@ -105,86 +129,102 @@ __global__ __launch_bounds__(kNarrowThreads,
     };
 
     arrive();
-    bring(window4, 0, place);
+    bring(window4, Of4{}, next_y, next_x);
+    next_y += p.step_y;
+    next_x += p.step_x;
+    if (next_x >= windows) {
+      next_x -= windows;
+      ++next_y;
+    }
     {
-      const std::uint32_t all = shared_address(window16);
-      attend_all(window16, {all, all}, 8, 2 * kBlockCores, std::integral_constant<int, 2>{});
+      const CorePair all(shared_address(window16));
+      CorePair keys[kM] = {all, all};
+      attend_all(window16, keys, std::integral_constant<int, 8>{},
+                 std::integral_constant<int, 2 * kBlockCores>{}, Of16{});
     }
 
     arrive();
-    if (index < windows) {
-      next = BigWindow(p.grid, index);
-      bring(window16, 2, next);
+    if (next_y < rows) {
+      bring(window16, Of16{}, next_y, next_x);
     } else {
       cp_async_commit();
     }
     {
       const std::uint32_t row = shared_address(window8) + warpgroup * 8 * kBlockCores;
-      attend_all(window8, {row, row + 2 * kBlockCores}, 2, 4 * kBlockCores,
-                 std::integral_constant<int, 1>{});
+      CorePair keys[kM] = {CorePair(row), CorePair(row + 2 * kBlockCores)};
+      attend_all(window8, keys, std::integral_constant<int, 2>{},
+                 std::integral_constant<int, 4 * kBlockCores>{}, Of8{});
     }
 
-    RowPair<S, kL.units, kTiles> residual[kM];
-    const auto pixel = [&](int m) {  // of row g
-      const int y0 = (place.y + by) * 4 + (g >> 2), x0 = (place.x + bx + 2 * m) * 4 + (g & 3);
-      return static_cast<unsigned>(y0 * p.grid.width + x0);
-    };
-    const unsigned two_rows = 2 * static_cast<unsigned>(p.grid.width);
-    const auto fetch_residual = [&](int m) {
-      residual[m].fetch(0, at_pixel<60>(y, pixel(m)), at_pixel<60>(y, pixel(m) + two_rows), t);
-    };
-    if constexpr (kAhead) fetch_residual(0);
     arrive();
-    if (index < windows) {
-      bring(window8, 1, next);
+    if (next_y < rows) {
+      bring(window8, Of8{}, next_y, next_x);
     } else {
       cp_async_commit();
     }
+    const std::size_t two_rows = 2 * static_cast<std::size_t>(p.grid.width);
+    const auto from0 = at_pixel<60>(y, static_cast<unsigned>(pixel)),
+               from1 = at_pixel<60>(from0, two_rows);
+    const auto to0 = at_pixel<60>(x, static_cast<unsigned>(pixel)),
+               to1 = at_pixel<60>(to0, two_rows);
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
-      const char* s = window4 + number(m) * 2 * kBlockCores;
-      UnitA2 q[kGU], v[kGU];
-      load_units<K, kGU, true>(q, s, lane);
-      load_units<K, kGU, true>(v, s + kBlockCores, lane);
-      Attention<kGU> a;
-      attend_itself<K>(a, q, v, lane, nothing);
-      finish<K>(a, lane, 1);
-      encode<K>(a, o[m], p.input);
-    }
-
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      if constexpr (!kAhead) fetch_residual(m);
+      RowPair<S, kL.units, kTiles> residual;
+      residual.fetch(0, at_pixel<60>(from0, 8 * m), at_pixel<60>(from1, 8 * m), t);
+      {
+        const char* s = window4 + (first + 2 * m) * 2 * kWhole;
+        UnitA2 q[kGU], v[kGU];
+        load_units<K, kGU, true>(q, s, lane);
+        load_units<K, kGU, true>(v, s + kWhole, lane);
+        Attention<kGU> a;
+        attend_itself<K>(a, q, v, lane, nothing);
+        finish<K>(a, lane, 1);
+        encode<K>(a, o[m], p.input);
+      }
       float acc[kTiles][4];
-      residual[m].start(acc);
-      if (kAhead && m == 0) fetch_residual(1);
+      residual.start(acc);
       project_out<F16>(acc, o[m], weights);
-      store_rows<kL.units>(acc, 0, at_pixel<60>(x, pixel(m)), at_pixel<60>(x, pixel(m) + two_rows),
-                           t);
+      store_rows<kL.units>(acc, 0, at_pixel<60>(to0, 8 * m), at_pixel<60>(to1, 8 * m), t);
     }
   }
   cp_async_wait<0>();
-#else
-  __trap();
-#endif
 }
 
-using GmsaKernel = void (*)(GmsaArgs);
-// fp16 by the format of its streams, then bf16.
-constexpr GmsaKernel kKernels[] = {
-    &gmsa_hopper_narrow_kernel<true, float>, &gmsa_hopper_narrow_kernel<true, __half>,
-    &gmsa_hopper_narrow_kernel<true, Split>, &gmsa_hopper_narrow_kernel<false, float>};
+#else
+
+template <bool F16, typename S, bool Found>
+__global__ void gmsa_hopper_narrow_kernel(const __grid_constant__ WalkArgs) {
+  __trap();
+}
+
+#endif
+
+using GmsaKernel = void (*)(WalkArgs);
+// fp16 by the format of its streams, then bf16; those for pairs that find references.
+template <bool Found>
+constexpr GmsaKernel kKernels[] = {&gmsa_hopper_narrow_kernel<true, float, Found>,
+                                   &gmsa_hopper_narrow_kernel<true, __half, Found>,
+                                   &gmsa_hopper_narrow_kernel<true, Split, Found>,
+                                   &gmsa_hopper_narrow_kernel<false, float, Found>};
 
 }  // namespace
 
 void prepare_gmsa_hopper_narrow() {
-  for (const GmsaKernel kernel : kKernels) allow_shared(reinterpret_cast<const void*>(kernel));
+  for (const GmsaKernel kernel : kKernels<false>) {
+    allow_shared(reinterpret_cast<const void*>(kernel));
+  }
+  for (const GmsaKernel kernel : kKernels<true>) {
+    allow_shared(reinterpret_cast<const void*>(kernel));
+  }
 }
 
 void launch_gmsa_hopper_narrow(Operand operand, const GmsaArgs& a, cudaStream_t stream) {
-  const GmsaKernel kernel = kKernels[operand == Operand::bf16 ? 3 : static_cast<int>(a.format)];
-  launch_kernel(kernel, dim3(static_cast<unsigned>(a.shape.walkers)), kNarrowThreads,
-                narrow_gmsa_shared_bytes(true), stream, a);
+  const int i = operand == Operand::bf16 ? 3 : static_cast<int>(a.format);
+  const int windows = a.grid.width / 16;
+  const WalkArgs args{a, a.shape.walkers / windows, a.shape.walkers % windows};
+  launch_kernel(a.find_references ? kKernels<true>[i] : kKernels<false>[i],
+                dim3(static_cast<unsigned>(a.shape.walkers)), kNarrowThreads,
+                narrow_gmsa_shared_bytes(true), stream, args);
 }
 
 }  // namespace elan::cuda

@@ -19,7 +19,7 @@ namespace hopper_narrow {
 
 constexpr ChannelLayout kL = kNarrowLayout;
 constexpr int kGU = kL.group_units, kUnits = kWindowGroups * kGU, kTiles = kL.out_tiles;
-constexpr std::size_t kBlock = block_bytes(kL, 2);
+constexpr int kBlock = static_cast<int>(block_bytes(kL, 2));
 constexpr int kGroup = static_cast<int>(group_bytes(kL, 2));
 constexpr int kCore = 128, kHalf = kGU * kCore;  // bytes
 constexpr int kBlockCores = 2 * kHalf;           // q or v of a block
@@ -32,41 +32,57 @@ __device__ __forceinline__ int core_row(int g) {
 
 #if ELAN_HOPPER
 
-// Brings q and v of a group in the 16 blocks of a window to `to`, two blocks a warp of eight:
-// at(i) is where block i, an even one, is in memory; the next one is behind it.
-template <typename At>
-__device__ __forceinline__ void bring_cores(std::uint32_t to, const char* q, const char* v,
-                                            int warp, int lane, At at) {
-  const std::size_t from = at(2 * warp);
-  const std::uint32_t to_q = to + warp * 2 * kBlockCores, to_v = to_q + kWindowCores;
-  // 32 pieces of 8 bytes fill two core matrices, which are the lane's place's: of q two units of
-  // half a block, of v a half of two units.
-  const int even = lane & 1, row = lane >> 1 & 7, second = lane >> 4;
-  const char* const pieces_q =
-      q + from + even * 16 + (row & 1) * 64 + (row >> 1 & 1) * 8 + (row >> 2) * 128 + second * 32;
-  const char* const pieces_v = v + from + even * 16 + row * 64 + second * 8;
-  // Of the last unit of q 4 bytes, two channels of a token; of v rows of 8 tokens.
-  const char* const last_q = q + from + 512 + lane * 4;
-  const int g = lane >> 2;
-  const std::uint32_t to_last_q = to_q + 2 * kCore + (g >> 2) * kHalf +
-                                  (core_row(g) + (lane & 1) * 2) * 16 + (lane >> 1 & 1) * 4;
-#pragma unroll
-  for (int b = 0; b < 2; ++b) {
-    const int block = b * static_cast<int>(kBlock);
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const std::uint32_t half = b * kBlockCores + h * kHalf + lane * 8;
-      cp_async_few<8>(to_q + half, pieces_q + block + h * 256);
-      cp_async_few<8>(to_v + half, pieces_v + block + h * 32);
-    }
-    cp_async_few<4>(to_last_q + b * kBlockCores, last_q + block);
+// Brings q and v of a group in two blocks, neighbours in memory, to where q is at `to`: a warp.
+class CoreCopies {
+ public:
+  __device__ __forceinline__ explicit CoreCopies(int lane) {
+    // 32 pieces of 8 bytes fill two core matrices, which are the lane's place's: of q two units of
+    // half a block, of v a half of two units.
+    const int even = lane & 1, row = lane >> 1 & 7, second = lane >> 4;
+    const int token = (row >> 2) * 2 + (row & 1), upper = row >> 1 & 1;  // of four, and 8 further
+    from_q_ = token * 64 + second * 32 + even * 16 + upper * 8;
+    from_v_ = kMiddle + row * 64 + even * 16 + second * 8;
+    // Of the last unit of q 4 bytes, two channels of a token, in the order of the others; of v,
+    // from 16 lanes, rows of 8 tokens.
+    to_last_q_ =
+        2 * kCore + (row >> 2) * kHalf + (row & 1) * 64 + second * 16 + upper * 32 + even * 4;
+    from_last_v_ = 512 + (lane >> 3) * kBlock + (lane & 7) * 16;
+    to_last_v_ =
+        kWindowCores + 2 * kCore + (lane >> 3) * kBlockCores + even * kHalf + (lane >> 1 & 3) * 16;
+    hold(from_q_);
+    hold(from_v_);
+    hold(to_last_q_);
+    hold(from_last_v_);
+    hold(to_last_v_);
   }
-  if (lane < 16) {
-    const int b = lane >> 3, channel = lane >> 1 & 3, h = lane & 1;
-    cp_async16_or_zeros(to_v + b * kBlockCores + h * kHalf + 2 * kCore + channel * 16,
-                        v + from + b * kBlock + 512 + (lane & 7) * 16, true);
+
+  __device__ __forceinline__ void bring(std::uint32_t to, const char* q, const char* v,
+                                        int lane) const {
+    const char *pieces_q = q + kMiddle + from_q_, *pieces_v = v + from_v_;
+    const std::uint32_t pieces = to + lane * 8;
+    block<0>(pieces, pieces_q, pieces_v);
+    block<1>(pieces, pieces_q, pieces_v);
+    const char* last_q = q + kMiddle + (from_q_ >> 1);
+    cp_async_at<4, 0, 512 - kMiddle>(to + to_last_q_, last_q);
+    cp_async_at<4, kBlockCores, 512 - kMiddle + kBlock>(to + to_last_q_, last_q);
+    if (lane < 16) cp_async_at<16, 0, 0>(to + to_last_v_, v + from_last_v_);
   }
-}
+
+ private:
+  // Instructions hold offsets from -2048 to 2047.
+  static constexpr int kMiddle = kBlock / 2;
+  int from_q_, from_v_, from_last_v_;  // of this lane, from the first block on
+  int to_last_q_, to_last_v_;
+
+  template <int Block>
+  static __device__ __forceinline__ void block(std::uint32_t to, const char* q, const char* v) {
+    constexpr int kTo = Block * kBlockCores, kFrom = Block * kBlock - kMiddle;
+    cp_async_at<8, kTo, kFrom>(to, q);
+    cp_async_at<8, kTo + kHalf, kFrom + 256>(to, q);
+    cp_async_at<8, kTo + kWindowCores, kFrom>(to, v);
+    cp_async_at<8, kTo + kWindowCores + kHalf, kFrom + 32>(to, v);
+  }
+};
 
 // The padding of those operands, which stays: of keys kReferenceUnit and 1, of v a channel of ones.
 template <typename K, int Threads>
@@ -85,7 +101,7 @@ __device__ __forceinline__ void pad_cores(char* to, int thread) {
 }
 
 // The queries of a warp from the cores of their block.
-__device__ __forceinline__ void load_queries(UnitA2 (&q)[kGU], const char* block, int lane) {
+__device__ __forceinline__ void load_core_queries(UnitA2 (&q)[kGU], const char* block, int lane) {
   const int g = lane >> 2, t = lane & 3;
   const char* const own = block + (g >> 2) * kHalf + core_row(g) * 16 + t * 4;
 #pragma unroll
@@ -97,36 +113,71 @@ __device__ __forceinline__ void load_queries(UnitA2 (&q)[kGU], const char* block
   }
 }
 
-// Adds 32 * steps keys for M times the warpgroup's 64 queries. keys[m]: the cores of the first two
-// blocks in shared memory; the next two are `step` bytes further.
-template <bool F16, int M>
-__device__ __forceinline__ void attend(Attention<kGU> (&a)[M], UnitA2 (&q)[M][kGU],
-                                       const std::uint32_t (&keys)[M], int steps, int step,
-                                       int lane) {
+// The keys and values of two blocks that lie side by side. Of descriptors the lower words alone
+// differ.
+struct CorePair {
+  std::uint32_t low;
+
+  __device__ __forceinline__ explicit CorePair(std::uint32_t address)
+      : low(static_cast<std::uint32_t>(core_descriptor(address, kCore, kHalf))) {}
+  __device__ __forceinline__ void advance(int bytes) { low += bytes / 16; }
+  // The first two units of q, and the last one, twice.
+  __device__ __forceinline__ std::uint64_t keys() const { return with(kHalf, low); }
+  __device__ __forceinline__ std::uint64_t last_keys() const {
+    return with(kHalf, low + 2 * kCore / 16 - (kCore / 16 << 16));
+  }
+  __device__ __forceinline__ std::uint64_t values(int block) const {
+    return with(kCore,
+                low + (kWindowCores + block * kBlockCores) / 16 + ((kHalf - kCore) / 16 << 16));
+  }
+
+ private:
+  static __device__ __forceinline__ std::uint64_t with(int next_columns, std::uint32_t low) {
+    return static_cast<std::uint64_t>(next_columns / 16) << 32 | low;
+  }
+};
+
+// s = the logits of the warpgroup's 64 queries for 32 keys.
+template <bool F16>
+__device__ __forceinline__ void add_core_logits(float (&s)[4][4], const UnitA2 (&q)[kGU],
+                                                const CorePair& keys) {
+  wgmma<F16, false>(s, q[0], q[1], keys.keys());
+  wgmma<F16, true>(s, q[2], UnitA2{}, keys.last_keys());
+}
+template <bool F16>
+__device__ __forceinline__ void add_core_values(float (&out)[kGU][4], const UnitA2 (&p)[4],
+                                                const CorePair& values) {
+#pragma unroll
+  for (int b = 0; b < 2; ++b) wgmma<F16>(out, p[2 * b], p[2 * b + 1], values.values(b), 1);
+}
+
+// Adds the keys of 2 * Steps blocks for M times the warpgroup's queries; blocks two and two, `Step`
+// bytes from one two to the next. Found: references are what they will be at the end.
+template <bool F16, bool Found, int Steps, int Step, int M>
+__device__ __forceinline__ void attend_cores(Attention<kGU> (&a)[M], UnitA2 (&q)[M][kGU],
+                                             CorePair (&keys)[M], int lane) {
   using K = Codec16<F16>;
-#pragma unroll 1
-  for (int i = 0; i < steps; ++i) {
+#pragma unroll(Steps > 2 ? 1 : 2)
+  for (int i = 0; i < Steps; ++i) {
+    wgmma_fence();
 #pragma unroll
     for (int m = 0; m < M; ++m) {
-      const std::uint32_t at = keys[m] + i * step;
       float s[4][4];
-      wgmma_fence();
-      wgmma<F16, false>(s, q[m][0], q[m][1], core_descriptor(at, kCore, kHalf));
-      // The last unit twice, once with zeros.
-      wgmma<F16, true>(s, q[m][2], UnitA2{}, core_descriptor(at + 2 * kCore, 0, kHalf));
+      UnitA2 p[4];
+      add_core_logits<F16>(s, q[m], keys[m]);
       wgmma_commit();
       wgmma_wait<0>(s, a[m].out);
-      UnitA2 p[4];
-      weigh<K>(reinterpret_cast<Attention<kGU>(&)[1]>(a[m]),
-               reinterpret_cast<UnitA2(&)[1][kGU]>(q[m]), reinterpret_cast<float(&)[1][4][4]>(s),
-               reinterpret_cast<UnitA2(&)[1][4]>(p), lane);
-      wgmma_fence();
-#pragma unroll
-      for (int b = 0; b < 2; ++b) {
-        wgmma<F16>(a[m].out, p[2 * b], p[2 * b + 1],
-                   core_descriptor(at + kWindowCores + b * kBlockCores, kHalf, kCore), 1);
+      if constexpr (Found) {
+        exponentiate<K>(s, p);
+      } else {
+        weigh<K>(reinterpret_cast<Attention<kGU>(&)[1]>(a[m]),
+                 reinterpret_cast<UnitA2(&)[1][kGU]>(q[m]), reinterpret_cast<float(&)[1][4][4]>(s),
+                 reinterpret_cast<UnitA2(&)[1][4]>(p), lane);
       }
+      wgmma_fence();
+      add_core_values<F16>(a[m].out, p, keys[m]);
       wgmma_commit();
+      keys[m].advance(Step);
     }
   }
 #pragma unroll
@@ -139,10 +190,8 @@ __device__ __forceinline__ void project_out(float (&acc)[kTiles][4], const UnitA
                                             const CoreSlab<kTiles>& weights) {
   wgmma_fence();
 #pragma unroll
-  for (int u = 0; u < kUnits; u += 2) {
-    wgmma<F16>(acc, o[u], u + 1 < kUnits ? o[u + 1 < kUnits ? u + 1 : 0] : UnitA2{},
-               weights.unit(u), 1);
-  }
+  for (int u = 0; u + 1 < kUnits; u += 2) wgmma<F16>(acc, o[u], o[u + 1], weights.unit(u), 1);
+  wgmma<F16>(acc, o[kUnits - 1], UnitA2{}, weights.unit(kUnits - 1), 1);
   wgmma_commit();
   wgmma_wait<0>(acc);
 }

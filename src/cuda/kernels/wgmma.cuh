@@ -282,10 +282,16 @@ __device__ __forceinline__ void publish_stores() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// 4 or 8 bytes.
-template <int Bytes>
-__device__ __forceinline__ void cp_async_few(std::uint32_t shared, const void* global) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(shared), "l"(global), "n"(Bytes));
+// 4, 8 or 16 bytes, from and to places so many bytes further.
+template <int Bytes, int To, int From>
+__device__ __forceinline__ void cp_async_at(std::uint32_t shared, const void* global) {
+  if constexpr (Bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0+%2], [%1+%3], 16;" ::"r"(shared), "l"(global),
+                 "n"(To), "n"(From));
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0+%2], [%1+%3], %4;" ::"r"(shared), "l"(global),
+                 "n"(To), "n"(From), "n"(Bytes));
+  }
 }
 
 // All of `Threads` threads, whole warps, that name barrier `id` (1..15; 0 is the block's).

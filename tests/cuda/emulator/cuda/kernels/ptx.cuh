@@ -24,6 +24,7 @@ inline void mma16_u8(int (&c)[4], const std::uint32_t (&a)[2], std::uint32_t b) 
 inline int thread_now() {
   return static_cast<int>(threadIdx.x);
 }
+inline void hold(int&) {}
 inline std::uint32_t pack_half(float a, float b) {
   return __half_as_ushort(__float2half_rn(a)) |
          static_cast<std::uint32_t>(__half_as_ushort(__float2half_rn(b))) << 16;
@@ -67,6 +68,10 @@ inline std::uint32_t pack_bf16_relu(float a, float b) {
 inline float exp2_fast(float v) {
   const float r = std::exp2(v);
   return r < 0x1p-126F ? 0 : r;
+}
+
+inline float reciprocal_fast(float v) {
+  return 1 / v;
 }
 
 #define ELAN_MMA(NAME, FORMAT)                                                                  \

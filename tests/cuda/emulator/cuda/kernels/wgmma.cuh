@@ -60,9 +60,10 @@ inline void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a, std::uint64_t b, in
 inline void publish_stores() {
   emulator::proxy_fence();
 }
-template <int Bytes>
-void cp_async_few(std::uint32_t shared, const void* global) {
-  emulator::copy_async(emulator::shared_pointer(shared), global, Bytes);
+template <int Bytes, int To, int From>
+void cp_async_at(std::uint32_t shared, const void* global) {
+  emulator::copy_async(emulator::shared_pointer(shared + To),
+                       static_cast<const char*>(global) + From, Bytes);
 }
 
 template <int Threads>
