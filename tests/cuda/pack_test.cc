@@ -390,7 +390,8 @@ TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
     for (int k = 0; k < (3 * l.group_units + 1) / 2 * 16; ++k) {  // an even number of units
       for (int column = 0; column < 8 * tiles * slabs; ++column) {
         const int tile = column / 8 % tiles;
-        const std::size_t at = packed.weights + static_cast<std::size_t>(column / 8 / tiles) * bytes +
+        const std::size_t at = packed.weights +
+                               static_cast<std::size_t>(column / 8 / tiles) * bytes +
                                (k / 8 * tiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
         std::uint16_t bits = 0;
         std::memcpy(&bits, p.data.data() + at, sizeof bits);

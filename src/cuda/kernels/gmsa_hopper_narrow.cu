@@ -128,8 +128,15 @@ __global__ __launch_bounds__(kNarrowThreads,
       }
     };
 
+    const std::size_t two_rows = 2 * static_cast<std::size_t>(p.grid.width);
+    const auto from0 = at_pixel<60>(y, static_cast<unsigned>(pixel)),
+               from1 = at_pixel<60>(from0, two_rows);
+    const auto to0 = at_pixel<60>(x, static_cast<unsigned>(pixel)),
+               to1 = at_pixel<60>(to0, two_rows);
     arrive();
     bring(window4, Of4{}, next_y, next_x);
+    // Residuals, the first 128 bytes a pixel: two rows of two blocks, for each g.
+    prefetch_line(tile_source(at_pixel<60>(from0, (t & 1) * two_rows + t / 2 * 8)));
     next_y += p.step_y;
     next_x += p.step_x;
     if (next_x >= windows) {
@@ -162,11 +169,6 @@ __global__ __launch_bounds__(kNarrowThreads,
     } else {
       cp_async_commit();
     }
-    const std::size_t two_rows = 2 * static_cast<std::size_t>(p.grid.width);
-    const auto from0 = at_pixel<60>(y, static_cast<unsigned>(pixel)),
-               from1 = at_pixel<60>(from0, two_rows);
-    const auto to0 = at_pixel<60>(x, static_cast<unsigned>(pixel)),
-               to1 = at_pixel<60>(to0, two_rows);
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       RowPair<S, kL.units, kTiles> residual;

@@ -205,6 +205,11 @@ __device__ __forceinline__ uint4 load_shared4(std::uint32_t address) {
   return v;
 }
 
+// Has L2 fetch the line of 128 bytes at p.
+__device__ __forceinline__ void prefetch_line(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
   const std::uint32_t s = shared_address(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(s), "l"(global));

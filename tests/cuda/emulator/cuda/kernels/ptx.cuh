@@ -114,6 +114,7 @@ inline uint4 load_shared4(std::uint32_t address) {
   return *reinterpret_cast<const uint4*>(emulator::shared_pointer(address));
 }
 
+inline void prefetch_line(const void*) {}
 inline void cp_async16(void* shared, const void* global) {
   emulator::copy_async(shared, global, 16);
 }
