@@ -5,7 +5,6 @@
 #include "cuda/kernels/slab_queue.cuh"
 #include "cuda/kernels/split.cuh"
 #include "cuda/kernels/tensor_map.cuh"
-#include "cuda/layout_narrow.h"
 
 namespace elan::cuda {
 namespace {
@@ -117,7 +116,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   const std::uint32_t base = shared_address(tile) + place_of(lane & 15);
   const char* const own = tile + place_of(g);
   // Biases are two rows of weights, in two terms, for what is always this in the operands.
-  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
+  constexpr std::uint32_t kOnes = kBiasOnes<F16>;
   constexpr UnitA kBias{{kOnes, kOnes}};
   int index = static_cast<int>(blockIdx.x), phase = 0;
   if constexpr (!kCopied) load(index);

@@ -148,7 +148,7 @@ __global__ __launch_bounds__(
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
   // Biases are two rows of weights, in two terms, for what is always this in the operands.
-  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
+  constexpr std::uint32_t kOnes = kBiasOnes<F16>;
   int buffer = team, uses = 0;
 #pragma unroll 1
   for (int step = team; first + step * stride < count; step += Teams) {
