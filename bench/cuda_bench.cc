@@ -159,19 +159,24 @@ class Bench {
   };
   void take_turns(std::span<Series> all) const {
     constexpr int kRounds = 5;
+    const int most = (repeats_ + kRounds - 1) / kRounds;
     for (int round = 0; round < kRounds; ++round) {
       for (Series& series : all) {
-        double spent = 0;
-        for (int i = round == 0 ? -10 : -1; i < (repeats_ + kRounds - 1) / kRounds &&
-                                            (i < series.least || spent < series.most_ms / kRounds);
-             ++i) {
-          const double ms = series.pass();
-          if (i < 0) continue;
-          spent += ms;
-          series.times.push_back(ms);
-        }
+        pass_times(series, round == 0 ? 10 : 1, 100);  // for clocks and caches: these do not count
+        const std::vector<double> times = pass_times(series, most, series.most_ms / kRounds);
+        series.times.insert(series.times.end(), times.begin(), times.end());
       }
     }
+  }
+  // Of at most so many passes, none of which but the series' least begins after so long.
+  static std::vector<double> pass_times(const Series& series, int most, double most_ms) {
+    std::vector<double> times;
+    double spent = 0;
+    for (int i = 0; i < most && (i < series.least || spent < most_ms); ++i) {
+      times.push_back(series.pass());
+      spent += times.back();
+    }
+    return times;
   }
 
   // Device to device.

@@ -449,9 +449,11 @@ class Implementation : public CudaBackend {
     const int units = static_cast<int>(stride / 8);
     std::vector<std::byte> raw;
     std::vector<float> planar(pixels * shape_.channels);
+    StageStream body;
     if (used_) wait_on_device(stream, streams_->last_pass);
     forward(args, pictures, stream, [&](const std::string& name, const StageStream& values) {
       ELAN_CUDA(cudaGetLastError());
+      body = values;
       raw.resize(grid.pixels() * stream_pixel_bytes(units, values.format));
       fetch(raw, values.data);
       for (std::size_t i = 0; i < stride; ++i) {
@@ -467,7 +469,7 @@ class Implementation : public CudaBackend {
 
     const int s = shape_.scale;
     DeviceBuffer floats(pixels * s * s * 3 * sizeof(float) * pictures.batch);
-    forward_tail(args, reinterpret_cast<float*>(floats.data()), stream);
+    forward_tail(args, body, reinterpret_cast<float*>(floats.data()), stream);
     show_picture("tail", floats, grid.width * s, grid.height * s, observer);
     DevicePictures as_float = pictures;
     as_float.output_type = SampleType::f32;

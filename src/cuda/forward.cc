@@ -40,10 +40,6 @@ struct Place {
   StreamFormat format;
 };
 
-Place first_place(const ForwardArgs& a) {
-  return {a.arena + a.plan.arena.x, a.arena + a.plan.arena.y, a.shape.body.front().stream};
-}
-
 // Before an ELAB of this kind. Where it keeps the stream otherwise, the stream goes over to y; a
 // split one has a stream of FP16 in it.
 Place next_place(const Place& p, const PairKind& kind) {
@@ -58,16 +54,6 @@ Place next_place(const Place& p, const PairKind& kind) {
 bool trades_places(const ForwardArgs& a, const PairKind& kind) {
   return a.shape.channels == 180 && kind.hopper && kind.operand == Operand::fp16 &&
          kind.stream == StreamFormat::fp16;
-}
-
-Place last_place(const ForwardArgs& a) {
-  Place place = first_place(a);
-  for (std::size_t i = 0; i < a.packed.body.size(); ++i) {
-    const PairKind& kind = a.shape.body[i];
-    place = next_place(place, kind);
-    if (trades_places(a, kind) && a.packed.body[i].size() % 2 == 1) std::swap(place.x, place.y);
-  }
-  return place;
 }
 
 void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cudaStream_t stream) {
@@ -99,10 +85,10 @@ void run_head(HeadArgs head, const Place& place, bool accumulate, cudaStream_t s
   launch_head(head, stream);
 }
 
-TailArgs tail_args(const ForwardArgs& a, const Place& place) {
+TailArgs tail_args(const ForwardArgs& a, const StageStream& body) {
   TailArgs t;
-  t.x = place.x;
-  t.format = place.format;
+  t.x = body.data;
+  t.format = body.format;
   t.weights = bytes(a, a.packed.tail.weights);
   t.bias = floats(a, a.packed.tail.bias);
   t.unscale = a.packed.tail.unscale;
@@ -118,7 +104,7 @@ TailArgs tail_args(const ForwardArgs& a, const Place& place) {
 void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t stream,
              const StageHook& hook) {
   const HeadArgs head = head_args(a, pictures);
-  Place place = first_place(a);
+  Place place{a.arena + a.plan.arena.x, a.arena + a.plan.arena.y, a.shape.body.front().stream};
   const auto show = [&](const std::string& name, const std::byte* data) {
     if (hook) hook(name, {data, place.format});
   };
@@ -159,7 +145,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     }
   }
 
-  TailArgs tail = tail_args(a, place);
+  TailArgs tail = tail_args(a, {place.x, place.format});
   if (a.shape.skip_in_tail() && !a.whole_body) {
     tail.skip = true;
     tail.head = head;
@@ -176,8 +162,9 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
   ELAN_CUDA(cudaGetLastError());
 }
 
-void forward_tail(const ForwardArgs& a, float* output, cudaStream_t stream) {
-  TailArgs tail = tail_args(a, last_place(a));
+void forward_tail(const ForwardArgs& a, const StageStream& body, float* output,
+                  cudaStream_t stream) {
+  TailArgs tail = tail_args(a, body);
   tail.output = output;
   tail.sample = static_cast<int>(SampleType::f32);
   tail.output_width = a.plan.grid.width * a.shape.scale;

@@ -35,7 +35,9 @@ using StageHook = std::function<void(const std::string& name, const StageStream&
 void forward(const ForwardArgs& args, const DevicePictures& pictures, cudaStream_t stream,
              const StageHook& hook = {});
 
-// The last convolution again, for observers: its padded result without the mean, as f32.
-void forward_tail(const ForwardArgs& args, float* output, cudaStream_t stream);
+// The last convolution again, for observers: its padded result without the mean, as f32. `body` is
+// the stage that a pass with `whole_body` has shown last.
+void forward_tail(const ForwardArgs& args, const StageStream& body, float* output,
+                  cudaStream_t stream);
 
 }  // namespace elan::cuda

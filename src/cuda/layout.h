@@ -226,6 +226,11 @@ constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_
 constexpr int core_slab_bytes(int units, int tiles) {
   return (units + 1) / 2 * 2 * tiles * 128;
 }
+// The LFEs in 16 bits have biases as products, too: each is the sum of two weights for which
+// operands have kBiasOne; kBiasOnes are two of those operands.
+constexpr float kBiasOne = 64;
+template <bool F16>
+constexpr std::uint32_t kBiasOnes = F16 ? 0x54005400U : 0x42804280U;
 constexpr ChannelLayout kHopperLayout = layout_of(180);
 constexpr int kHopperConv0Bytes = core_slab_bytes(kHopperLayout.units, kHopperLayout.hidden_tiles);
 constexpr int kHopperConv1Bytes = core_slab_bytes(kHopperLayout.hidden_tiles, kHopperLayout.units);

@@ -35,12 +35,9 @@ constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y, bool copie
          narrow_weight_bytes(groups, has_q) + (copied ? warps * kNarrowStageBytes : 0);
 }
 
-// Biases are products as well, here and in the LFE of 180 channels in 16 bits (lfe_hopper.cu), each
-// the sum of two weights for which operands have kNarrowOne. In the narrow LFE that is in conv0
-// where the first unit that is read twice is read for its other half, in conv1 in the unit that
-// makes the number of units even, in project_inp in the first channels of the stream's padding.
-constexpr float kNarrowOne = 64;
-constexpr std::uint32_t kNarrowOnesFp16 = 0x54005400U, kNarrowOnesBf16 = 0x42804280U;
+// Operands are kBiasOne in conv0 where the first unit that is read twice is read for its other
+// half, in conv1 in the unit that makes the number of units even, in project_inp in the first
+// channels of the stream's padding.
 constexpr int kNarrowBiasRead = 1, kNarrowBiasK = 4;  // of conv0
 constexpr int kNarrowPadding = 60;                    // the stream channel
 constexpr int kNarrowPadUnit = 6;  // of project_inp, where lanes 3 modulo 4 have it

@@ -36,9 +36,9 @@ float term_of(Operand operand, float v, int term) {
   return term == 0 ? first : v - first;
 }
 
-// A bias as term 0 or 1 of what a product's operands have kNarrowOne for.
-float narrow_bias(Operand operand, float bias, int term) {
-  return term_of(operand, bias / kNarrowOne, term);
+// A bias as term 0 or 1 of what a product's operands have kBiasOne for.
+float bias_term(Operand operand, float bias, int term) {
+  return term_of(operand, bias / kBiasOne, term);
 }
 
 void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
@@ -76,7 +76,7 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                        const int term = k - 8 * l.units, out = channels[column];
                        if (term < 0) return conv0(k, column);
                        return out < 0 || term > 1 ? 0.F
-                                                  : narrow_bias(c.operand, m.conv0.bias[out], term);
+                                                  : bias_term(c.operand, m.conv0.bias[out], term);
                      });
       at += kHopperConv0Bytes;
       pack_core_slab(packer.bytes(at, kHopperConv1Bytes), c.operand, l.hidden_tiles + 1, 0, l.units,
@@ -85,7 +85,7 @@ void pack_conv_slabs(Packer& packer, const Context& c, const LfeMatrices& m,
                        if (term < 0) return conv1(k, column);
                        return out < 0 || term > 1 || g > 0
                                   ? 0.F
-                                  : narrow_bias(c.operand, m.conv1.bias[out], term);
+                                  : bias_term(c.operand, m.conv1.bias[out], term);
                      });
       at += kHopperConv1Bytes;
       continue;
@@ -112,7 +112,7 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
                      const int out = hidden.channels[g * 8 * l.hidden_tiles + column];
                      const int term = k - 8 * kNarrowBiasRead - kNarrowBiasK;
                      if (out >= 0 && (term == 0 || term == 1)) {
-                       return narrow_bias(c.operand, m.conv0.bias[out], term);
+                       return bias_term(c.operand, m.conv0.bias[out], term);
                      }
                      NarrowRead read;
                      if (!narrow_read(p.chunk_y, p.chunk_x, k / 8, read)) return 0.F;
@@ -128,7 +128,7 @@ void pack_narrow_conv_slabs(Packer& packer, const Context& c, const LfeMatrices&
                    const int term = k - 8 * l.hidden_tiles;  // behind the first group
                    if (term >= 0 && term < 8) {
                      return out < 0 || term > 1 ? 0.F
-                                                : narrow_bias(c.operand, m.conv1.bias[out], term);
+                                                : bias_term(c.operand, m.conv1.bias[out], term);
                    }
                    const int in = hidden.channels[term < 0 ? k : k - 8];
                    return in < 0 || out < 0 ? 0.F : m.conv1.at(out, in);
@@ -185,17 +185,16 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const MatrixFn value = [&](int k, int column) {
       const int channel = column_channel(l, k), in = c.order[channel], out = row(column);
       if (c.narrow_hopper() && (channel == kNarrowPadding || channel == kNarrowPadding + 1)) {
-        return narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)],
-                           channel - kNarrowPadding);
+        return bias_term(c.operand, bias[first + static_cast<std::size_t>(column)],
+                         channel - kNarrowPadding);
       }
       return in < 0 || out < 0 ? 0.F : matrix.at(out, in);
     };
     const MatrixFn with_bias = [&](int k, int column) {
       const int term = k - stride;
       if (term < 0) return value(k, column);
-      return term > 1
-                 ? 0.F
-                 : narrow_bias(c.operand, bias[first + static_cast<std::size_t>(column)], term);
+      return term > 1 ? 0.F
+                      : bias_term(c.operand, bias[first + static_cast<std::size_t>(column)], term);
     };
     for (int s = 0; s < slabs; ++s, at += project_bytes) {
       const auto slab = packer.bytes(at, project_bytes);

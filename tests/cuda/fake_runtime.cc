@@ -34,7 +34,7 @@ struct Device {
   std::mutex mutex;
   std::mt19937 random;
   std::set<CUstream_st*> streams;
-  std::set<void*> events;
+  std::set<CUevent_st*> events;
   std::map<void*, std::unique_ptr<char[]>> memory;
   int copies_to_failure = -1, allocations_to_failure = -1;
 
@@ -76,6 +76,21 @@ cudaError_t allocate(void** p, std::size_t bytes) {
 cudaError_t release(void* p) {
   const std::lock_guard lock(device.mutex);
   return device.memory.erase(p) == 1 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+// Streams and events.
+template <typename T>
+cudaError_t create(T** p, std::set<T*>& all) {
+  *p = new T;
+  all.insert(*p);
+  return cudaSuccess;
+}
+
+template <typename T>
+cudaError_t destroy(T* p, std::set<T*>& all) {
+  all.erase(p);
+  delete p;
+  return cudaSuccess;
 }
 
 }  // namespace
@@ -157,14 +172,10 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned /*flags*/) {
-  *stream = new CUstream_st;
-  device.streams.insert(*stream);
-  return cudaSuccess;
+  return elan::create(stream, device.streams);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  device.streams.erase(stream);
-  delete stream;
-  return cudaSuccess;
+  return elan::destroy(stream, device.streams);
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard lock(device.mutex);
@@ -175,14 +186,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned /*flags*/) {
-  *event = new CUevent_st;
-  device.events.insert(*event);
-  return cudaSuccess;
+  return elan::create(event, device.events);
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  device.events.erase(event);
-  delete event;
-  return cudaSuccess;
+  return elan::destroy(event, device.events);
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const int times = ++event->recorded;

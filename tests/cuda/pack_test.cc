@@ -443,7 +443,7 @@ TEST(CudaPack, TheNarrowLfeOfHopperReadsEveryChunkOnceByItsTap) {
         float wanted = its && in >= 0 && out >= 0 ? lfe.conv0.weight[out * 60 + in] : 0.F;
         if (i == kNarrowBiasRead && (k == kNarrowBiasK || k == kNarrowBiasK + 1)) {
           EXPECT_FALSE(its);
-          wanted = out >= 0 ? lfe.conv0.bias[out] / kNarrowOne : 0.F;
+          wanted = out >= 0 ? lfe.conv0.bias[out] / kBiasOne : 0.F;
           if (k > kNarrowBiasK) wanted -= from_half(to_half(wanted));
         }
         EXPECT_EQ(bits, to_half(wanted)) << i << ' ' << k << ' ' << column;

@@ -1,5 +1,6 @@
 // The library for TensorRT 8.6, driven as its registry, parser, builder and engine would.
 #include <memory>
+#include <utility>
 
 #include "cuda/cuda_backend.h"
 #include "plugin_runs.h"
@@ -134,9 +135,9 @@ TEST_F(PluginV2, TellsTheLoggerWhatIsWrong) {
   fields.at("windows").type = plugins::FieldType::other;
   EXPECT_EQ(create(fields), nullptr);
   std::string bytes = bytes_of(*create(kGmsaStage));
-  bytes[8] = 7;
+  const char version = std::exchange(bytes[8], 7);
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
-  bytes[8] = 3;
+  bytes[8] = version;
   bytes.back() ^= 1;
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", bytes.data(), bytes.size()), nullptr);
   EXPECT_EQ(creator("ElanGMSA").deserializePlugin("node", nullptr, 100), nullptr);

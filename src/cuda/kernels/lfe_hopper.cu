@@ -5,7 +5,6 @@
 #include "cuda/kernels/slab_queue.cuh"
 #include "cuda/kernels/split.cuh"
 #include "cuda/kernels/tensor_map.cuh"
-#include "cuda/layout_narrow.h"
 
 namespace elan::cuda {
 namespace {
@@ -117,7 +116,7 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
   const std::uint32_t base = shared_address(tile) + place_of(lane & 15);
   const char* const own = tile + place_of(g);
   // Biases are two rows of weights, in two terms, for what is always this in the operands.
-  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
+  constexpr std::uint32_t kOnes = kBiasOnes<F16>;
   constexpr UnitA kBias{{kOnes, kOnes}};
   int index = static_cast<int>(blockIdx.x), phase = 0;
   if constexpr (!kCopied) load(index);
@@ -178,14 +177,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
     const auto end_hidden = [&](int group) {
 #pragma unroll
       for (int n = 0; n < kHT; ++n) h[n] = K::encode_relu(hidden[n]);
-      // Outside the picture the hidden layer is zero, not relu(bias).
       if (!inner) {
-        const int x = x0 + p.hidden_x[group], y = y0 + p.hidden_y[group];
-        const bool in_x = x >= 0 && x < p.grid.width;
-        const bool in0 = in_x && y >= 0 && y < p.grid.height;
-        const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
-#pragma unroll
-        for (int n = 0; n < kHT; ++n) keep_rows(h[n], in0, in1);
+        clear_outside<kHT>(h, p.grid, x0 + p.hidden_x[group], y0 + p.hidden_y[group]);
       }
     };
     float out[kU][4];

@@ -148,7 +148,7 @@ __global__ __launch_bounds__(
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
   // Biases are two rows of weights, in two terms, for what is always this in the operands.
-  constexpr std::uint32_t kOnes = F16 ? kNarrowOnesFp16 : kNarrowOnesBf16;
+  constexpr std::uint32_t kOnes = kBiasOnes<F16>;
   int buffer = team, uses = 0;
 #pragma unroll 1
   for (int step = team; first + step * stride < count; step += Teams) {
@@ -209,19 +209,13 @@ __global__ __launch_bounds__(
         }
         wgmma_commit();
       };
-      // Outside the picture the hidden layer is zero, not relu(bias).
       const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
 #pragma unroll
         for (int n = 0; n < kHT; ++n) {
           h[n] = K::encode_relu(hidden[n]);
         }
         if (!inner) {
-          const int x = x0 + p.hidden_x[group], y = y0 + p.hidden_y[group];
-          const bool in_x = x >= 0 && x < p.grid.width;
-          const bool in0 = in_x && y >= 0 && y < p.grid.height;
-          const bool in1 = in_x && y + 2 >= 0 && y + 2 < p.grid.height;
-#pragma unroll
-          for (int n = 0; n < kHT; ++n) keep_rows(h[n], in0, in1);
+          clear_outside<kHT>(h, p.grid, x0 + p.hidden_x[group], y0 + p.hidden_y[group]);
         }
       };
       // Units of k from `first` on.

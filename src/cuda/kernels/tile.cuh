@@ -76,6 +76,17 @@ __device__ __forceinline__ TileOrigin tile_origin(int tile, const Grid& g) {
   return {image, r / across * (4 * BY), r % across * (4 * BX)};
 }
 
+// Outside the picture the hidden layer is zero, not relu(bias): of a lane's rows of operands g is
+// pixel (x, y), g + 8 the one two rows of the picture below.
+template <int Units, typename UnitA>
+__device__ __forceinline__ void clear_outside(UnitA* hidden, const Grid& g, int x, int y) {
+  const bool in_x = x >= 0 && x < g.width;
+  const bool in0 = in_x && y >= 0 && y < g.height;
+  const bool in1 = in_x && y + 2 >= 0 && y + 2 < g.height;
+#pragma unroll
+  for (int n = 0; n < Units; ++n) keep_rows(hidden[n], in0, in1);
+}
+
 // A thread's way through a tile: in slice i it has the 4 channels `chunk` of pixel (row, column).
 // The next slice is kThreads chunks on.
 template <typename T>
