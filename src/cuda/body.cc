@@ -18,28 +18,7 @@ Grid grid_of(const BodyArgs& b) {
   return grid;
 }
 
-}  // namespace
-
-bool hopper_able(int channels, const DeviceInfo& device) {
-  return has_layout(channels) && device.major == 9 && device.minor == 0 && hopper_compiled();
-}
-
-void prepare_body(const NetworkShape& shape) {
-  prepare_kernels();
-  const std::vector<PairKind> kinds = shape.kinds();
-  if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
-    prepare_lfe_hopper();
-    prepare_lfe_hopper_narrow();
-    prepare_gmsa_hopper();
-    prepare_gmsa_hopper_narrow();
-    prepare_lfe_hopper_wide();
-    prepare_gmsa_hopper_wide();
-    prepare_lfe_int8();
-    prepare_gmsa_int8();
-  }
-}
-
-void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cudaStream_t stream) {
+LfeArgs lfe_args(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t) {
   LfeArgs l;
   l.x = t.x;
   l.y = t.y;
@@ -71,31 +50,10 @@ void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cud
   l.has_q = p.has_q;
   l.grid = grid_of(b);
   l.shape = p.has_q ? b.pair.lfe : b.pair.lfe_later;
-  if (uses_wide_kernels(b.pair.kind)) {
-    launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
-  } else if (uses_8_bit_kernels(b.pair.kind)) {
-    launch_lfe_int8_hopper(b.pair.kind.operand, l, stream);
-  } else if (b.pair.kind.hopper && b.channels == 60) {
-    launch_lfe_hopper_narrow(b.pair.kind.operand, l, stream);
-  } else if (b.pair.kind.hopper) {
-    launch_lfe_hopper(b.pair.kind.operand, l, stream);
-  } else {
-    launch_lfe(b.channels, b.pair.kind.operand, l, stream);
-  }
+  return l;
 }
 
-void enqueue_integers(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t,
-                      cudaStream_t stream) {
-  IntegersArgs i;
-  i.x = t.x;
-  i.integers = reinterpret_cast<char*>(t.integers);
-  i.factor = p.input.factor;
-  i.grid = grid_of(b);
-  launch_integers(b.pair.kind.operand, i, stream);
-}
-
-void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const GmsaTensors& t,
-                  cudaStream_t stream) {
+GmsaArgs gmsa_args(const BodyArgs& b, const PackedOut& p, bool shifted, const GmsaTensors& t) {
   GmsaArgs g;
   g.y = t.y;
   g.x = t.x;
@@ -121,6 +79,59 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
   g.leave_references = t.references != nullptr && !t.references_found;
   g.grid = grid_of(b);
   g.shape = b.pair.gmsa;
+  return g;
+}
+
+}  // namespace
+
+bool hopper_able(int channels, const DeviceInfo& device) {
+  return has_layout(channels) && device.major == 9 && device.minor == 0 && hopper_compiled();
+}
+
+void prepare_body(const NetworkShape& shape) {
+  prepare_kernels();
+  const std::vector<PairKind> kinds = shape.kinds();
+  if (std::any_of(kinds.begin(), kinds.end(), [](const PairKind& k) { return k.hopper; })) {
+    prepare_lfe_hopper();
+    prepare_lfe_hopper_narrow();
+    prepare_gmsa_hopper();
+    prepare_gmsa_hopper_narrow();
+    prepare_pair_hopper_narrow();
+    prepare_lfe_hopper_wide();
+    prepare_gmsa_hopper_wide();
+    prepare_lfe_int8();
+    prepare_gmsa_int8();
+  }
+}
+
+void enqueue_lfe(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t, cudaStream_t stream) {
+  const LfeArgs l = lfe_args(b, p, t);
+  if (uses_wide_kernels(b.pair.kind)) {
+    launch_lfe_hopper_wide(b.pair.kind.operand, l, stream);
+  } else if (uses_8_bit_kernels(b.pair.kind)) {
+    launch_lfe_int8_hopper(b.pair.kind.operand, l, stream);
+  } else if (b.pair.kind.hopper && b.channels == 60) {
+    launch_lfe_hopper_narrow(b.pair.kind.operand, l, stream);
+  } else if (b.pair.kind.hopper) {
+    launch_lfe_hopper(b.pair.kind.operand, l, stream);
+  } else {
+    launch_lfe(b.channels, b.pair.kind.operand, l, stream);
+  }
+}
+
+void enqueue_integers(const BodyArgs& b, const PackedLfe& p, const LfeTensors& t,
+                      cudaStream_t stream) {
+  IntegersArgs i;
+  i.x = t.x;
+  i.integers = reinterpret_cast<char*>(t.integers);
+  i.factor = p.input.factor;
+  i.grid = grid_of(b);
+  launch_integers(b.pair.kind.operand, i, stream);
+}
+
+void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const GmsaTensors& t,
+                  cudaStream_t stream) {
+  GmsaArgs g = gmsa_args(b, p, shifted, t);
   if (uses_wide_kernels(b.pair.kind)) {
     launch_gmsa_hopper_wide(b.pair.kind.operand, g, stream);
   } else if (uses_8_bit_kernels(b.pair.kind)) {
@@ -133,6 +144,12 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
     if (b.pair.kind.hopper) g.weights += kNarrowOutBytes;
     launch_gmsa(b.channels, b.pair.kind.operand, g, stream);
   }
+}
+
+void enqueue_pair(const BodyArgs& b, const PackedPair& p, const LfeTensors& lfe,
+                  const GmsaTensors& gmsa, cudaStream_t stream) {
+  launch_pair_hopper_narrow(lfe_args(b, p.lfe, lfe), gmsa_args(b, p.out, false, gmsa),
+                            b.pair.whole_pairs, stream);
 }
 
 }  // namespace elan::cuda

@@ -58,4 +58,9 @@ void enqueue_integers(const BodyArgs& body, const PackedLfe& packed, const LfeTe
 void enqueue_gmsa(const BodyArgs& body, const PackedOut& packed, bool shifted,
                   const GmsaTensors& tensors, cudaStream_t stream);
 
+// Both at once where the plan has whole pairs, of an unshifted ELAB: from the LFE's x to the
+// GMSA's, which is another place; y and v are not used.
+void enqueue_pair(const BodyArgs& body, const PackedPair& packed, const LfeTensors& lfe,
+                  const GmsaTensors& gmsa, cudaStream_t stream);
+
 }  // namespace elan::cuda

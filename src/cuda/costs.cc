@@ -33,7 +33,7 @@ double flop_per_clock(int major, int minor) {
 
 }  // namespace
 
-std::string operation_kind(const Network& net, const NetworkShape& shape,
+std::string operation_kind(const Network& net, const NetworkShape& shape, const Plan& plan,
                            const std::string& stage) {
   const auto dot = stage.find('.');
   if (dot == std::string::npos) return stage == "body" ? "skip" : stage;
@@ -42,6 +42,7 @@ std::string operation_kind(const Network& net, const NetworkShape& shape,
   const bool differ = std::any_of(shape.body.begin(), shape.body.end(),
                                   [&](const PairKind& kind) { return kind.operand != operand; });
   const std::string suffix = differ ? " " + std::string(to_string(operand)) : "";
+  if (plan.has_whole_pairs(shape.body[elab], net.body[elab].shifted)) return "pair" + suffix;
   if (stage.find("lfe") != std::string::npos) return "lfe" + suffix;
   return (net.body[elab].shifted ? "gmsa shifted" : "gmsa") + suffix;
 }
@@ -62,7 +63,9 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
     at->flop += 2 * multiply_adds * pixels;
     at->bytes += bytes;
   };
-  const auto kind = [&](const std::string& stage) { return operation_kind(net, shape, stage); };
+  const auto kind = [&](const std::string& stage) {
+    return operation_kind(net, shape, plan, stage);
+  };
   add("head", 27 * c, static_cast<double>(input_bytes) + stream_of(shape.body.front()));
   for (std::size_t i = 0; i < net.body.size(); ++i) {
     const Elab& elab = net.body[i];
@@ -71,6 +74,7 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
                      static_cast<double>(group_bytes(layout_of(shape.channels),
                                                      operand_bytes(shape.body[i].operand)));
     const double v = q;
+    const bool whole = plan.has_whole_pairs(shape.body[i], elab.shifted);
     for (std::size_t j = 0; j < elab.lfe.size(); ++j) {
       const Lfe& lfe = elab.lfe[j];
       const Gmsa& gmsa = elab.gmsa[j];
@@ -78,9 +82,10 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
           static_cast<double>(lfe.conv0.in) * lfe.conv0.out +
               static_cast<double>(lfe.conv1.in) * lfe.conv1.out +
               static_cast<double>(gmsa.project_inp.in) * gmsa.project_inp.out,
-          2 * stream + v + (gmsa.computes_attention ? q : 0));
+          whole ? 2 * stream + q : 2 * stream + v + (gmsa.computes_attention ? q : 0));
       add(kind(gmsa_stage(static_cast<int>(i), static_cast<int>(j))),
-          (gmsa.computes_attention ? 2 : 1) * kKeys * c / 3 + c * c, 2 * stream + q + v);
+          (gmsa.computes_attention ? 2 : 1) * kKeys * c / 3 + c * c,
+          whole ? 0 : 2 * stream + q + v);
     }
   }
   const double last = stream_of(shape.body.back());

@@ -12,8 +12,10 @@
 namespace elan::cuda {
 
 // The kind of operation that a stage's name belongs to: "head", "lfe", "gmsa", "gmsa shifted",
-// "skip" or "tail"; where ELABs differ in their operands, those as well: "lfe fp16".
-std::string operation_kind(const Network& net, const NetworkShape& shape, const std::string& stage);
+// "pair" (both of an unshifted ELAB at once), "skip" or "tail"; where ELABs differ in their
+// operands, those as well: "lfe fp16".
+std::string operation_kind(const Network& net, const NetworkShape& shape, const Plan& plan,
+                           const std::string& stage);
 
 // One entry a kind, in order of first use, seconds 0. flop: of the network on the padded pictures.
 // bytes: each tensor that lies in device memory between two operations, once a reader or writer;

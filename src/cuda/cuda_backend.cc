@@ -296,7 +296,14 @@ class Implementation : public CudaBackend {
       return;
     }
     std::vector<std::string> names = stages_;
-    if (shape_.skip_in_tail()) std::erase(names, "body");  // which is no launch of its own
+    // What is no launch of its own.
+    if (shape_.skip_in_tail()) std::erase(names, "body");
+    for (std::size_t i = 0; i < network_->body.size(); ++i) {
+      if (!plan.has_whole_pairs(shape_.body[i], network_->body[i].shifted)) continue;
+      for (std::size_t j = 0; j < network_->body[i].lfe.size(); ++j) {
+        std::erase(names, lfe_stage(static_cast<int>(i), static_cast<int>(j)));
+      }
+    }
     StageRanges ranges(names);
     forward(args, pictures, stream, [&](const std::string&, const StageStream&) { ranges.next(); });
   }
@@ -412,7 +419,7 @@ class Implementation : public CudaBackend {
       mark("");
       forward(forward_args(plan, pictures), pictures, stream,
               [&](const std::string& name, const StageStream&) {
-                mark(operation_kind(*network_, shape_, name));
+                mark(operation_kind(*network_, shape_, plan, name));
               });
       mark("tail");
       streams_->last_pass.record(stream);
@@ -442,7 +449,7 @@ class Implementation : public CudaBackend {
                    const StageObserver& observer) {
     const cudaStream_t stream = streams_->compute.get();
     ForwardArgs args = forward_args(plan, pictures);
-    args.whole_body = true;
+    args.every_stage = true;
     const Grid& grid = plan.grid;
     const std::size_t pixels = static_cast<std::size_t>(grid.width) * grid.height;
     const std::size_t stride = packed_.order.size();

@@ -50,10 +50,11 @@ Place next_place(const Place& p, const PairKind& kind) {
 }
 
 // Whether the GMSA leaves x where y was, and not where the LFE had it from: memory written again
-// is less for the caches to hold than other memory. (Measured on the wide network alone.)
-bool trades_places(const ForwardArgs& a, const PairKind& kind) {
-  return a.shape.channels == 180 && kind.hopper && kind.operand == Operand::fp16 &&
-         kind.stream == StreamFormat::fp16;
+// is less for the caches to hold than other memory. (Measured on the wide network alone.) One
+// kernel for both must.
+bool trades_places(const ForwardArgs& a, const PairKind& kind, bool whole_pairs) {
+  return whole_pairs || (a.shape.channels == 180 && kind.hopper && kind.operand == Operand::fp16 &&
+                         kind.stream == StreamFormat::fp16);
 }
 
 void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cudaStream_t stream) {
@@ -120,6 +121,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
     const BodyArgs body{a.shape.channels, a.plan.grid, a.plan.of(kind), a.weights};
     const Place before = std::exchange(place, next_place(place, kind));
     if (place.x != before.x) convert_stream(a, before, place, stream);
+    const bool whole_pairs = !a.every_stage && a.plan.has_whole_pairs(kind, a.net.body[i].shifted);
     for (std::size_t j = 0; j < a.packed.body[i].size(); ++j) {
       const PackedPair& pair = a.packed.body[i][j];
       std::byte* const y = keeps_stream_in_place(kind) ? place.x : place.y;
@@ -127,26 +129,31 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
       if (uses_8_bit_kernels(kind) && ready != &pair.lfe) {
         enqueue_integers(body, pair.lfe, lfe, stream);
       }
-      enqueue_lfe(body, pair.lfe, lfe, stream);
-      show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
+      if (!whole_pairs) {
+        enqueue_lfe(body, pair.lfe, lfe, stream);
+        show(lfe_stage(static_cast<int>(i), static_cast<int>(j)), y);
+      }
       ready = uses_8_bit_kernels(kind) ? next_int8(a, i, j) : nullptr;
-      if (trades_places(a, kind)) std::swap(place.x, place.y);
-      enqueue_gmsa(body, pair.out, a.net.body[i].shifted,
-                   {.y = y,
-                    .q = q,
-                    .v = v,
-                    .x = place.x,
-                    .references = a.packed.body[i].size() > 1 ? q : nullptr,
-                    .references_found = !pair.lfe.has_q,
-                    .integers = integers,
-                    .next = ready},
-                   stream);
+      if (trades_places(a, kind, whole_pairs)) std::swap(place.x, place.y);
+      const GmsaTensors gmsa{.y = y,
+                             .q = q,
+                             .v = v,
+                             .x = place.x,
+                             .references = a.packed.body[i].size() > 1 ? q : nullptr,
+                             .references_found = !pair.lfe.has_q,
+                             .integers = integers,
+                             .next = ready};
+      if (whole_pairs) {
+        enqueue_pair(body, pair, lfe, gmsa, stream);
+      } else {
+        enqueue_gmsa(body, pair.out, a.net.body[i].shifted, gmsa, stream);
+      }
       show(gmsa_stage(static_cast<int>(i), static_cast<int>(j)), place.x);
     }
   }
 
   TailArgs tail = tail_args(a, {place.x, place.format});
-  if (a.shape.skip_in_tail() && !a.whole_body) {
+  if (a.shape.skip_in_tail() && !a.every_stage) {
     tail.skip = true;
     tail.head = head;
   } else {

@@ -19,7 +19,7 @@ struct ForwardArgs {
   const std::byte* weights;
   std::byte* arena;
   unsigned* not_finite;
-  bool whole_body = false;  // the skip by itself, so that the body's end is in memory
+  bool every_stage = false;  // is left in memory: no kernel computes several
 };
 
 // The memory that holds a stage of the body: the residual stream, [pixel][stride].
@@ -36,7 +36,7 @@ void forward(const ForwardArgs& args, const DevicePictures& pictures, cudaStream
              const StageHook& hook = {});
 
 // The last convolution again, for observers: its padded result without the mean, as f32. `body` is
-// the stage that a pass with `whole_body` has shown last.
+// the stage that a pass with `every_stage` has shown last.
 void forward_tail(const ForwardArgs& args, const StageStream& body, float* output,
                   cudaStream_t stream);
 

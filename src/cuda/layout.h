@@ -115,7 +115,7 @@ constexpr ChannelLayout layout_of(int channels) {
                          : ChannelLayout{60, 8, 3, 1, 1, 3, 3, 8, 1};
 }
 
-// Of the narrow network Hopper has the LFE alone, for 16 bits.
+// Of the narrow network Hopper has kernels for 16 bits alone.
 constexpr bool has_hopper_kernels(int channels, Operand o) {
   return channels == 180 || o == Operand::fp16 || o == Operand::bf16;
 }

@@ -35,6 +35,16 @@ constexpr int narrow_shared_bytes(int groups, bool has_q, int tile_y, bool copie
          narrow_weight_bytes(groups, has_q) + (copied ? warps * kNarrowStageBytes : 0);
 }
 
+// LFE and GMSA of a pair in one kernel (kernels/pair_hopper_narrow.cu): a tile that comes while
+// teams compute theirs in turn, all weights, and for each team y and q and v of one window group.
+constexpr int kPairTeams = 2, kPairTeamThreads = 256;
+constexpr int kPairBlockBytes = 16 * 16 * kNarrowLayout.units;  // y of 4 x 4 pixels
+constexpr int kPairTeamBytes = 16 * kPairBlockBytes + gmsa_window_bytes(kNarrowLayout, 2);
+constexpr int narrow_pair_shared_bytes(int groups, bool has_q) {
+  return kNarrowTileAlignment + narrow_tile_bytes(4, true) + narrow_weight_bytes(groups, has_q) +
+         kNarrowOutBytes + kPairTeams * kPairTeamBytes;
+}
+
 // Operands are kBiasOne in conv0 where the first unit that is read twice is read for its other
 // half, in conv1 in the unit that makes the number of units even, in project_inp in the first
 // channels of the stream's padding.

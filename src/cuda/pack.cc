@@ -177,8 +177,14 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
     const auto row = [&](int i) { return group_row(c, i); };
     const std::size_t first = bias.size();  // of this part
     for (int i = 0; i < kWindowGroups * l.group_units * 8; ++i) {
-      // See kernels/gmsa.cuh for what the padding of v holds.
-      const float constant = part == 1 && i % (8 * l.group_units) == third ? 1.F : 0.F;
+      // See kernels/gmsa.cuh for what the padding of v holds, and of keys, which comes from here
+      // where these stay on the multiprocessor (kernels/pair_hopper_narrow.cu).
+      const int padding = i % (8 * l.group_units) - third;
+      const bool key = part == 0 && c.narrow_hopper();
+      const float constant = padding == 0 ? (part == 1 ? 1.F
+                                             : key     ? kReferenceUnit
+                                                       : 0.F)
+                                          : (key && padding == 1 ? 1.F : 0.F);
       scale.push_back(row(i) < 0 ? 0.F : matrix.scale[row(i)]);
       bias.push_back(row(i) < 0 ? constant : matrix.bias[row(i)]);
     }

@@ -128,6 +128,17 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   return s;
 }
 
+// Where multiprocessors have more than one window, for two are on their way at a time.
+int plan_whole_pairs(const NetworkShape& net, const PairKind& kind, const DeviceLimits& device,
+                     const Grid& grid) {
+  const bool able =
+      net.channels == 60 && kind.hopper && kind.operand == Operand::fp16 &&
+      kind.stream == StreamFormat::fp16 &&
+      narrow_pair_shared_bytes(net.hidden_groups, true) + kStaticShared <= device.shared_per_block;
+  const int windows = static_cast<int>(grid.pixels() / 256);
+  return able && 2 * windows >= 3 * device.multiprocessors ? device.multiprocessors : 0;
+}
+
 // shared_bytes is 0 if it does not fit.
 TailShape plan_tail(int channels, int scale, Operand operand, const DeviceLimits& device) {
   const ChannelLayout l = layout_of(channels);
@@ -242,7 +253,8 @@ Plan make_plan(const NetworkShape& net, const DeviceLimits& device, int width, i
     const bool able = net.channels == 60 || (kind.hopper && kind.operand != Operand::fp32);
     p.pairs.push_back({kind, plan_lfe(net, kind, device, p.grid, true),
                        plan_lfe(net, kind, device, p.grid, false),
-                       plan_gmsa(net, kind, device, p.grid), overlap && able});
+                       plan_gmsa(net, kind, device, p.grid),
+                       plan_whole_pairs(net, kind, device, p.grid), overlap && able});
     p.grid.overlap = p.grid.overlap && p.pairs.back().overlap;  // of what is no pair's
   }
   p.tail = net.skip_in_tail() ? plan_half_tail(net, device, p.grid)

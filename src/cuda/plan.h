@@ -76,6 +76,8 @@ struct PairPlan {
   PairKind kind;
   LfeShape lfe, lfe_later;  // of pairs that compute q, and of those that use it again
   GmsaShape gmsa;
+  // Thread blocks of the kernel that computes a pair of an unshifted ELAB at once; 0: two kernels.
+  int whole_pairs = 0;
   bool overlap = false;  // its kernels may start while the one before ends
 };
 
@@ -86,6 +88,10 @@ struct Plan {
   Arena arena;
 
   [[nodiscard]] const PairPlan& of(const PairKind& kind) const;  // one of the network's
+  // Whether pairs of an ELAB are computed at once.
+  [[nodiscard]] bool has_whole_pairs(const PairKind& kind, bool shifted) const {
+    return !shifted && of(kind).whole_pairs > 0;
+  }
 };
 
 int padded(int side);  // to the next multiple of 16

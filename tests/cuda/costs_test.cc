@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "elan/model.h"
 #include "model/describe.h"
@@ -46,16 +47,43 @@ TEST(CudaCosts, HaveAKindForEveryStage) {
   const Model model = Model::load(test::model_path("elan_light_x4"));
   const Network& net = model.network();
   const NetworkShape shape = shape_of(net, Operand::fp16);
-  const auto costs =
-      operation_costs(net, shape, make_plan(shape, kH200, 64, 64, 1), 64 * 64 * 3, 64 * 64 * 48);
+  const Plan plan = make_plan(shape, kH200, 64, 64, 1);
+  const auto costs = operation_costs(net, shape, plan, 64 * 64 * 3, 64 * 64 * 48);
   std::set<std::string> known, seen;
   for (const OperationTime& o : costs) known.insert(o.operation);
   EXPECT_EQ(known.size(), costs.size());
   for (const std::string& stage : stage_names(net.arch)) {
-    if (stage != "output") seen.insert(operation_kind(net, shape, stage));
+    if (stage != "output") seen.insert(operation_kind(net, shape, plan, stage));
   }
   EXPECT_EQ(seen, known);
   EXPECT_EQ(known, (std::set<std::string>{"gmsa", "gmsa shifted", "head", "lfe", "skip", "tail"}));
+}
+
+// The same work, fewer bytes.
+TEST(CudaCosts, PairsMayBeOneOperation) {
+  const Model model = Model::load(test::model_path("elan_light_x4"));
+  const Network& net = model.network();
+  NetworkShape shape = shape_of(net, Operand::fp16);
+  shape.hidden_groups = 5;
+  shape.body.assign(net.body.size(), {Operand::fp16, true, StreamFormat::fp16});
+  Plan plan = make_plan(shape, kH200, 512, 512, 1);
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.2.lfe.1"), "pair");
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.2.gmsa.1"), "pair");
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.3.lfe.1"), "lfe");
+  const auto sums = [&] {
+    double flop = 0, bytes = 0;
+    for (const OperationTime& o : operation_costs(net, shape, plan, 1000, 16000)) {
+      flop += o.flop;
+      bytes += o.bytes;
+    }
+    return std::pair{flop, bytes};
+  };
+  const auto whole = sums();
+  plan.pairs[0].whole_pairs = 0;
+  const auto apart = sums();
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.2.gmsa.1"), "gmsa");
+  EXPECT_DOUBLE_EQ(whole.first, apart.first);
+  EXPECT_LT(whole.second, apart.second);
 }
 
 TEST(CudaCosts, TellOperandsApartWhereElabsDiffer) {
@@ -77,8 +105,9 @@ TEST(CudaCosts, TellOperandsApartWhereElabsDiffer) {
   for (const OperationTime& o : mixed) names.push_back(o.operation);
   EXPECT_EQ(names, (std::vector<std::string>{"head", "lfe fp16", "gmsa fp16", "gmsa shifted fp16",
                                              "lfe fp32", "gmsa fp32", "skip", "tail"}));
-  EXPECT_EQ(operation_kind(net, shape, "body.2.lfe.1"), "lfe fp32");
-  EXPECT_EQ(operation_kind(net, shape, "body.3.gmsa.0"), "gmsa shifted fp16");
+  const Plan plan = make_plan(shape, kH200, 64, 64, 1);
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.2.lfe.1"), "lfe fp32");
+  EXPECT_EQ(operation_kind(net, shape, plan, "body.3.gmsa.0"), "gmsa shifted fp16");
   EXPECT_DOUBLE_EQ(all(mixed, &OperationTime::flop), all(narrow, &OperationTime::flop));
   EXPECT_GT(all(mixed, &OperationTime::bytes), all(narrow, &OperationTime::bytes));
 }

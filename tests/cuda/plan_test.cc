@@ -228,6 +228,27 @@ TEST(CudaPlan, NarrowLfeOfHopperHasThreeTilesAMultiprocessor) {
   EXPECT_LE(lfe(1920, 1080).shared_bytes + 512, kH200.shared_per_block);
 }
 
+TEST(CudaPlan, NarrowPairsAreOneKernelWhereMultiprocessorsHaveMoreThanAWindow) {
+  NetworkShape net = shape(60, 4, Operand::fp16);
+  const PairKind able{Operand::fp16, true, StreamFormat::fp16};
+  const auto blocks = [&](const PairKind& kind, int width, int height) {
+    net.body[0] = kind;
+    return make_plan(net, kH200, width, height, 1).pairs[0].whole_pairs;
+  };
+  EXPECT_EQ(blocks(able, 1920, 1080), kH200.multiprocessors);
+  EXPECT_EQ(blocks(able, 206, 292), kH200.multiprocessors);
+  EXPECT_EQ(blocks(able, 176, 192), 0);
+  EXPECT_EQ(blocks({Operand::fp16, true, StreamFormat::split}, 1920, 1080), 0);
+  EXPECT_EQ(blocks({Operand::bf16, true}, 1920, 1080), 0);
+  EXPECT_EQ(blocks({Operand::fp16, false, StreamFormat::fp16}, 1920, 1080), 0);
+  EXPECT_LE(narrow_pair_shared_bytes(net.hidden_groups, true) + kStaticShared,
+            kH200.shared_per_block);
+  net.hidden_groups = 9;  // whose weights leave no room for a window
+  EXPECT_EQ(blocks(able, 1920, 1080), 0);
+  const Plan p = make_plan(shape(60, 4, Operand::fp16), kH200, 1920, 1080, 1);
+  EXPECT_FALSE(p.has_whole_pairs(p.pairs[0].kind, false));
+}
+
 TEST(CudaPlan, TailWithTheSkipHasTheLargestTilesThatFillTheDevice) {
   NetworkShape net = shape(60, 2, Operand::fp16);
   net.body[0].stream = StreamFormat::fp16;

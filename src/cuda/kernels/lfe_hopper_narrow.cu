@@ -2,64 +2,16 @@
 // in registers. All weights stay in shared memory, and so does the stream as it is, in whole lines:
 // what each chunk of channels would fetch from where its tap finds it comes from L2 several times.
 
-#include "cuda/kernels/split.cuh"
-#include "cuda/kernels/tensor_map.cuh"
-#include "cuda/kernels/wgmma.cuh"
-#include "cuda/layout_narrow.h"
+#include "cuda/kernels/lfe_hopper_narrow.cuh"
 
 namespace elan::cuda {
 namespace {
 
-constexpr ChannelLayout kL = kNarrowLayout;
-constexpr int kU = kL.units, kHT = kL.hidden_tiles, kNP = kNarrowProjectTiles;
+using namespace narrow_lfe;
 
 struct NarrowLfeArgs : LfeArgs {
   StreamMap map;  // of x, if tiles are copied
 };
-
-#if ELAN_HOPPER
-
-// A tile with its ring of two pixels. Copied: as it comes, in lines of 128 bytes, the eighths of
-// which are where the hardware's pattern puts them (swizzled()); else as operands, as other tiles.
-template <int BY, int Threads, bool Copied>
-struct NarrowTile {
-  static constexpr ChannelLayout kLayout = kL;
-  static constexpr int kRow = kNarrowTileRow, kPitch = narrow_pitch(Copied), kPlane = 0;
-  static constexpr int kBytes = narrow_tile_bytes(BY, Copied);
-  static constexpr int kChunks = 2 * kU;
-  static constexpr int kWidth = kRow, kHeight = 4 * BY + 4;
-  static constexpr int kThreads = Threads;
-  static constexpr int kSlices = (kWidth * kHeight * kChunks + kThreads - 1) / kThreads;
-};
-
-// Rows g and g + 8 of a warp's block as FP16 to whole lines of the stream, through a KiB of shared
-// memory. `pixel` is the block's first.
-__device__ __forceinline__ void store_lines(const float (&acc)[kU][4], std::uint32_t stage,
-                                            __half* stream, std::size_t pixel, int width,
-                                            int lane) {
-  const int g = lane >> 2, t = lane & 3;
-  const auto place = [&](int token) { return token * 128 + ((token & 3) << 5 | (token & 4) << 2); };
-  const std::uint32_t to = stage + (place(g) ^ t * 8);
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (h > 0) __syncwarp();
-#pragma unroll
-    for (int i = 0; i < kU / 2; ++i) {
-      uint2 v;
-      narrow(v, acc[2 * i][2 * h], acc[2 * i][2 * h + 1], acc[2 * i + 1][2 * h],
-             acc[2 * i + 1][2 * h + 1]);
-      store_shared2(to ^ i * 32, v.x, v.y);
-    }
-    __syncwarp();
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      const uint4 line = load_shared4(stage + (place(4 * j + lane / 8) ^ lane % 8 * 16));
-      reinterpret_cast<uint4*>(at_pixel<60>(stream, pixel + (2 * h + j) * width))[lane] = line;
-    }
-  }
-}
-
-#endif
 
 // Teams of WY warpgroups walk over tiles of WY x M rows of four blocks of pixels, one team after
 // the other, through a ring of Buffers tiles; a warpgroup has M of these rows, one after the other.
@@ -111,12 +63,7 @@ __global__ __launch_bounds__(
     copy_bulk(shared_address(weights), p.weights, weight_bytes, there);
   }
   if (!kCopied && thread < kMaxChunks) unshifted[thread] = 5;
-  if (thread < kNarrowReads) {
-    NarrowRead read;
-    if (!narrow_read(p.chunk_y, p.chunk_x, thread, read)) read = {};
-    places[thread] =
-        (p.chunk_y[read.chunk] * T::kRow + p.chunk_x[read.chunk]) * T::kPitch + read.chunk / 2 * 16;
-  }
+  if (thread < kNarrowReads) places[thread] = T::place(p, thread);
   __syncthreads();
   wait_for_previous();
 
@@ -147,8 +94,6 @@ __global__ __launch_bounds__(
   int reads[kNarrowReads / 2];  // this lane's rows of two units at a time, see K::lane_base()
 #pragma unroll
   for (int i = 0; i < kNarrowReads / 2; ++i) reads[i] = places[2 * i + lane / 16];
-  // Biases are two rows of weights, in two terms, for what is always this in the operands.
-  constexpr std::uint32_t kOnes = kBiasOnes<F16>;
   int buffer = team, uses = 0;
 #pragma unroll 1
   for (int step = team; first + step * stride < count; step += Teams) {
@@ -163,95 +108,19 @@ __global__ __launch_bounds__(
       const int wy = warpgroup * M + m;
       const int y0 = o.y + wy * 4 + (g >> 2), x0 = o.x + wx * 4 + (g & 3);  // of token g
       const int r = lane & 15;
-      const std::uint32_t base =
-          tile_address + ((wy * 4 + r / 4 + 2) * T::kRow + wx * 4 + r % 4 + 2) * T::kPitch;
+      const auto in_tile = [&](int row, int column) {
+        return tile_address + ((wy * 4 + row + 2) * T::kRow + wx * 4 + column + 2) * T::kPitch;
+      };
       float out[kU][4];
       if constexpr (kCopied) {
-        const std::uint32_t own = swizzled(
-            tile_address + ((wy * 4 + (g >> 2) + 2) * T::kRow + wx * 4 + (g & 3) + 2) * T::kPitch +
-            t * 8);
-#pragma unroll
-        for (int i = 0; i < kU / 2; ++i) {
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            // Two rows of the picture further is as far in the pattern.
-            static_assert(2 * T::kRow % 8 == 0);
-            uint2 words;
-            load_shared2(words.x, words.y, (own ^ i * 32) + h * 2 * T::kRow * T::kPitch);
-            const float4 v = widen(words);
-            out[2 * i][2 * h] = v.x;
-            out[2 * i][2 * h + 1] = v.y;
-            out[2 * i + 1][2 * h] = v.z;
-            out[2 * i + 1][2 * h + 1] = v.w;
-          }
-        }
+        start_from_own<T>(out, in_tile(g >> 2, g & 3), t);
       } else {
 #pragma unroll
         for (int n = 0; n < kU; ++n) out[n][0] = out[n][1] = out[n][2] = out[n][3] = 0;
       }
 
-      UnitA a[kNarrowReads];
-      const auto fetch = [&](int group) {
-        const std::uint32_t at =
-            base + (p.hidden_y[group] * T::kRow + p.hidden_x[group]) * T::kPitch;
-#pragma unroll
-        for (int u = 0; u < kNarrowReads; u += 2) {
-          const std::uint32_t row = at + reads[u / 2];
-          K::load_pair(a[u], a[u + 1], kCopied ? swizzled(row) : row, 0, 0, 0);
-        }
-        if (t == kNarrowBiasK / 2) a[kNarrowBiasRead] = {{kOnes, kOnes}};
-      };
-      const auto begin_hidden = [&](float(&hidden)[kHT][4], int group) {
-        wgmma_fence();
-#pragma unroll
-        for (int u = 0; u < kNarrowReads; u += 2) {
-          wgmma<F16>(hidden, a[u], a[u + 1], conv0.unit(group * kNarrowReads + u), u > 0);
-        }
-        wgmma_commit();
-      };
-      const auto end_hidden = [&](const float(&hidden)[kHT][4], UnitA* h, int group) {
-#pragma unroll
-        for (int n = 0; n < kHT; ++n) {
-          h[n] = K::encode_relu(hidden[n]);
-        }
-        if (!inner) {
-          clear_outside<kHT>(h, p.grid, x0 + p.hidden_x[group], y0 + p.hidden_y[group]);
-        }
-      };
-      // Units of k from `first` on.
-      UnitA h[2 * kHT];
-      float hidden[2][kHT][4];
-      const auto add_hidden = [&](auto units, int first) {
-        wgmma_fence();
-#pragma unroll
-        for (int u = 0; u < decltype(units)::value; u += 2) {
-          wgmma<F16>(out, h[u], h[u + 1], conv1.unit(first + u), 1);
-        }
-        wgmma_commit();
-      };
-      // The first group with conv1's biases; then two groups at once, whose units of k are as many
-      // as steps of conv1 take.
-      fetch(0);
-      begin_hidden(hidden[0], 0);
-      wgmma_wait<0>(hidden[0]);
-      fetch(1);
-      end_hidden(hidden[0], h, 0);
-      h[kHT] = t == 0 ? UnitA{{kOnes, kOnes}} : UnitA{};
-      add_hidden(std::integral_constant<int, kHT + 1>{}, 0);
-      wgmma_wait<0>(out);
-#pragma unroll 1
-      for (int group = 1; group < p.groups; group += 2) {
-        begin_hidden(hidden[0], group);
-        wgmma_wait<0>(hidden[0]);
-        fetch(group + 1);
-        begin_hidden(hidden[1], group + 1);
-        end_hidden(hidden[0], h, group);
-        wgmma_wait<0>(hidden[1]);
-        end_hidden(hidden[1], h + kHT, group + 1);
-        add_hidden(std::integral_constant<int, 2 * kHT>{}, group * kHT + 1);
-        if (group + 2 < p.groups) fetch(group + 2);
-        wgmma_wait<0>(out);
-      }
+      add_convolutions<F16, T>(out, p, conv0, conv1, reads, {in_tile(r / 4, r % 4), y0, x0, inner},
+                               t);
 
       // The last reader of a tile was conv0.
       if (m == M - 1 && lane == 0) barrier_arrive(empty + buffer * 8);
@@ -281,7 +150,7 @@ __global__ __launch_bounds__(
       UnitA y[kU];
 #pragma unroll
       for (int n = 0; n < kU; ++n) y[n] = K::encode(out[n]);
-      if (t == 3) y[kNarrowPadUnit] = {{kOnes, kOnes}};
+      if (t == 3) y[kNarrowPadUnit] = {{kBiasOnes<F16>, kBiasOnes<F16>}};
 
       const int block =
           ((o.image * p.grid.height + o.y) / 4 + wy) * (p.grid.width / 4) + o.x / 4 + wx;

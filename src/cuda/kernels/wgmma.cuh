@@ -119,33 +119,38 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23
 
-// d = or += A * B with 32 columns; what d was before is nothing that registers have to hold.
-#define ELAN_WGMMA_4(TYPE, TO, ACCUMULATE)                                                       \
-  asm volatile("{.reg .pred p; setp.ne.b32 p, " ACCUMULATE                                       \
-               ", 0;"                                                                            \
-               "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_4 \
-               "}, {%16,%17,%18,%19}, %20, p, 1, 1, 0;}"                                         \
-               : ELAN_TILES_4(TO)                                                                \
+// d = or += A * B with 24 or 32 columns; what d was before is nothing that registers have to hold.
+#define ELAN_WGMMA_AS(N, COLUMNS, A, B, TYPE, TO, ACCUMULATE)                       \
+  asm volatile("{.reg .pred p; setp.ne.b32 p, " ACCUMULATE                          \
+               ", 0;"                                                               \
+               "wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE \
+               " {" ELAN_REGISTERS_##N "}, " A ", " B ", p, 1, 1, 0;}"              \
+               : ELAN_TILES_##N(TO)                                                 \
                : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b))
+#define ELAN_WGMMA_3(...) ELAN_WGMMA_AS(3, "24", "{%12,%13,%14,%15}", "%16", __VA_ARGS__)
+#define ELAN_WGMMA_4(...) ELAN_WGMMA_AS(4, "32", "{%16,%17,%18,%19}", "%20", __VA_ARGS__)
 
-template <bool F16, bool Accumulate>
-__device__ __forceinline__ void wgmma(float (&d)[4][4], const UnitA2& a0, const UnitA2& a1,
+template <bool F16, bool Accumulate, int N>
+__device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1,
                                       std::uint64_t b) {
-  if constexpr (F16) {
-    if constexpr (Accumulate) {
-      ELAN_WGMMA_4("f16", "+f", "1");
-    } else {
-      ELAN_WGMMA_4("f16", "=f", "0");
-    }
+  static_assert(N == 3 || N == 4);
+  if constexpr (F16 && Accumulate) {
+    if constexpr (N == 3) ELAN_WGMMA_3("f16", "+f", "1");
+    if constexpr (N == 4) ELAN_WGMMA_4("f16", "+f", "1");
+  } else if constexpr (F16) {
+    if constexpr (N == 3) ELAN_WGMMA_3("f16", "=f", "0");
+    if constexpr (N == 4) ELAN_WGMMA_4("f16", "=f", "0");
+  } else if constexpr (Accumulate) {
+    if constexpr (N == 3) ELAN_WGMMA_3("bf16", "+f", "1");
+    if constexpr (N == 4) ELAN_WGMMA_4("bf16", "+f", "1");
   } else {
-    if constexpr (Accumulate) {
-      ELAN_WGMMA_4("bf16", "+f", "1");
-    } else {
-      ELAN_WGMMA_4("bf16", "=f", "0");
-    }
+    if constexpr (N == 3) ELAN_WGMMA_3("bf16", "=f", "0");
+    if constexpr (N == 4) ELAN_WGMMA_4("bf16", "=f", "0");
   }
 }
+#undef ELAN_WGMMA_3
 #undef ELAN_WGMMA_4
+#undef ELAN_WGMMA_AS
 
 // The same with 8-bit integers: d = or += A (64 x 32) * B.
 #define ELAN_WGMMA_INT8_8(TYPE)                              \
@@ -291,6 +296,36 @@ __device__ __forceinline__ void cp_async_at(std::uint32_t shared, const void* gl
   } else {
     asm volatile("cp.async.ca.shared.global [%0+%2], [%1+%3], %4;" ::"r"(shared), "l"(global),
                  "n"(To), "n"(From), "n"(Bytes));
+  }
+}
+
+// Four (two) 8 x 8 matrices of 16-bit numbers, a register each, or their transposes, to shared
+// memory; lane l has the address of row l % 8 of matrix l / 8.
+template <bool Transposed>
+__device__ __forceinline__ void store_matrices(std::uint32_t address, std::uint32_t a,
+                                               std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+  if constexpr (Transposed) {
+    asm volatile(
+        "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+        "r"(a), "r"(b), "r"(c), "r"(d)
+        : "memory");
+  } else {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(address),
+                 "r"(a), "r"(b), "r"(c), "r"(d)
+                 : "memory");
+  }
+}
+template <bool Transposed>
+__device__ __forceinline__ void store_matrices(std::uint32_t address, std::uint32_t a,
+                                               std::uint32_t b) {
+  if constexpr (Transposed) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(address),
+                 "r"(a), "r"(b)
+                 : "memory");
+  } else {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1,%2};" ::"r"(address), "r"(a),
+                 "r"(b)
+                 : "memory");
   }
 }
 

@@ -150,6 +150,17 @@ void check_samples(const Subject& s) {
   s.note("sample types", e, e.largest <= 1e-4);
 }
 
+// Kernels that compute several stages at once, where a picture is large enough for them, come to
+// what one kernel a stage does, which an observer sees.
+void check_whole_pairs(const Subject& s) {
+  const Picture p = noise(250, 230, 19);
+  RunContext observed;
+  observed.observer = [](const StageView&) {};
+  const Difference e = compare(run(s.gpu, p.view(), s.model.scale()),
+                               run(s.gpu, p.view(), s.model.scale(), observed));
+  s.note("stages apart: same bits", e, e.largest == 0);
+}
+
 // Times and costs of each operation, as `elan-sr bench --profile` shows them.
 void check_profile(const Subject& s) {
   const Picture p = noise(48, 32, 2);
@@ -170,6 +181,7 @@ void check_behaviour(const Subject& s) {
   check_graphs(s);
   check_samples(s);
   check_profile(s);
+  if (s.model.architecture().channels == 60) check_whole_pairs(s);
   // A result that was no finite number would have been computed again, unnoticed above.
   const auto reruns = static_cast<double>(s.gpu.reruns());
   s.note("no reruns", {reruns, 0}, reruns == 0);

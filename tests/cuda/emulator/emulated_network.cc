@@ -74,7 +74,7 @@ Plan EmulatedNetwork::plan_with_memory(int width, int height) {
 }
 
 std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObserver& observer,
-                                        bool whole_body) {
+                                        bool every_stage) {
   const Plan plan = plan_with_memory(in.width, in.height);
   const Grid& grid = plan.grid;
   const std::size_t row = static_cast<std::size_t>(in.width) * 3;
@@ -102,7 +102,7 @@ std::vector<float> EmulatedNetwork::run(const ConstImageView& in, const StageObs
                          base_,
                          arena_.front()->data(),
                          reinterpret_cast<unsigned*>(flag.data()),
-                         whole_body};
+                         every_stage};
   const std::size_t pixels = grid.pixels(), stride = packed_.order.size();
   forward(args, pictures, nullptr, [&](const std::string& name, const StageStream& stream) {
     if (!observer) return;
@@ -130,8 +130,8 @@ void EmulatedNetwork::check_launches(int width, int height, int batch) {
   pictures.batch = batch;
   std::byte nowhere{};
   const NoLaunches checked_only;
-  for (const bool whole_body : {false, true}) {
-    forward({net_, packed_, shape_, plan, &nowhere, &nowhere, nullptr, whole_body}, pictures,
+  for (const bool every_stage : {false, true}) {
+    forward({net_, packed_, shape_, plan, &nowhere, &nowhere, nullptr, every_stage}, pictures,
             nullptr);
   }
 }

@@ -21,7 +21,7 @@ class EmulatedNetwork {
   // One picture of 8-bit samples; returns f32, [scale * height][scale * width][3]. `observer` sees
   // the stages of the body, its end only if that is computed by itself.
   std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {},
-                         bool whole_body = true);
+                         bool every_stage = true);
 
   // The launches of a pass over so much, checked but not run.
   void check_launches(int width, int height, int batch);

@@ -100,9 +100,11 @@ void copy_async(void* to, const void* from, std::size_t bytes);
 void copy_async_commit();
 void copy_async_wait(int left);
 
-// Matrices. ldmatrix of `count` 8 x 8 matrices, and mma.sync with the operands' registers.
+// Matrices. ldmatrix and stmatrix of `count` 8 x 8 matrices, and mma.sync with the operands'
+// registers.
 enum class Format { f16, bf16, tf32, e4m3, s8, u8 };
 void load_matrices(std::uint32_t* r, int count, std::uint32_t address, bool transposed);
+void store_matrices(const std::uint32_t* r, int count, std::uint32_t address, bool transposed);
 std::uint32_t transpose_matrix(std::uint32_t v);
 void multiply(Format a_format, Format b_format, int k, void* c, const std::uint32_t* a,
               const std::uint32_t* b);

@@ -247,6 +247,22 @@ TEST(Emulated, TheSkipMayBeInTheTail) {
   }
 }
 
+// Pairs of unshifted ELABs may be one kernel each: the same bits, in which references that are
+// raised and left for the next pair have their part.
+TEST(Emulated, PairsMayBeOneKernel) {
+  for (const int pairs : {1, 2}) {
+    const Network net = part_of(Model::load(test::model_path(kLight)).network(), 2, pairs);
+    const auto shape = shape_of(net, {kFp16, true, kOnFp16}, kAlone);
+    const auto plan = cuda::make_plan(shape, limits_of(kAlone), 41, 37, 1);
+    EXPECT_TRUE(plan.has_whole_pairs(shape.body[0], false));
+    for (const auto& rgb : {drawn(41, 37), noise(41, 37)}) {
+      const ConstImageView in = view_of(rgb.data(), 41, 37);
+      EmulatedNetwork emulated(net, shape, limits_of(kAlone));
+      EXPECT_TRUE(emulated.run(in) == emulated.run(in, {}, false)) << pairs;
+    }
+  }
+}
+
 // The last convolution has FP16 operands whatever the body has, which must not end tf32's range.
 TEST(Emulated, StreamsBeyondFp16ReachThePicture) {
   Network net = part_of(Model::load(test::model_path(kLight)).network(), 1, 1);

@@ -186,6 +186,20 @@ void load_matrices(std::uint32_t* r, int count, std::uint32_t address, bool tran
        ~0U, &call, run_loads);
 }
 
+void store_matrices(const std::uint32_t* r, int count, std::uint32_t address, bool transposed) {
+  std::uint32_t own[4];
+  for (int i = 0; i < count; ++i) own[i] = transposed ? transpose_matrix(r[i]) : r[i];
+  for (int i = 0; i < count; ++i) {
+    // A lane's row of matrix lane / 8, from the four lanes that have it.
+    std::uint32_t row[4];
+    for (int t = 0; t < 4; ++t) row[t] = exchange("stmatrix", ~0U, own[i], lane() % 8 * 4 + t);
+    if (lane() / 8 != i) continue;
+    char* to = shared_pointer(address);
+    write(to, sizeof row);
+    std::memcpy(to, row, sizeof row);
+  }
+}
+
 std::uint32_t transpose_matrix(std::uint32_t v) {
   meet("movmatrix", ~0U, &v, [](void* const* lanes) {
     std::uint16_t m[8][8];

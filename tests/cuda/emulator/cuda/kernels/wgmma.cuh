@@ -29,9 +29,9 @@ void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b
   const std::uint32_t a[4] = {a0.r[0], a0.r[1], a1.r[0], a1.r[1]};
   emulator::multiply_async(F16 ? Format::f16 : Format::bf16, N, d, a, 0, b, accumulate != 0);
 }
-template <bool F16, bool Accumulate>
-void wgmma(float (&d)[4][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b) {
-  wgmma<F16, 4>(d, a0, a1, b, Accumulate ? 1 : 0);
+template <bool F16, bool Accumulate, int N>
+void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b) {
+  wgmma<F16, N>(d, a0, a1, b, Accumulate ? 1 : 0);
 }
 template <bool F16>
 void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b, int accumulate) {
@@ -64,6 +64,18 @@ template <int Bytes, int To, int From>
 void cp_async_at(std::uint32_t shared, const void* global) {
   emulator::copy_async(emulator::shared_pointer(shared + To),
                        static_cast<const char*>(global) + From, Bytes);
+}
+
+template <bool Transposed>
+void store_matrices(std::uint32_t address, std::uint32_t a, std::uint32_t b, std::uint32_t c,
+                    std::uint32_t d) {
+  const std::uint32_t r[4] = {a, b, c, d};
+  emulator::store_matrices(r, 4, address, Transposed);
+}
+template <bool Transposed>
+void store_matrices(std::uint32_t address, std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t r[2] = {a, b};
+  emulator::store_matrices(r, 2, address, Transposed);
 }
 
 template <int Threads>
