@@ -31,6 +31,7 @@ void prepare_body(const NetworkShape& shape) {
     prepare_lfe_hopper();
     prepare_lfe_hopper_narrow();
     prepare_gmsa_hopper();
+    prepare_gmsa_hopper_narrow();
     prepare_lfe_hopper_wide();
     prepare_gmsa_hopper_wide();
     prepare_lfe_int8();
@@ -126,7 +127,10 @@ void enqueue_gmsa(const BodyArgs& b, const PackedOut& p, bool shifted, const Gms
     launch_gmsa_int8_hopper(b.pair.kind.operand, g, stream);
   } else if (b.pair.kind.hopper && b.channels == 180) {
     launch_gmsa_hopper(b.pair.kind.operand, g, stream);
+  } else if (b.pair.kind.hopper && !shifted && b.pair.gmsa.walkers > 0) {
+    launch_gmsa_hopper_narrow(b.pair.kind.operand, g, stream);
   } else {
+    if (b.pair.kind.hopper) g.weights += kNarrowOutBytes;
     launch_gmsa(b.channels, b.pair.kind.operand, g, stream);
   }
 }

@@ -315,6 +315,9 @@ constexpr int narrow_conv_bytes(int groups) {
 constexpr int narrow_weight_bytes(int groups, bool has_q) {
   return narrow_conv_bytes(groups) + (has_q ? 2 : 1) * kNarrowProjectBytes;
 }
+// Its project_out, one slab.
+constexpr int kNarrowOutBytes =
+    core_slab_bytes(kWindowGroups * kNarrowLayout.group_units, kNarrowLayout.out_tiles);
 
 // The Hopper path of int8 and fp8: bytes, in core matrices of 8 columns x 16 k. What the LFE reads
 // of the stream is an image of integers of its own, with a ring of two pixels of zeros around it:
@@ -419,8 +422,8 @@ constexpr int gmsa_static_shared(const ChannelLayout& l, int bytes) {
 // The attention of the narrow network that walks over windows of 16: weights, and q and v of all
 // groups (kernels/gmsa_narrow.cuh).
 constexpr int kNarrowThreads = 256;
-constexpr int narrow_gmsa_shared_bytes() {
-  return out_slab_bytes(layout_of(60), 1) +
+constexpr int narrow_gmsa_shared_bytes(bool hopper) {
+  return (hopper ? kNarrowOutBytes : out_slab_bytes(layout_of(60), 1)) +
          kWindowGroups * (gmsa_window_bytes(layout_of(60), 2) + 16 * kReferenceBytes);
 }
 

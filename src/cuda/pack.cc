@@ -233,12 +233,13 @@ PackedLfe pack_lfe(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa&
 PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_out) {
   const ChannelLayout& l = c.layout;
   const int units = kWindowGroups * l.group_units, stride = 8 * l.units;
-  const bool hopper = c.hopper && !c.narrow_hopper();
-  const int slabs = hopper ? kHopperOutSlabs : l.out_slabs;
-  const int tiles = hopper ? kHopperOutTiles : l.out_tiles;
-  const int bytes = c.wide() ? kWideOutBytes
-                    : hopper ? kHopperOutBytes
-                             : out_slab_bytes(l, weight_words(c.operand));
+  const bool wide = c.hopper && l.channels == 180;
+  const int slabs = wide ? kHopperOutSlabs : l.out_slabs;
+  const int tiles = wide ? kHopperOutTiles : l.out_tiles;
+  const int bytes = c.wide()            ? kWideOutBytes
+                    : wide              ? kHopperOutBytes
+                    : c.narrow_hopper() ? kNarrowOutBytes
+                                        : out_slab_bytes(l, weight_words(c.operand));
   // The narrow attention in 16 bits and Hopper's add to the stream as it is, and have the bias as
   // two rows of weights, for what attention makes 1 (kernels/gmsa.cuh).
   const bool plain =
@@ -262,11 +263,16 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(s) * bytes, bytes);
     if (c.wide()) {
       pack_wide_slab(slab, c.operand, KOrder::registers, units, s * tiles, tiles, value);
-    } else if (hopper) {
+    } else if (c.hopper) {
       pack_core_slab(slab, c.operand, units, s * tiles, tiles, value);
     } else {
       pack_slab(slab, c.operand, 0, units, s * tiles, tiles, value);
     }
+  }
+  if (c.narrow_hopper()) {
+    const int portable = out_slab_bytes(l, weight_words(c.operand));
+    pack_slab(packer.bytes(packer.take(static_cast<std::size_t>(portable)), portable), c.operand, 0,
+              units, 0, tiles, value);
   }
   p.bias = packer.floats(stride, stream_values(c)(project_out.bias));
   if (has_8_bits(c.operand)) {

@@ -122,7 +122,7 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   if (s.shared_bytes > most) too_little("attention", device.shared_per_block);
   const int windows = static_cast<int>(grid.pixels() / 256);
   if (net.channels == 60 && operand_bytes(kind.operand) == 2 && windows >= device.multiprocessors &&
-      2 * (narrow_gmsa_shared_bytes() + 1024) <= device.shared_per_multiprocessor) {
+      2 * (narrow_gmsa_shared_bytes(kind.hopper) + 1024) <= device.shared_per_multiprocessor) {
     s.walkers = std::min(windows, 2 * device.multiprocessors);
   }
   return s;

@@ -376,34 +376,41 @@ TEST(CudaPack, ProjectInputStretchesQAndCountsInV) {
 }
 
 TEST(CudaPack, HopperProjectOutputLiesInCoreMatrices) {
-  const Network& net = network("elan_x4");
-  const ChannelLayout l = layout_of(180);
-  const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16, true}));
-  const Linear& out = net.body[0].gmsa[0].project_out;
-  const PackedOut& packed = p.body[0][0].out;
-  double seen = 0;
-  for (int k = 0; k < 3 * 8 * l.group_units; ++k) {
-    for (int column = 0; column < 8 * kHopperOutTiles * kHopperOutSlabs; ++column) {
-      const int tile = column / 8 % kHopperOutTiles;
-      const std::size_t at =
-          packed.weights +
-          static_cast<std::size_t>(column / 8 / kHopperOutTiles) * kHopperOutBytes +
-          (k / 8 * kHopperOutTiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
-      std::uint16_t bits = 0;
-      std::memcpy(&bits, p.data.data() + at, sizeof bits);
-      const int group = k / 64, in = k % 64 < 60 ? group * 60 + k % 64 : -1;
-      const int to = column < 8 * l.units ? p.order[column_channel(l, column)] : -1;
-      if (to >= 0 && (k == 60 || k == 64 + 60)) {  // where attention makes 1: the bias in two terms
-        const float bias = out.bias[to], first = from_half(to_half(bias));
-        ASSERT_EQ(bits, to_half(k == 60 ? bias : bias - first)) << k << " " << column;
-        continue;
+  for (const char* model : {"elan_x4", "elan_light_x4"}) {
+    const Network& net = network(model);
+    const ChannelLayout l = layout_of(net.arch.channels);
+    const bool narrow = l.channels == 60;
+    const int tiles = narrow ? l.out_tiles : kHopperOutTiles, slabs = narrow ? 1 : kHopperOutSlabs;
+    const int bytes = narrow ? kNarrowOutBytes : kHopperOutBytes;
+    const int width = 8 * l.group_units, third = l.channels / kWindowGroups;
+    const PackedNetwork p = pack_network(net, shape_of(net, {Operand::fp16, true}));
+    const Linear& out = net.body[0].gmsa[0].project_out;
+    const PackedOut& packed = p.body[0][0].out;
+    double seen = 0;
+    for (int k = 0; k < (3 * l.group_units + 1) / 2 * 16; ++k) {  // an even number of units
+      for (int column = 0; column < 8 * tiles * slabs; ++column) {
+        const int tile = column / 8 % tiles;
+        const std::size_t at = packed.weights +
+                               static_cast<std::size_t>(column / 8 / tiles) * bytes +
+                               (k / 8 * tiles + tile) * 128 + column % 8 * 16 + k % 8 * 2;
+        std::uint16_t bits = 0;
+        std::memcpy(&bits, p.data.data() + at, sizeof bits);
+        const int group = k / width;
+        const int in = group < 3 && k % width < third ? group * third + k % width : -1;
+        const int to = column < 8 * l.units ? p.order[column_channel(l, column)] : -1;
+        if (to >= 0 && k % width == third && group < 2) {
+          // Where attention makes 1: the bias in two terms.
+          const float bias = out.bias[to], first = from_half(to_half(bias));
+          ASSERT_EQ(bits, to_half(group == 0 ? bias : bias - first)) << k << " " << column;
+          continue;
+        }
+        const float value = in < 0 || to < 0 ? 0.F : out.weight[to * out.in + in];
+        ASSERT_EQ(bits, to_half(value)) << model << " " << k << " " << column;
+        seen += std::abs(value);
       }
-      const float value = in < 0 || to < 0 ? 0.F : out.weight[to * out.in + in];
-      ASSERT_EQ(bits, to_half(value)) << k << " " << column;
-      seen += std::abs(value);
     }
+    EXPECT_GT(seen, 0);
   }
-  EXPECT_GT(seen, 0);
 }
 
 // For every hidden group conv0 and conv1, then q and v.

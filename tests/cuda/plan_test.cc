@@ -96,7 +96,7 @@ TEST(CudaPlan, NarrowAttentionWalksOverWindowsWhereThereAreEnough) {
         .pairs[0]
         .gmsa.walkers;
   };
-  EXPECT_LE(2 * (narrow_gmsa_shared_bytes() + 1024), kH200.shared_per_multiprocessor);
+  EXPECT_LE(2 * (narrow_gmsa_shared_bytes(true) + 1024), kH200.shared_per_multiprocessor);
   EXPECT_EQ(walkers(kH200, Operand::fp16, 1920, 1080), 264);  // two a multiprocessor
   EXPECT_EQ(walkers(kH200, Operand::bf16, 206, 292), 247);    // one a window
   EXPECT_EQ(walkers(kH200, Operand::fp16, 64, 64), 0);

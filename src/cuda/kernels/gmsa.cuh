@@ -356,7 +356,7 @@ __device__ __forceinline__ void finish(Attention<U>& a, int lane, float factor) 
       l += __shfl_xor_sync(~0U, l, 1);
       l += __shfl_xor_sync(~0U, l, 2);
     }
-    const float inverse = K::kWords == 2 ? __fdividef(factor, l) : factor / l;
+    const float inverse = K::kWords == 2 ? factor * reciprocal_fast(l) : factor / l;
 #pragma unroll
     for (int n = 0; n < U; ++n) {
       a.out[n][2 * r] *= inverse;

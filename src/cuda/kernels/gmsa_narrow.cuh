@@ -190,7 +190,7 @@ void launch_gmsa_as(int channels, const GmsaArgs& a, cudaStream_t stream) {
   if constexpr (K::kWords == 2) {
     if (a.shape.walkers > 0 && !a.shifted) {
       launch_kernel(&gmsa_narrow_kernel<K, S>, dim3(static_cast<unsigned>(a.shape.walkers)),
-                    kNarrowThreads, narrow_gmsa_shared_bytes(), stream, a);
+                    kNarrowThreads, narrow_gmsa_shared_bytes(false), stream, a);
       return;
     }
   }

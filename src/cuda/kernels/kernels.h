@@ -147,9 +147,12 @@ void prepare_gmsa_hopper();
 void launch_lfe_hopper(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
-// The narrow LFE of that path; its GMSA is the portable one.
+// The narrow network's of that path; its GMSA has kernels of its own where thread blocks walk over
+// windows.
 void prepare_lfe_hopper_narrow();
+void prepare_gmsa_hopper_narrow();
 void launch_lfe_hopper_narrow(Operand operand, const LfeArgs& args, cudaStream_t stream);
+void launch_gmsa_hopper_narrow(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
 // The same for operands of 32 bits ...
 void prepare_lfe_hopper_wide();

@@ -23,6 +23,11 @@ __device__ __forceinline__ int thread_now() {
   return r;
 }
 
+// A number is computed here and stays in a register: the compiler would compute it anew.
+__device__ __forceinline__ void hold(int& v) {
+  asm volatile("" : "+r"(v));
+}
+
 // Two numbers in a word, `a` in the lower half; _relu: of max(., 0), NaN as NaN.
 #define ELAN_PACK(NAME, CONVERSION)                                          \
   __device__ __forceinline__ std::uint32_t NAME(float a, float b) {          \
@@ -100,6 +105,12 @@ __device__ __forceinline__ std::uint32_t byte_signs(std::uint32_t v) {
 __device__ __forceinline__ float exp2_fast(float v) {
   float r;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+
+__device__ __forceinline__ float reciprocal_fast(float v) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
   return r;
 }
 
@@ -192,6 +203,11 @@ __device__ __forceinline__ uint4 load_shared4(std::uint32_t address) {
                : "r"(address)
                : "memory");
   return v;
+}
+
+// Has L2 fetch the line of 128 bytes at p.
+__device__ __forceinline__ void prefetch_line(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {

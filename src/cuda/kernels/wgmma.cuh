@@ -20,15 +20,19 @@ __device__ __forceinline__ void wgmma_fence() {
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Waits until at most `Left` groups of products are under way; only then may the others' results,
-// here d, be touched.
-template <int Left, int N>
-__device__ __forceinline__ void wgmma_wait(float (&d)[N][4]) {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
+template <int N>
+__device__ __forceinline__ void wgmma_claim(float (&d)[N][4]) {
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     asm volatile("" : "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])::"memory");
   }
+}
+// Waits until at most `Left` groups of products are under way; only then may the others' results,
+// here d, be touched.
+template <int Left, int... N>
+__device__ __forceinline__ void wgmma_wait(float (&... d)[N][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Left) : "memory");
+  (wgmma_claim(d), ...);
 }
 template <int Left, int N>
 __device__ __forceinline__ void wgmma_wait(int (&d)[N][4]) {
@@ -114,6 +118,34 @@ __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const 
 #undef ELAN_WGMMA_8
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23
+
+// d = or += A * B with 32 columns; what d was before is nothing that registers have to hold.
+#define ELAN_WGMMA_4(TYPE, TO, ACCUMULATE)                                                       \
+  asm volatile("{.reg .pred p; setp.ne.b32 p, " ACCUMULATE                                       \
+               ", 0;"                                                                            \
+               "wgmma.mma_async.sync.aligned.m64n32k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_4 \
+               "}, {%16,%17,%18,%19}, %20, p, 1, 1, 0;}"                                         \
+               : ELAN_TILES_4(TO)                                                                \
+               : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b))
+
+template <bool F16, bool Accumulate>
+__device__ __forceinline__ void wgmma(float (&d)[4][4], const UnitA2& a0, const UnitA2& a1,
+                                      std::uint64_t b) {
+  if constexpr (F16) {
+    if constexpr (Accumulate) {
+      ELAN_WGMMA_4("f16", "+f", "1");
+    } else {
+      ELAN_WGMMA_4("f16", "=f", "0");
+    }
+  } else {
+    if constexpr (Accumulate) {
+      ELAN_WGMMA_4("bf16", "+f", "1");
+    } else {
+      ELAN_WGMMA_4("bf16", "=f", "0");
+    }
+  }
+}
+#undef ELAN_WGMMA_4
 
 // The same with 8-bit integers: d = or += A (64 x 32) * B.
 #define ELAN_WGMMA_INT8_8(TYPE)                              \
@@ -242,6 +274,24 @@ __device__ __forceinline__ void copy_bulk(std::uint32_t shared, const void* glob
           "r"(shared),
       "l"(global), "r"(bytes), "r"(barrier)
       : "memory");
+}
+
+// What this thread has stored, or copied asynchronously, to shared memory may be read by
+// wgmma.
+__device__ __forceinline__ void publish_stores() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// 4, 8 or 16 bytes, from and to places so many bytes further.
+template <int Bytes, int To, int From>
+__device__ __forceinline__ void cp_async_at(std::uint32_t shared, const void* global) {
+  if constexpr (Bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0+%2], [%1+%3], 16;" ::"r"(shared), "l"(global),
+                 "n"(To), "n"(From));
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0+%2], [%1+%3], %4;" ::"r"(shared), "l"(global),
+                 "n"(To), "n"(From), "n"(Bytes));
+  }
 }
 
 // All of `Threads` threads, whole warps, that name barrier `id` (1..15; 0 is the block's).

@@ -99,11 +99,6 @@ __device__ __forceinline__ void settle(UnitA4& a) {
   asm volatile("" : "+r"(a.r[0]), "+r"(a.r[1]), "+r"(a.r[2]), "+r"(a.r[3]));
 }
 
-// What this thread has stored to shared memory may be read by wgmma.
-__device__ __forceinline__ void publish_stores() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 #endif
 
 }  // namespace elan::cuda

@@ -24,6 +24,7 @@ inline void mma16_u8(int (&c)[4], const std::uint32_t (&a)[2], std::uint32_t b) 
 inline int thread_now() {
   return static_cast<int>(threadIdx.x);
 }
+inline void hold(int&) {}
 inline std::uint32_t pack_half(float a, float b) {
   return __half_as_ushort(__float2half_rn(a)) |
          static_cast<std::uint32_t>(__half_as_ushort(__float2half_rn(b))) << 16;
@@ -69,6 +70,10 @@ inline float exp2_fast(float v) {
   return r < 0x1p-126F ? 0 : r;
 }
 
+inline float reciprocal_fast(float v) {
+  return 1 / v;
+}
+
 #define ELAN_MMA(NAME, FORMAT)                                                                  \
   inline void mma16_##NAME(float(&c)[4], std::uint32_t a0, std::uint32_t a1, std::uint32_t a2,  \
                            std::uint32_t a3, std::uint32_t b0, std::uint32_t b1) {              \
@@ -109,6 +114,7 @@ inline uint4 load_shared4(std::uint32_t address) {
   return *reinterpret_cast<const uint4*>(emulator::shared_pointer(address));
 }
 
+inline void prefetch_line(const void*) {}
 inline void cp_async16(void* shared, const void* global) {
   emulator::copy_async(shared, global, 16);
 }

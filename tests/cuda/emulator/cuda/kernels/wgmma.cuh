@@ -19,8 +19,8 @@ inline void wgmma_fence() {
 inline void wgmma_commit() {
   emulator::multiply_commit();
 }
-template <int Left, typename T, int N>
-void wgmma_wait(T (&)[N][4]) {
+template <int Left, typename... D>
+void wgmma_wait(D&...) {
   emulator::multiply_wait(Left);
 }
 
@@ -28,6 +28,10 @@ template <bool F16, int N>
 void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b, int accumulate) {
   const std::uint32_t a[4] = {a0.r[0], a0.r[1], a1.r[0], a1.r[1]};
   emulator::multiply_async(F16 ? Format::f16 : Format::bf16, N, d, a, 0, b, accumulate != 0);
+}
+template <bool F16, bool Accumulate>
+void wgmma(float (&d)[4][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b) {
+  wgmma<F16, 4>(d, a0, a1, b, Accumulate ? 1 : 0);
 }
 template <bool F16>
 void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b, int accumulate) {
@@ -51,6 +55,15 @@ inline void wgmma_u8(int (&d)[8][4], const std::uint32_t (&a)[4], std::uint64_t 
 }
 inline void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a, std::uint64_t b, int accumulate) {
   emulator::multiply_async(Format::s8, 8, d, nullptr, a, b, accumulate != 0);
+}
+
+inline void publish_stores() {
+  emulator::proxy_fence();
+}
+template <int Bytes, int To, int From>
+void cp_async_at(std::uint32_t shared, const void* global) {
+  emulator::copy_async(emulator::shared_pointer(shared + To),
+                       static_cast<const char*>(global) + From, Bytes);
 }
 
 template <int Threads>

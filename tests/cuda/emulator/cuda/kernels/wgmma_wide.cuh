@@ -19,8 +19,5 @@ void wgmma_wait_left() {
   emulator::multiply_wait(Left);
 }
 inline void settle(UnitA4&) {}
-inline void publish_stores() {
-  emulator::proxy_fence();
-}
 
 }  // namespace elan::cuda
