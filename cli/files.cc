@@ -273,7 +273,8 @@ class Planner {
     candidates_.push_back(std::move(c));
   }
 
-  // Two inputs to one output: neither is done, since which one should win is anybody's guess.
+  // Two inputs to one output: neither is done, since which one should win is anybody's guess. One
+  // picture twice (by itself and in its folder) is done once.
   void check_collisions() {
     std::map<fs::path, std::size_t> first;  // by canonical output
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
@@ -283,6 +284,11 @@ class Planner {
           first.emplace(resolved(output.parent_path()) / output.filename(), i);
       if (is_new) continue;
       Candidate& other = candidates_[entry->second];
+      if (same_input(candidates_[i].job.input, other.job.input)) {
+        warning(candidates_[i].job.input.path.string(), "is an input twice: done once");
+        candidates_[i].dropped = true;
+        continue;
+      }
       error(candidates_[i].job.input.path.string(),
             "would be written to " + output.string() + ", as would " +
                 other.job.input.path.string() + ": expected different names");
@@ -293,6 +299,10 @@ class Planner {
       }
       candidates_[i].dropped = other.dropped = true;
     }
+  }
+
+  static bool same_input(const picture::Input& a, const picture::Input& b) {
+    return look_at(a.path).id == look_at(b.path).id;  // both are there, see add_input() and walk()
   }
 
   void check_outputs() {

@@ -14,6 +14,11 @@ cd -- "$root"
 
 jobs=${ELANSR_JOBS:-$(nproc)}
 
+# CMake reads these when it configures a folder for the first time.
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CMAKE_CUDA_COMPILER_LAUNCHER=ccache
+fi
+
 build_packages=(g++ cmake ninja-build pkg-config libvips-dev libcli11-dev nlohmann-json3-dev)
 onnx_packages=(libonnx-dev libprotobuf-dev)
 test_packages=(libgtest-dev binutils)
@@ -58,10 +63,9 @@ install_packages() {
 }
 
 configure() {
-  local preset=$1 launcher=()
+  local preset=$1
   shift
-  command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-  cmake --preset "$preset" "${launcher[@]}" "$@"
+  cmake --preset "$preset" "$@"
 }
 
 python_environment() {

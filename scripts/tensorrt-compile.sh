@@ -16,9 +16,7 @@ if ((${#roots[@]} == 0)); then
   exit 0
 fi
 install_packages "${build_packages[@]}" "${onnx_packages[@]}" "${test_packages[@]}"
-launcher=()
-command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
-cmake -S . -B build/tensorrt -G Ninja -DCMAKE_BUILD_TYPE=Release -DELANSR_CUDA=ON "${launcher[@]}" \
+cmake -S . -B build/tensorrt -G Ninja -DCMAKE_BUILD_TYPE=Release -DELANSR_CUDA=ON \
   "-DELANSR_CUDA_ARCHITECTURES=${ELANSR_CUDA_ARCHITECTURES:-80-real;90a-real}" \
   "-DELANSR_TENSORRT_ROOTS=$(IFS=';' && echo "${roots[*]}")"
 cmake --build build/tensorrt --parallel "$jobs"

@@ -4,10 +4,8 @@
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 install_packages cmake ninja-build nlohmann-json3-dev "${neon_packages[@]}"
-compiler_launcher=$(command -v ccache || true)
 cross=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64
-  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc
-  "-DCMAKE_CXX_COMPILER_LAUNCHER=$compiler_launcher")
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc)
 build=build/neon
 
 cmake -S /usr/src/googletest -B "$build/googletest" "${cross[@]}" -DBUILD_GMOCK=OFF \

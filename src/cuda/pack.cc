@@ -13,14 +13,9 @@
 #include "cuda/pack_wide.h"
 #include "cuda/packer.h"
 #include "elan/error.h"
-#include "model/rounding.h"
 
 namespace elan::cuda {
 namespace {
-
-[[noreturn]] void unsupported(const std::string& what) {
-  throw Error(ErrorKind::model, "model: the CUDA backend expected " + what);
-}
 
 // Weights as they are, for an LFE on Hopper.
 void unscale(PackMatrix& m) {
@@ -388,79 +383,6 @@ Operand operand_of(Precision precision) {
                   std::string(to_string(precision)));
 }
 
-std::uint16_t to_half(float v) {
-  const auto bits = std::bit_cast<std::uint32_t>(v);
-  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000U);
-  const std::uint32_t magnitude = bits & 0x7fffffffU;
-  if (magnitude > 0x7f800000U) return static_cast<std::uint16_t>(sign | 0x7e00U);
-  if (magnitude >= 0x477ff000U) return static_cast<std::uint16_t>(sign | 0x7c00U);  // 65520
-  if (magnitude < 0x38800000U) {  // below the normal numbers: multiples of 2^-24
-    const float steps = std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24F);
-    return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(steps));
-  }
-  const std::uint32_t rounded = magnitude + 0xfffU + (magnitude >> 13 & 1U);
-  return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000U) >> 13));
-}
-
-std::uint8_t to_e4m3(float v) {
-  round_to<float>(Precision::fp8, {&v, 1});
-  const int sign = std::signbit(v) ? 0x80 : 0;
-  const float magnitude = std::abs(v);
-  if (std::isnan(v)) return 0x7f;
-  if (magnitude < 0x1p-6F) return static_cast<std::uint8_t>(sign | std::lround(magnitude * 512));
-  const int exponent = std::ilogb(magnitude);
-  const long eighths = std::lround(std::ldexp(magnitude, 3 - exponent)) - 8;
-  return static_cast<std::uint8_t>(sign | (exponent + 7) << 3 | eighths);
-}
-
-float from_half(std::uint16_t h) {
-  const int exponent = h >> 10 & 31, mantissa = h & 1023;
-  const float sign = (h & 0x8000) != 0 ? -1.F : 1.F;
-  if (exponent == 31) return mantissa != 0 ? NAN : sign * INFINITY;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
-  return sign * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-}
-
-float stream_number(const void* stream, StreamFormat format, int units, std::size_t pixels,
-                    std::size_t pixel, int channel) {
-  const std::size_t stride = 8 * static_cast<std::size_t>(units);
-  const std::size_t i = pixel * stride + static_cast<std::size_t>(channel);
-  if (format == StreamFormat::fp32) return static_cast<const float*>(stream)[i];
-  const float first = from_half(static_cast<const std::uint16_t*>(stream)[i]);
-  if (format == StreamFormat::fp16) return first;
-  const auto* rest = static_cast<const std::uint8_t*>(stream) + pixels * stride * 2;
-  const std::size_t at = pixel * static_cast<std::size_t>(rest_bytes(units)) +
-                         static_cast<std::size_t>(rest_byte(units, channel));
-  return first + from_half(static_cast<std::uint16_t>(rest[at] << 8));
-}
-
-std::uint16_t to_bf16(float v) {
-  const auto bits = std::bit_cast<std::uint32_t>(v);
-  return static_cast<std::uint16_t>((bits + 0x7fffU + (bits >> 16 & 1U)) >> 16);
-}
-
-std::uint32_t to_tf32_bits(float v) {
-  return (std::bit_cast<std::uint32_t>(v) + 0x1000U) & 0xffffe000U;
-}
-
-std::vector<int> stream_order(const Network& net) {
-  const auto& taps = net.body.front().lfe.front().conv0.taps;
-  const int stride = 8 * layout_of(net.arch.channels).units;
-  std::vector<int> seen, order;
-  for (const int tap : taps) {
-    if (std::find(seen.begin(), seen.end(), tap) == seen.end()) seen.push_back(tap);
-  }
-  for (const int tap : seen) {
-    for (int i = 0; i < net.arch.channels; ++i) {
-      if (taps[i] == tap) order.push_back(i);
-    }
-    while (order.size() % 4 != 0) order.push_back(-1);
-  }
-  if (static_cast<int>(order.size()) > stride) unsupported("groups of shifts that fit the layout");
-  order.resize(stride, -1);
-  return order;
-}
-
 HiddenOrder hidden_order(std::span<const std::uint8_t> taps, int group) {
   HiddenOrder h;
   for (int tap = 0; tap < 9; ++tap) {
@@ -536,91 +458,6 @@ void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int t
         const std::uint16_t bits = operand == Operand::bf16 ? to_bf16(v) : to_half(v);
         std::memcpy(slab.data() + (u * tiles + n / 8) * 128 + n % 8 * 16 + k * 2, &bits,
                     sizeof bits);
-      }
-    }
-  }
-}
-
-bool narrow_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
-  const Context context{kNarrowLayout, Operand::fp16, order, true};
-  const PackedLfe p = packed_taps(context, lfe, Gmsa{}, {});
-  NarrowRead read;
-  if (narrow_read(p.chunk_y, p.chunk_x, kNarrowReads, read)) return false;
-  // There is room for biases.
-  const std::size_t groups =
-      hidden_order(lfe.conv1.taps, 8 * kNarrowLayout.hidden_tiles).taps.size();
-  return narrow_read(p.chunk_y, p.chunk_x, kNarrowBiasRead, read) && !read.high &&
-         groups % 2 == 1 && order[kNarrowPadding] < 0;
-}
-
-namespace {
-
-// FP16 has good numbers for these weights as they are, the largest above 2^-11, and for biases as
-// rows of them: what is lost of smaller ones is little beside the largest's own rounding.
-bool halves_hold(std::span<const float> weights, std::span<const float> biases) {
-  const float scale = weight_scale(weights);
-  return scale >= std::ldexp(1.F, 8 - 13) && scale <= std::ldexp(1.F, 8 + 10) &&
-         std::all_of(biases.begin(), biases.end(),
-                     [](float bias) { return std::abs(bias) <= std::ldexp(1.F, 15); });
-}
-
-bool halves_hold(const Linear& matrix) {
-  return halves_hold(matrix.weight, matrix.bias);
-}
-
-}  // namespace
-
-bool lfe_numbers_fit(const Lfe& lfe, const Gmsa& gmsa, Operand operand) {
-  if (operand == Operand::bf16) return true;
-  Gmsa folded = gmsa;
-  folded.project_inp = gmsa.folded_project_inp();
-  return halves_hold(lfe.conv0.weight, lfe.conv0.bias) &&
-         halves_hold(lfe.conv1.weight, lfe.conv1.bias) && halves_hold(folded.projection_v()) &&
-         (!gmsa.computes_attention || halves_hold(folded.projection_q()));
-}
-
-bool out_numbers_fit(const Gmsa& gmsa, Operand operand) {
-  return operand == Operand::bf16 || halves_hold(gmsa.project_out);
-}
-
-bool hopper_layout_fits(const Lfe& lfe, const std::vector<int>& order) {
-  const PackedLfe p = packed_taps({kHopperLayout, Operand::fp16, order, true}, lfe, Gmsa{}, {});
-  return hopper_taps_fit(p.chunk_y, p.chunk_x);
-}
-
-int most_hidden_groups(const Network& net) {
-  std::size_t most = 0;
-  for (const Elab& elab : net.body) {
-    for (const Lfe& lfe : elab.lfe) {
-      const int width = 8 * layout_of(net.arch.channels).hidden_tiles;
-      most = std::max(most, hidden_order(lfe.conv1.taps, width).taps.size());
-    }
-  }
-  return static_cast<int>(most);
-}
-
-void check_network(const Network& net) {
-  if (!has_layout(net.arch.channels)) {
-    unsupported("60 or 180 channels, found " + std::to_string(net.arch.channels));
-  }
-  if (net.arch.windows != std::array<int, 3>{4, 8, 16})
-    unsupported("windows of 4, 8 and 16 pixels");
-  if (net.arch.scale < 2 || net.arch.scale > 4) {
-    unsupported("scale 2, 3 or 4, found " + std::to_string(net.arch.scale));
-  }
-  if (net.body.empty()) unsupported("at least one block");
-  if (!net.one_hot_shifts()) unsupported("one-hot shift masks");
-  if (most_hidden_groups(net) > kMaxHiddenGroups) {
-    unsupported("hidden layers of at most " + std::to_string(kMaxHiddenGroups) + " groups");
-  }
-  const std::vector<int> order = stream_order(net);
-  for (const Elab& elab : net.body) {
-    for (const Lfe& lfe : elab.lfe) {
-      for (std::size_t i = 0; i < order.size(); ++i) {
-        const int first = order[i / 4 * 4];
-        if (order[i] >= 0 && lfe.conv0.taps[order[i]] != lfe.conv0.taps[first]) {
-          unsupported("the same groups of shifted channels in every block");
-        }
       }
     }
   }

@@ -260,6 +260,20 @@ TEST(Upscale, TwoInputsForOneOutput) {
   EXPECT_FALSE(fs::exists(f / "out/a.png"));
 }
 
+TEST(Upscale, OneInputTwice) {
+  const Folder f;
+  f.write("in/a.ppm", ppm());
+  f.write("in/b.ppm", ppm());
+  const Outcome o =
+      in_folder(f, {"upscale", "-i", "in", "./in/b.ppm", "in/b.ppm", "-o", "out", "-s", "2"});
+  EXPECT_EQ(o.status, 0);
+  EXPECT_EQ(line_count(o.err), 2) << o.err;
+  EXPECT_NE(o.err.find("warning: ./in/b.ppm: is an input twice: done once"), std::string::npos)
+      << o.err;
+  EXPECT_TRUE(fs::exists(f / "out/a.ppm"));
+  EXPECT_TRUE(fs::exists(f / "out/b.ppm"));
+}
+
 TEST(Upscale, OutputFolderInsideTheInput) {
   const Folder f;
   f.write("in/a.ppm", ppm());
