@@ -100,28 +100,32 @@ __global__ __launch_bounds__(kNarrowThreads,
     const int block = (next_y * across + next_x) * 4 + block_of_warp;
     UnitA2 o[kM][kUnits];
     // With the keys of Steps times two blocks.
-    const auto attend_all = [&](const char* window, CorePair(&keys)[kM], auto steps, auto step,
-                                auto group) {
+    const auto attend_all = [&](const char* window, const CorePair(&keys)[kM], auto steps,
+                                auto step, auto group) {
+      constexpr int kSteps = decltype(steps)::value, kStep = decltype(step)::value;
       UnitA2 q[kM][kGU];
-      Attention<kGU> a[kM];
+      uint2 terms[kM];
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
-        load_core_queries(q[m], window + (first + 2 * m) * kBlockCores, lane);
+        const int own = first + 2 * m;
+        load_core_queries(q[m], window + own * kBlockCores, lane);
         if constexpr (Found) {
-          const char* terms = window + kReferences + (first + 2 * m) * kReferenceBytes;
-          start_from<K>(a[m], q[m], lane, reinterpret_cast<const uint2*>(terms)[g]);
-        } else {
-          start<K>(a[m], q[m], lane);
+          const char* found = window + kReferences + own * kReferenceBytes;
+          terms[m] = reinterpret_cast<const uint2*>(found)[g];
         }
       }
-      attend_cores<F16, Found, decltype(steps)::value, decltype(step)::value>(a, q, keys, lane);
+      if constexpr (!Found) find_references<F16, kSteps, kStep>(terms, q, keys, lane);
+      Attention<kGU> a[kM];
+#pragma unroll
+      for (int m = 0; m < kM; ++m) start_from<K>(a[m], q[m], lane, terms[m]);
+      attend_cores<F16, kSteps, kStep>(a, q, keys);
 #pragma unroll
       for (int m = 0; m < kM; ++m) {
         if (!Found && p.leave_references) {
-          leave_references<K>(a[m],
-                              p.references + static_cast<std::size_t>(block + 2 * m) * kBlock +
-                                  references_at(decltype(group)::value),
-                              lane);
+          leave_terms(terms[m],
+                      p.references + static_cast<std::size_t>(block + 2 * m) * kBlock +
+                          references_at(decltype(group)::value),
+                      lane);
         }
         finish<K>(a[m], lane, 1);
         encode<K>(a[m], o[m] + decltype(group)::value * kGU, p.input);
@@ -145,7 +149,7 @@ __global__ __launch_bounds__(kNarrowThreads,
     }
     {
       const CorePair all(shared_address(window16));
-      CorePair keys[kM] = {all, all};
+      const CorePair keys[kM] = {all, all};
       attend_all(window16, keys, std::integral_constant<int, 8>{},
                  std::integral_constant<int, 2 * kBlockCores>{}, Of16{});
     }
@@ -158,7 +162,7 @@ __global__ __launch_bounds__(kNarrowThreads,
     }
     {
       const std::uint32_t row = shared_address(window8) + warpgroup * 8 * kBlockCores;
-      CorePair keys[kM] = {CorePair(row), CorePair(row + 2 * kBlockCores)};
+      const CorePair keys[kM] = {CorePair(row), CorePair(row + 2 * kBlockCores)};
       attend_all(window8, keys, std::integral_constant<int, 2>{},
                  std::integral_constant<int, 4 * kBlockCores>{}, Of8{});
     }

@@ -121,6 +121,11 @@ struct CorePair {
   __device__ __forceinline__ explicit CorePair(std::uint32_t address)
       : low(static_cast<std::uint32_t>(core_descriptor(address, kCore, kHalf))) {}
   __device__ __forceinline__ void advance(int bytes) { low += bytes / 16; }
+  __device__ __forceinline__ CorePair further(int bytes) const {
+    CorePair pair = *this;
+    pair.advance(bytes);
+    return pair;
+  }
   // The first two units of q, and the last one, twice.
   __device__ __forceinline__ std::uint64_t keys() const { return with(kHalf, low); }
   __device__ __forceinline__ std::uint64_t last_keys() const {
@@ -151,37 +156,95 @@ __device__ __forceinline__ void add_core_values(float (&out)[kGU][4], const Unit
   for (int b = 0; b < 2; ++b) wgmma<F16>(out, p[2 * b], p[2 * b + 1], values.values(b), 1);
 }
 
-// Adds the keys of 2 * Steps blocks for M times the warpgroup's queries; blocks two and two, `Step`
-// bytes from one two to the next. Found: references are what they will be at the end.
-template <bool F16, bool Found, int Steps, int Step, int M>
-__device__ __forceinline__ void attend_cores(Attention<kGU> (&a)[M], UnitA2 (&q)[M][kGU],
-                                             CorePair (&keys)[M], int lane) {
+// The references of M times the warpgroup's queries: the largest of their logits, which are
+// computed once more for that. Keys are those of 2 * Steps blocks, two and two, `Step` bytes from
+// one two to the next.
+template <bool F16, int Steps, int Step, int M>
+__device__ __forceinline__ void find_references(uint2 (&terms)[M], UnitA2 (&q)[M][kGU],
+                                                const CorePair (&keys)[M], int lane) {
   using K = Codec16<F16>;
-#pragma unroll(Steps > 2 ? 1 : 2)
+  // As integers, of which three are compared at once: a query's own logit is not negative.
+  int most[M][2] = {};
+#pragma unroll
+  for (int m = 0; m < M; ++m) set_padding<K>(q[m], lane, uint2{});
+#pragma unroll 1
   for (int i = 0; i < Steps; ++i) {
+    float s[4 * M][4];
     wgmma_fence();
 #pragma unroll
     for (int m = 0; m < M; ++m) {
-      float s[4][4];
-      UnitA2 p[4];
-      add_core_logits<F16>(s, q[m], keys[m]);
-      wgmma_commit();
-      wgmma_wait<0>(s, a[m].out);
-      if constexpr (Found) {
-        exponentiate<K>(s, p);
-      } else {
-        weigh<K>(reinterpret_cast<Attention<kGU>(&)[1]>(a[m]),
-                 reinterpret_cast<UnitA2(&)[1][kGU]>(q[m]), reinterpret_cast<float(&)[1][4][4]>(s),
-                 reinterpret_cast<UnitA2(&)[1][4]>(p), lane);
+      add_core_logits<F16>(reinterpret_cast<float(&)[4][4]>(s[4 * m]), q[m],
+                           keys[m].further(i * Step));
+    }
+    wgmma_commit();
+    wgmma_wait<0>(s);
+#pragma unroll
+    for (int n = 0; n < 4 * M; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        int& row = most[n / 4][c / 2];
+        row = max(row, __float_as_int(s[n][c]));
       }
-      wgmma_fence();
-      add_core_values<F16>(a[m].out, p, keys[m]);
-      wgmma_commit();
-      keys[m].advance(Step);
     }
   }
 #pragma unroll
-  for (int m = 0; m < M; ++m) wgmma_wait<0>(a[m].out);
+  for (int m = 0; m < M; ++m) {
+    std::uint32_t row[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      int all = max(most[m][r], __shfl_xor_sync(~0U, most[m][r], 1));
+      all = max(all, __shfl_xor_sync(~0U, all, 2));
+      row[r] = reference_terms<K>(__int_as_float(all));
+    }
+    terms[m] = make_uint2(row[0], row[1]);
+  }
+}
+
+// Leaves them: those of a row are where `references` has row g.
+__device__ __forceinline__ void leave_terms(uint2 terms, char* references, int lane) {
+  if ((lane & 3) == 0) reinterpret_cast<uint2*>(references)[lane / 4] = terms;
+}
+
+// Adds those keys for both of a warp's blocks of queries: while tensor cores are at one, the
+// weights of the other are computed.
+template <bool F16, int Steps, int Step>
+__device__ __forceinline__ void attend_cores(Attention<kGU> (&a)[2], const UnitA2 (&q)[2][kGU],
+                                             const CorePair (&keys)[2]) {
+  float s[2][4][4];
+  UnitA2 p[2][4];
+  CorePair at[2] = {keys[0], keys[1]};
+  const auto multiply = [&](int m, auto values, auto logits) {
+    wgmma_fence();
+    if constexpr (values) {
+      add_core_values<F16>(a[m].out, p[m], at[m]);
+      at[m].advance(Step);
+    }
+    if constexpr (logits) add_core_logits<F16>(s[m], q[m], at[m]);
+    wgmma_commit();
+  };
+  const auto wait = [&](int m) { wgmma_wait<0>(s[m], a[m].out); };
+  using Codec = Codec16<F16>;
+  constexpr std::true_type kYes;
+  constexpr std::false_type kNo;
+  multiply(0, kNo, kYes);
+  wait(0);
+  multiply(1, kNo, kYes);
+  exponentiate<Codec>(s[0], p[0]);
+  wait(1);
+#pragma unroll 1
+  for (int i = 0; i < Steps - 1; ++i) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      multiply(m, kYes, kYes);
+      exponentiate<Codec>(s[1 - m], p[1 - m]);
+      wait(m);
+    }
+  }
+  multiply(0, kYes, kNo);
+  exponentiate<Codec>(s[1], p[1]);
+  wait(0);
+  multiply(1, kYes, kNo);
+  wait(1);
 }
 
 // acc += project_out's product; its bias is among the weights.

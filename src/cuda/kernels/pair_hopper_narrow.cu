@@ -64,11 +64,11 @@ __device__ __forceinline__ void store_cores(const UnitA (&u)[kGU], std::uint32_t
   store_matrices<Transposed>(to + matrix % 2 * kHalf + 2 * kCore + row, u[2].r[0], u[2].r[1]);
 }
 
-// attend_cores() for both of a warp's blocks of queries, so that tensor cores are at one while the
-// weights of the other are computed.
-template <bool Found, int Steps, int Step>
-__device__ __forceinline__ void attend_both(Attention<kGU> (&a)[2], Queries& q, CorePair (&keys)[2],
-                                            int lane) {
+// attend_cores() where its registers are too many: a block's values and the other's keys are waited
+// for at once.
+template <int Steps, int Step>
+__device__ __forceinline__ void attend_both(Attention<kGU> (&a)[2], const Queries& q,
+                                            CorePair (&keys)[2]) {
   float s[2][4][4];
   wgmma_fence();
   add_core_logits<true>(s[0], q[0], keys[0]);
@@ -78,13 +78,7 @@ __device__ __forceinline__ void attend_both(Attention<kGU> (&a)[2], Queries& q, 
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
       UnitA p[4];
-      if constexpr (Found) {
-        exponentiate<K>(s[m], p);
-      } else {
-        weigh<K>(
-            reinterpret_cast<Attention<kGU>(&)[1]>(a[m]), reinterpret_cast<UnitA(&)[1][kGU]>(q[m]),
-            reinterpret_cast<float(&)[1][4][4]>(s[m]), reinterpret_cast<UnitA(&)[1][4]>(p), lane);
-      }
+      exponentiate<K>(s[m], p);
       wgmma_fence();
       add_core_values<true>(a[m].out, p, keys[m]);
       keys[m].advance(Step);
@@ -196,7 +190,7 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
       }
     };
     Queries q, v;
-    uint2 terms[2];  // of references that were found
+    uint2 terms[2];  // of references
     UnitA o_units[2][kUnits];
     const auto q_at = [&](int m, int group) { return p.q + block_at(m) + group * kGroup; };
     const auto references = [&](int m, int group) {
@@ -253,21 +247,20 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
     };
     // The windows of a group whose q and v are in the team's place; `keys` of the warp's blocks.
     const auto attend = [&](auto group, auto steps, auto step, CorePair(&&keys)[2]) {
+      if constexpr (!FindsQ) find_references<true, steps, step>(terms, q, keys, lane);
       Attention<kGU> a[2];
 #pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        if constexpr (FindsQ) {
-          start_from<K>(a[m], q[m], lane, terms[m]);
-        } else {
-          start<K>(a[m], q[m], lane);
-        }
+      for (int m = 0; m < 2; ++m) start_from<K>(a[m], q[m], lane, terms[m]);
+      if constexpr (steps > 2) {
+        attend_cores<true, steps, step>(a, q, keys);
+      } else {
+        attend_both<steps, step>(a, q, keys);
       }
-      attend_both<FindsQ, steps, step>(a, q, keys, lane);
       find(std::integral_constant<int, group - 1>{});
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         if (!FindsQ && p.gmsa.leave_references) {
-          leave_references<K>(a[m], references(m, group), lane);
+          leave_terms(terms[m], references(m, group), lane);
         }
         finish_block(a[m], m, group);
       }

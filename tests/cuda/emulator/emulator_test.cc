@@ -248,7 +248,7 @@ TEST(Emulated, TheSkipMayBeInTheTail) {
 }
 
 // Pairs of unshifted ELABs may be one kernel each: the same bits, in which references that are
-// raised and left for the next pair have their part.
+// found and left for the next pair have their part.
 TEST(Emulated, PairsMayBeOneKernel) {
   for (const int pairs : {1, 2}) {
     const Network net = part_of(Model::load(test::model_path(kLight)).network(), 2, pairs);
