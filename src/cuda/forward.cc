@@ -153,12 +153,17 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
   }
 
   TailArgs tail = tail_args(a, {place.x, place.format});
-  if (a.shape.skip_in_tail() && !a.every_stage) {
-    tail.skip = true;
-    tail.head = head;
-  } else {
+  const auto end_body = [&] {
     run_head(head, place, true, stream);
     show("body", place.x);
+  };
+  if (a.shape.skip_in_tail()) {
+    tail.skip = true;
+    tail.head = head;
+    tail.skip_weights = bytes(a, a.packed.skip.weights);
+    tail.skip_scale = a.packed.skip.scale;
+  } else {
+    end_body();
   }
   std::copy(a.net.mean.begin(), a.net.mean.end(), tail.mean);
   tail.output = pictures.output;
@@ -166,6 +171,7 @@ void forward(const ForwardArgs& a, const DevicePictures& pictures, cudaStream_t 
   tail.output_width = pictures.width * a.shape.scale;
   tail.output_height = pictures.height * a.shape.scale;
   launch_tail(a.shape.channels, a.shape.tail, tail, stream);
+  if (tail.skip && a.every_stage) end_body();
   ELAN_CUDA(cudaGetLastError());
 }
 

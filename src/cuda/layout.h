@@ -397,13 +397,38 @@ constexpr int head_slabs(const ChannelLayout& l) {
 }
 
 constexpr int kTailStages = 2;
-// Of the last convolution with the skip: the head's slabs, of the wide network in global memory,
-// and the picture around a tile with a ring of one.
-constexpr int tail_head_bytes(const ChannelLayout& l) {
-  return l.channels == 60 ? head_slabs(l) * kHeadSlabBytes : 0;
+// The skip in the tail: the head and the last convolution are one of 5 x 5 from 3 colours, in
+// fp32's operands. 16 k are four pixels, one for each lane t, with four numbers, of which the last
+// is 1: in each step four of a row, then the last ones of all rows. There are nine kinds of pixels,
+// by which of the last convolution's taps are outside of the grid: in the first row (0), the last
+// (2) or another (1), and the same for columns.
+constexpr int kSkipSide = 5, kSkipSteps = kSkipSide + 2, kSkipKinds = 9;
+struct SkipPixel {
+  int y, x;
+  bool twice = false;  // a lane had it before
+};
+constexpr SkipPixel skip_pixel(int step, int t) {
+  if (step < kSkipSide) return {step, t};
+  if (step == kSkipSide) return {t, kSkipSide - 1};
+  return {kSkipSide - 1, kSkipSide - 1, t > 0};
 }
-constexpr int tail_patch_bytes(int tile_y) {
-  return (4 * 4 + 4) * (4 * tile_y + 4) * 3 * static_cast<int>(sizeof(float));
+constexpr int skip_kind(int row, int column) {
+  return 3 * row + column;
+}
+constexpr int skip_slab_bytes(int tiles) {
+  return slab_bytes(2 * kSkipSteps, tiles, 2);
+}
+constexpr int kSkipBias = kSkipSide * kSkipSide / 2;  // the pixel with whose 1 the bias goes
+// The picture around a tile, 16 bytes a pixel, and zeros behind it.
+constexpr int skip_patch_width() {
+  return 4 * 4 + kSkipSide - 1;
+}
+constexpr int skip_patch_rows(int tile_y) {
+  return 4 * tile_y + kSkipSide - 1;
+}
+constexpr int kSkipZeros = (kSkipSide - 1) * skip_patch_width() + kSkipSide;
+constexpr int skip_patch_bytes(int tile_y) {
+  return (skip_patch_width() * skip_patch_rows(tile_y) + kSkipZeros) * 16;
 }
 constexpr int gmsa_stages(const ChannelLayout& l) {
   return l.out_slabs > 1 ? 2 : 0;

@@ -319,7 +319,8 @@ void pack_head(Packer& packer, PackedNetwork& p, const ChannelLayout& l, const C
       packer.floats(columns, [&](int i) { return channel(i) < 0 ? 0.F : head.bias[channel(i)]; });
 }
 
-PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale) {
+// `rows`: as the left operand, of the tail on a stream of FP16.
+PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale, bool rows) {
   const ChannelLayout& l = c.layout;
   const int tiles = tail_tiles(scale), bytes = tail_slab_bytes(l, tiles, weight_words(c.operand));
   const float factor = weight_scale(tail.weight);
@@ -327,12 +328,17 @@ PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int s
   p.unscale = 1 / factor;
   p.weights = packer.take(static_cast<std::size_t>(9) * bytes);
   for (int tap = 0; tap < 9; ++tap) {
-    pack_slab(packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes), c.operand, 0,
-              l.units, 0, tiles, [&](int k, int column) {
-                return c.order[k] < 0 || column >= tail.out
-                           ? 0.F
-                           : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
-              });
+    const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes);
+    const auto value = [&](int k, int column) {
+      return c.order[k] < 0 || column >= tail.out
+                 ? 0.F
+                 : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
+    };
+    if (rows) {
+      pack_rows(slab, c.operand, l.units, tiles, value);
+    } else {
+      pack_slab(slab, c.operand, 0, l.units, 0, tiles, value);
+    }
   }
   p.bias = packer.floats(8 * tiles, [&](int i) { return i < tail.out ? tail.bias[i] : 0.F; });
   return p;
@@ -481,7 +487,9 @@ PackedNetwork pack_network(const Network& net, const NetworkShape& shape) {
       pairs.back().out.power = pairs.front().out.power;  // the first pair's q serves them all
     }
   }
-  p.tail = pack_tail(packer, {layout, shape.tail, p.order, false}, net.tail, net.arch.scale);
+  p.tail = pack_tail(packer, {layout, shape.tail, p.order, false}, net.tail, net.arch.scale,
+                     shape.skip_in_tail());
+  if (shape.skip_in_tail()) p.skip = pack_skip(packer, net.head, net.tail, p.tail.unscale);
   return p;
 }
 

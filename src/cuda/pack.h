@@ -49,6 +49,12 @@ using MatrixFn = std::function<float(int k, int column)>;
 void pack_slab(std::span<std::byte> slab, Operand operand, int unit, int units, int tile, int tiles,
                const MatrixFn& value);
 
+// The transposed matrix as left operands of 16 rows, in FP16 with one term or, for fp32, two: for
+// every two units of k, for every two tiles of columns, for each term, the four words of a lane; of
+// an odd last unit two words.
+void pack_rows(std::span<std::byte> slab, Operand operand, int units, int tiles,
+               const MatrixFn& value);
+
 // The same matrix as core matrices of the Hopper path; operands of 16 bits.
 void pack_core_slab(std::span<std::byte> slab, Operand operand, int units, int tile, int tiles,
                     const MatrixFn& value);
@@ -77,6 +83,11 @@ struct PackedOut {  // project_out, or the last convolution
   std::array<float, kWindowGroups> power{}, value{};  // see GmsaArgs
 };
 
+struct PackedSkip {  // the skip in the tail (kernels/skip.cuh): slabs of all kinds
+  std::size_t weights = 0;
+  float scale = 1;
+};
+
 struct PackedPair {
   PackedLfe lfe;
   PackedOut out;
@@ -90,6 +101,7 @@ struct PackedNetwork {
   float head_unscale = 1;
   std::vector<std::vector<PackedPair>> body;  // [elab][pair]
   PackedOut tail;
+  PackedSkip skip;        // if the tail has it
   int hidden_groups = 0;  // the most of any LFE
 };
 

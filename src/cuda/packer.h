@@ -75,6 +75,10 @@ PackedLfe packed_taps(const Context& c, const Lfe& lfe, const Gmsa& gmsa,
                       const HiddenOrder& hidden);
 
 // For the 8-bit kernels of the Hopper path; all matrices must have such a form.
+// The head and the last convolution as one, whose results come out as the last convolution's do
+// before they are times its `unscale`.
+PackedSkip pack_skip(Packer& packer, const Conv3x3& head, const Conv3x3& tail, float unscale);
+
 PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa);
 PackedOut pack_out_int8(Packer& packer, const Context& c, const Gmsa& gmsa);
 

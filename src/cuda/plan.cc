@@ -160,8 +160,7 @@ TailShape plan_half_tail(const NetworkShape& net, const DeviceLimits& device, co
   TailShape s;
   for (const int tile_y : {1, 2, 4}) {
     const int tiles = static_cast<int>(grid.pixels()) / (64 * tile_y);
-    const int bytes =
-        tile_bytes(l, Operand::fp16, tile_y) + tail_head_bytes(l) + tail_patch_bytes(tile_y);
+    const int bytes = tile_bytes(l, Operand::fp16, tile_y) + skip_patch_bytes(tile_y);
     const auto resident = [&](int shared) {
       return std::min(device.shared_per_multiprocessor / (shared + kStaticShared + 1024), 2);
     };

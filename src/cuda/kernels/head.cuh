@@ -16,21 +16,26 @@ __device__ __forceinline__ int reflect(int i, int size) {
   return i < size ? i : period - i;
 }
 
-// Rows x Columns pixels of the picture from (y, x) on, without the mean: reflected on the right and
-// below, zeros outside of the grid.
+// A pixel of the picture without the mean: reflected on the right and below, zeros outside of the
+// grid.
+__device__ __forceinline__ float3 load_pixel(const HeadArgs& p, int image, int y, int x) {
+  if (x < 0 || x >= p.grid.width || y < 0 || y >= p.grid.height) return make_float3(0, 0, 0);
+  const auto row = static_cast<std::size_t>(image) * p.input_height + reflect(y, p.input_height);
+  const auto at = (row * p.input_width + reflect(x, p.input_width)) * 3;
+  const float3 v = load_colours(p.input, p.sample, at);
+  return make_float3(v.x - p.mean[0], v.y - p.mean[1], v.z - p.mean[2]);
+}
+
+// Rows x Columns of them from (y, x) on.
 template <int Rows, int Columns>
 __device__ __forceinline__ void load_patch(float (&patch)[Rows][Columns][3], const HeadArgs& p,
                                            int image, int y, int x, int thread, int threads) {
-  for (int i = thread; i < Rows * Columns * 3; i += threads) {
-    const int c = i % 3, px = x + i / 3 % Columns, py = y + i / (3 * Columns);
-    float v = 0;
-    if (px >= 0 && px < p.grid.width && py >= 0 && py < p.grid.height) {
-      const auto row =
-          static_cast<std::size_t>(image) * p.input_height + reflect(py, p.input_height);
-      const auto at = (row * p.input_width + reflect(px, p.input_width)) * 3 + c;
-      v = load_sample(p.input, p.sample, at) - p.mean[c];
-    }
-    (&patch[0][0][0])[i] = v;
+  for (int i = thread; i < Rows * Columns; i += threads) {
+    const float3 v = load_pixel(p, image, y + i / Columns, x + i % Columns);
+    float* const to = &patch[0][0][0] + 3 * i;
+    to[0] = v.x;
+    to[1] = v.y;
+    to[2] = v.z;
   }
 }
 

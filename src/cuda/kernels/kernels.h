@@ -115,8 +115,12 @@ struct TailArgs {
   int scale = 0;
   int output_width = 0, output_height = 0;  // after the crop
   unsigned* not_finite = nullptr;           // set to 1 if any result is
-  bool skip = false;                        // head is added to x on the way
+  // The skip, if it is added here, see kernels/skip.cuh: of the head the picture alone, slabs and
+  // what their products are times.
+  bool skip = false;
   HeadArgs head;
+  const char* skip_weights = nullptr;
+  float skip_scale = 1;
   Grid grid;
   TailShape shape;
 };

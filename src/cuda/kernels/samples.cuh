@@ -29,6 +29,13 @@ __device__ __forceinline__ float load_sample(const void* data, int type, std::si
   if (type == 1) return load_u16(data, i);
   return static_cast<const float*>(data)[i];
 }
+// Three samples from `i` on.
+__device__ __forceinline__ float3 load_colours(const void* data, int type, std::size_t i) {
+  if (type == 0) return {load_u8(data, i), load_u8(data, i + 1), load_u8(data, i + 2)};
+  if (type == 1) return {load_u16(data, i), load_u16(data, i + 1), load_u16(data, i + 2)};
+  const float* v = static_cast<const float*>(data) + i;
+  return {v[0], v[1], v[2]};
+}
 __device__ __forceinline__ void store_sample(void* data, int type, std::size_t i, float v) {
   if (type == 0) {
     store_u8(data, i, v);

@@ -1,7 +1,7 @@
 // The picture from the stream: 3x3 convolution to 3 * scale^2 channels, pixel shuffle, mean, crop,
 // rounding and conversion to the caller's samples; notes any result that is not a finite number.
 
-#include "cuda/kernels/head.cuh"
+#include "cuda/kernels/skip.cuh"
 
 namespace elan::cuda {
 namespace {
@@ -33,37 +33,27 @@ struct OfTap<CodecFp32> : CodecFp32 {
   }
 };
 
-// The results of M blocks a warp, times unscale, as samples: through shared memory, so that rows of
-// the output are written from left to right.
-template <int N, int M, int WY>
-__device__ __forceinline__ void write_picture(const float (*acc)[N][4], char* shared,
-                                              const TailArgs& p, float unscale, TileOrigin o,
-                                              int thread) {
+// Results as samples: through shared memory, so that rows of the output are written from left to
+// right. each(f) calls f(pixel, result, sum) for what this thread has of the tile's pixels, 16 in a
+// row; sums are times unscale.
+template <int N, int TileY, int Threads, typename Each>
+__device__ __forceinline__ void write_picture(Each each, char* shared, const TailArgs& p,
+                                              float unscale, TileOrigin o, int thread) {
   constexpr int kScale = N == 2 ? 2 : N == 4 ? 3 : 4;
-  constexpr int kStride = 8 * N + 1;
-  const int lane = thread & 31, wx = thread / 32 % 4, wy = thread / 128;
+  constexpr int kStride = 8 * N + 4;  // 4 modulo 8: few conflicts of banks for either order
+  const int lane = thread & 31;
   float* values = reinterpret_cast<float*>(shared);
   bool finite = true;
-#pragma unroll
-  for (int n = 0; n < N; ++n) {
-    const float2 b = __ldg(reinterpret_cast<const float2*>(p.bias + n * 8) + (lane & 3));
-#pragma unroll
-    for (int m = 0; m < M; ++m) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float v = acc[m][n][i] * unscale + (i % 2 == 0 ? b.x : b.y);
-        finite = finite && isfinite(v);
-        const int token = (lane >> 2) + i / 2 * 8;
-        const int pixel = ((wy * M + m) * 4 + token / 4) * 16 + wx * 4 + token % 4;
-        values[pixel * kStride + n * 8 + 2 * (lane & 3) + i % 2] = v;
-      }
-    }
-  }
+  each([&](int pixel, int result, float sum) {
+    const float v = sum * unscale + __ldg(p.bias + result);
+    finite = finite && isfinite(v);
+    values[pixel * kStride + result] = v;
+  });
   if (!finite) *p.not_finite = 1;
   __syncthreads();
 
   // Lanes go along a row, which is another one for each warp.
-  constexpr int kRowSamples = 16 * kScale * 3, kRows = 4 * WY * M * kScale;
+  constexpr int kRowSamples = 16 * kScale * 3, kRows = 4 * TileY * kScale;
 #pragma unroll
   for (int first = 0; first < kRowSamples; first += 32) {
     const int k = first + lane, column = k / 3, colour = k % 3, x = o.x * kScale + column;
@@ -71,7 +61,7 @@ __device__ __forceinline__ void write_picture(const float (*acc)[N][4], char* sh
     const float* from =
         values + column / kScale * kStride + colour * kScale * kScale + column % kScale;
     const float mean = p.mean[colour];
-    for (int row = thread / 32; row < kRows; row += 4 * WY) {
+    for (int row = thread / 32; row < kRows; row += Threads / 32) {
       const int y = o.y * kScale + row;
       if (y >= p.output_height) break;
       const auto at =
@@ -133,142 +123,127 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   cp_async_wait<0>();
   __syncthreads();
 
-  write_picture<N, 1, WY>(&acc, shared, p, p.unscale / kShrink, o, thread);
+  write_picture<N, WY, T::kThreads>(
+      [&](auto f) {
+        const int g = lane >> 2, t = lane & 3;
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int y = wy * 4 + (g >> 2) + i / 2 * 2, x = wx * 4 + (g & 3);
+            f(y * 16 + x, n * 8 + 2 * t + i % 2, acc[n][i]);
+          }
+        }
+      },
+      shared, p, p.unscale / kShrink, o, thread);
 }
 
-// FP16 pixels and weights in two terms.
-struct CodecFineWeights : CodecFp16 {
-  using UnitB = UnitB2;
-  static constexpr int kWords = 4;  // twice those of a UnitB
-  static __device__ __forceinline__ void mma8(float (&c)[4], const UnitA& a, const UnitB& b) {
-    mma8_f16(c, a.r[0], a.r[1], b.r[1]);
-    mma8_f16(c, a.r[0], a.r[1], b.r[0]);
-  }
-  static __device__ __forceinline__ void mma16(float (&c)[4], const UnitA& a0, const UnitA& a1,
-                                               const UnitB& b0, const UnitB& b1) {
-    mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[1], b1.r[1]);
-    mma16_f16(c, a0.r[0], a0.r[1], a1.r[0], a1.r[1], b0.r[0], b1.r[0]);
-  }
+// A tile of the stream as it is, zeros outside of the picture: 16 bytes at a time.
+template <typename T>
+struct TilePieces {
+  static constexpr int kChunks = T::kLayout.units, kWidth = T::kWidth, kHeight = T::kHeight;
+  static constexpr int kThreads = T::kThreads;
 };
-
-// A tile of the stream of FP16 with the head of the same pixels, rounded as the stream would be.
-template <typename T, int C, int Rows, int Columns>
-__device__ __forceinline__ void add_head(char* tile, const __half* x, const HeadArgs& p,
-                                         const char* slabs, const float (&patch)[Rows][Columns][3],
-                                         TileOrigin o, int thread) {
-  constexpr int kUnits = layout_of(C).units, kPixels = T::kWidth * T::kHeight;
-  constexpr int kRows = T::kHeight - 1;  // the last has no room
-  const int lane = thread & 31, g = lane >> 2, t = lane & 3;
-  const HeadOperand operand(Columns, t);
+template <typename T>
+__device__ __forceinline__ void copy_pixels(std::uint32_t tile, const __half* x, TileOrigin o,
+                                            const Grid& g, int thread) {
+  const uint4* image = reinterpret_cast<const uint4*>(x) +
+                       static_cast<std::size_t>(o.image) * g.height * g.width * T::kLayout.units;
 #pragma unroll 1
-  for (int first = thread / 32 * 16; first < kPixels; first += T::kThreads / 2) {
-    const __half* from[2];
-    const float* colours[2];
-    __half* to[2];
-    bool inside[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      // The last sixteen may be fewer: the others go where rows of the tile have room.
-      const int extra = first + g + 8 * h - kPixels, i = extra < 0 ? extra + kPixels : 0;
-      const int row = i / T::kWidth, column = i % T::kWidth;
-      static_assert(kRows * (T::kRow - T::kWidth) >= 15 - (kPixels - 1) % 16);
-      const int py = o.y - 1 + row, px = o.x - 1 + column;
-      inside[h] = py >= 0 && py < p.grid.height && px >= 0 && px < p.grid.width;
-      const auto pixel =
-          (static_cast<std::size_t>(o.image) * p.grid.height + (inside[h] ? py : o.y)) *
-              p.grid.width +
-          (inside[h] ? px : o.x);
-      from[h] = at_pixel<C>(x, pixel);
-      colours[h] = patch[row][column];
-      const int place =
-          extra < 0 ? row * T::kRow + column : extra % kRows * T::kRow + T::kWidth + extra / kRows;
-      to[h] = reinterpret_cast<__half*>(tile + place * T::kPitch);
-    }
-    UnitA4 a[kHeadUnits];
-    operand.load(a, colours[0], colours[1]);
-#pragma unroll
-    for (int slab = 0; slab < head_slabs(layout_of(C)); ++slab) {
-      RowPair<__half, kUnits, kHeadTiles> own;
-      own.fetch(slab * kHeadTiles, from[0], from[1], t);
-      float acc[kHeadTiles][4];
-      const uint4* words = reinterpret_cast<const uint4*>(slabs + slab * kHeadSlabBytes) + lane;
-      multiply_head(
-          acc, a, [&](int i) { return words[i * 32]; }, p.column_bias + slab * kHeadTiles * 8,
-          p.unscale, t);
-      own.add(acc);
-#pragma unroll
-      for (int n = 0; n < kHeadTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) acc[n][i] = inside[i / 2] ? acc[n][i] : 0;
-      }
-      store_rows<kUnits>(acc, slab * kHeadTiles, to[0], to[1], t);
-    }
+  for (TileWalk<TilePieces<T>> walk(thread); walk.row < T::kHeight; walk.next()) {
+    const int py = o.y - 1 + walk.row, px = o.x - 1 + walk.column;
+    const bool there = static_cast<unsigned>(py) < static_cast<unsigned>(g.height) &&
+                       static_cast<unsigned>(px) < static_cast<unsigned>(g.width);
+    const int from = there ? (py * g.width + px) * T::kLayout.units + walk.chunk : 0;
+    cp_async16_or_zeros(tile + (walk.row * T::kRow + walk.column) * T::kPitch + walk.chunk * 16,
+                        image + from, there);
   }
 }
 
 // On a stream of FP16, with the skip: thread blocks walk over tiles, warps have M blocks each.
-template <typename K, int C, int N, int WY, int M>
+// Terms: of the weights.
+template <int Terms, int C, int N, int WY, int M>
 __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
     const __grid_constant__ TailArgs p) {
   using T = PictureTile<CodecFp16, C, 4, WY * M, 128 * WY>;
-  using UnitA = typename K::UnitA;
-  constexpr int kU = layout_of(C).units, kHead = tail_head_bytes(layout_of(C));
-  constexpr int kSlab = tail_slab_bytes(layout_of(C), N, K::kWords / 2);
-  constexpr int kPatchBytes = tail_patch_bytes(WY * M);
+  constexpr int kU = layout_of(C).units, P = 2 * M;  // 8 pixels at a time
+  constexpr int kSlab = tail_slab_bytes(layout_of(C), N, Terms);
 
   ELAN_DYNAMIC_SHARED(shared);
-  __shared__ int taps[kMaxChunks];
-  char* const slabs = shared + T::kBytes;
-  auto& patch = *reinterpret_cast<float(*)[T::kHeight + 2][T::kWidth + 2][3]>(slabs + kHead);
-  static_assert(sizeof patch == kPatchBytes);
+  uint4* const patch = reinterpret_cast<uint4*>(shared + T::kBytes);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  const int wx = warp % 4, wy = warp / 4;
+  const int wx = warp % 4, row = warp / 4 * M * 4, column = wx * 4;
+  const int g = lane >> 2, t = lane & 3;
   const std::uint32_t tile_address = shared_address(shared);
   const __half* x = stream_at<__half, C>(p.x, p.grid);
-  if (thread < kMaxChunks) taps[thread] = 5;  // no displacement
-  if (kHead > 0 && p.skip) copy_async<kHead, T::kThreads>(slabs, p.head.slabs, thread);
-  SlabRing<kSlab, kSlab, T::kThreads> ring(slabs + kHead + kPatchBytes, p.weights, 9, 9,
-                                           p.shape.stages, thread);
-  cp_async_wait<0>();
-  __syncthreads();
-  wait_for_previous();
+  SlabRing<kSlab, kSlab, T::kThreads> ring(shared + T::kBytes + skip_patch_bytes(WY * M), p.weights,
+                                           9, 9, p.shape.stages, thread);
 
-  std::uint32_t base[M];
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-    base[m] = K::lane_base(lane, [&](int r) {
-      return static_cast<std::uint32_t>(
-          (((wy * M + m) * 4 + r / 4 + 1) * T::kRow + wx * 4 + r % 4 + 1) * T::kPitch);
-    });
-  }
+  // ldmatrix: two units of 8 pixels, then those of the 8 below them.
+  const int unit = lane >> 3 & 1;
+  const std::uint32_t pixel =
+      tile_address +
+      ((row + 1 + lane / 16 * 2 + (lane >> 2 & 1)) * T::kRow + column + 1 + (lane & 3)) * T::kPitch;
   const int tiles = p.grid.width / 16 * (p.grid.height / (4 * WY * M)) * p.grid.batch;
+  bool first = true;
 #pragma unroll 1
   for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
     const TileOrigin o = tile_origin<4, WY * M>(tile, p.grid);
+    // The skip needs the picture alone: the first tile has it while the body ends.
+    if (!first) copy_pixels<T>(tile_address, x, o, p.grid, thread);
+    PixelSums<N, P> sums = {};
     if (p.skip) {
-      load_patch(patch, p.head, o.image, o.y - 2, o.x - 2, thread, T::kThreads);
+      load_skip_patch<WY * M>(patch, p.head, o, thread, T::kThreads);
       __syncthreads();
-      add_head<T, C>(shared, x, p.head, kHead > 0 ? slabs : p.head.slabs, patch, o, thread);
-    } else {
-      TileWalk<T> walk(thread);
-      load_tile<CodecFp16, T>(0, walk, shared, x, o, p.grid, taps);
+      start_from_skip<WY * M, N>(sums, p, patch, row, column, o.y + row, o.x + column, lane);
     }
+    if (first) {
+      wait_for_previous();
+      copy_pixels<T>(tile_address, x, o, p.grid, thread);
+    }
+    first = false;
+    cp_async_commit();
+    cp_async_wait<0>();
     __syncthreads();
 
-    float acc[M][N][4] = {};
 #pragma unroll 1
     for (int tap = 0; tap < 9; ++tap) {
       const char* slab = ring.next();
-      const std::uint32_t at = ((tap / 3 - 1) * T::kRow + tap % 3 - 1) * T::kPitch;
-      multiply<K, N, kU>(
-          acc, slab, lane,
-          [&](int m, int u, UnitA& a0, UnitA& a1) {
-            K::load_pair(a0, a1, tile_address, base[m] + at, 0, u);
+      const std::uint32_t at = pixel + ((tap / 3 - 1) * T::kRow + tap % 3 - 1) * T::kPitch;
+      // The words of 16 pixels' units u and, if there is one, u + 1.
+      const auto load = [&](int block, int u, std::uint32_t(&r)[4]) {
+        ldmatrix4(r, at + block * 4 * T::kRow * T::kPitch + (u + (u + 1 < kU ? unit : 0)) * 16);
+      };
+      std::uint32_t r[M][4];
+      multiply_pixels<N, kU, Terms, 1>(
+          sums, slab, lane,
+          [&](int i, int u, std::uint32_t(&b)[2]) {
+            if (i % 2 == 0) load(i / 2, u, r[i / 2]);
+            b[0] = r[i / 2][i % 2 * 2];
+            b[1] = r[i / 2][i % 2 * 2 + 1];
           },
-          [&](int m, int u, UnitA& a) { K::load_one(a, tile_address, base[m] + at, 0, u); });
+          [&](int i, std::uint32_t& b) {
+            if (i % 2 == 0) load(i / 2, kU - 1, r[i / 2]);
+            b = r[i / 2][i % 2 * 2];
+          });
     }
     __syncthreads();
-    write_picture<N, M, WY>(acc, shared, p, p.unscale, o, thread);
+    write_picture<N, WY * M, T::kThreads>(
+        [&](auto f) {
+#pragma unroll
+          for (int i = 0; i < P; ++i) {
+#pragma unroll
+            for (int n = 0; n < N / 2; ++n) {
+#pragma unroll
+              for (int j = 0; j < 4; ++j) {
+                const int token = 2 * t + j % 2;  // of 8
+                const int to = (row + 2 * i + token / 4) * 16 + column + token % 4;
+                f(to, n * 16 + g + j / 2 * 8, sums[i][n][j]);
+              }
+            }
+          }
+        },
+        shared, p, p.unscale, o, thread);
     __syncthreads();
   }
   cp_async_wait<0>();
@@ -312,15 +287,16 @@ void with_kernel(int channels, Operand operand, int scale, int tile_y, F f) {
 template <typename F>
 void with_half_kernel(int channels, Operand operand, int scale, int tile_y, F f) {
   const auto call = [&]<typename K, int C, int N, int WY>() {
+    constexpr int kTerms = std::is_same_v<K, CodecFp16> ? 1 : 2;
     if constexpr (C == 60) {
-      if (tile_y == 4) return f(&tail_half_kernel<K, C, N, 2, 2>, 256);
+      if (tile_y == 4) return f(&tail_half_kernel<kTerms, C, N, 2, 2>, 256);
     }
-    f(&tail_half_kernel<K, C, N, WY, 1>, 128 * WY);
+    f(&tail_half_kernel<kTerms, C, N, WY, 1>, 128 * WY);
   };
   if (operand == Operand::fp16) {
     with_shape<CodecFp16>(channels, scale, tile_y, call);
   } else {
-    with_shape<CodecFineWeights>(channels, scale, tile_y, call);
+    with_shape<CodecFp32>(channels, scale, tile_y, call);
   }
 }
 

@@ -25,6 +25,7 @@ EmulatedNetwork::EmulatedNetwork(const Network& net, NetworkShape shape, const D
       {"bias of the head's columns", &packed_.head_column_bias},
       {"weights of the tail", &packed_.tail.weights},
       {"bias of the tail", &packed_.tail.bias}};
+  if (shape_.skip_in_tail()) parts.emplace_back("weights of the skip", &packed_.skip.weights);
   for (auto& elab : packed_.body) {
     for (PackedPair& pair : elab) {
       for (const auto& [name, offset] : {std::pair{"weights of an LFE", &pair.lfe.weights},
