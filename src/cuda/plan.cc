@@ -133,7 +133,7 @@ int plan_whole_pairs(const NetworkShape& net, const PairKind& kind, const Device
                      const Grid& grid) {
   const bool able =
       net.channels == 60 && kind.hopper && kind.operand == Operand::fp16 &&
-      kind.stream == StreamFormat::fp16 &&
+      kind.stream != StreamFormat::fp32 &&
       narrow_pair_shared_bytes(net.hidden_groups, true) + kStaticShared <= device.shared_per_block;
   const int windows = static_cast<int>(grid.pixels() / 256);
   return able && 2 * windows >= 3 * device.multiprocessors ? device.multiprocessors : 0;

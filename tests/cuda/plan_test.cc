@@ -238,7 +238,8 @@ TEST(CudaPlan, NarrowPairsAreOneKernelWhereMultiprocessorsHaveMoreThanAWindow) {
   EXPECT_EQ(blocks(able, 1920, 1080), kH200.multiprocessors);
   EXPECT_EQ(blocks(able, 206, 292), kH200.multiprocessors);
   EXPECT_EQ(blocks(able, 176, 192), 0);
-  EXPECT_EQ(blocks({Operand::fp16, true, StreamFormat::split}, 1920, 1080), 0);
+  EXPECT_EQ(blocks({Operand::fp16, true, StreamFormat::split}, 206, 292), kH200.multiprocessors);
+  EXPECT_EQ(blocks({Operand::fp16, true}, 1920, 1080), 0);
   EXPECT_EQ(blocks({Operand::bf16, true}, 1920, 1080), 0);
   EXPECT_EQ(blocks({Operand::fp16, false, StreamFormat::fp16}, 1920, 1080), 0);
   EXPECT_LE(narrow_pair_shared_bytes(net.hidden_groups, true) + kStaticShared,

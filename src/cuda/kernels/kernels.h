@@ -158,8 +158,8 @@ void prepare_gmsa_hopper_narrow();
 void launch_lfe_hopper_narrow(Operand operand, const LfeArgs& args, cudaStream_t stream);
 void launch_gmsa_hopper_narrow(Operand operand, const GmsaArgs& args, cudaStream_t stream);
 
-// LFE and GMSA of a pair of an unshifted ELAB at once: fp16 on a stream of FP16. x of the LFE and x
-// of the GMSA are different places; y and v are not used.
+// LFE and GMSA of a pair of an unshifted ELAB at once: fp16 on a stream of FP16 or a split one. x
+// of the LFE and x of the GMSA are different places; y and v are not used.
 void prepare_pair_hopper_narrow();
 void launch_pair_hopper_narrow(const LfeArgs& lfe, const GmsaArgs& gmsa, int blocks,
                                cudaStream_t stream);

@@ -1,14 +1,14 @@
 // LFE and GMSA of a pair of an unshifted ELAB in one kernel, for the narrow network in FP16 on a
-// stream of FP16: the pixels of a window of 16 are all that its attention needs, so y, v and, but
-// where a later pair reads it, q stay on the multiprocessor. What is computed is what the two
-// kernels compute, bit for bit.
+// stream of FP16 or a split one: the pixels of a window of 16 are all that its attention needs, so
+// y, v and, but where a later pair reads it, q stay on the multiprocessor. What is computed is what
+// the two kernels compute, bit for bit.
 //
 // Two teams of two warpgroups have a window each, half a window's time apart: while one is at its
 // convolutions, which wait for tensor cores and shared memory, the other is at its softmaxes. That
 // comes of the one tile in shared memory, which a team gets when the other has read it. A warp has
 // two blocks of 4 x 4 pixels, the m-th in the m-th of its warpgroup's windows of 8. y is put aside
-// in shared memory, by each lane for itself; q and v of a window group come to one place for all
-// groups, one after the other.
+// in shared memory, by each lane for itself, rests of a split stream where those of the result will
+// be; q and v of a window group come to one place for all groups, one after the other.
 
 #include "cuda/kernels/gmsa_hopper_narrow.cuh"
 #include "cuda/kernels/lfe_hopper_narrow.cuh"
@@ -19,6 +19,9 @@ namespace {
 struct PairArgs : LfeArgs {
   GmsaArgs gmsa;
   StreamMap map;  // of x
+  // Of a split stream the bytes behind its first terms.
+  const char* x_rests;
+  char* rests;  // of the result
 };
 
 #if ELAN_HOPPER
@@ -95,11 +98,13 @@ __device__ __forceinline__ void attend_both(Attention<kGU> (&a)[2], const Querie
 #endif
 
 // FindsQ: q and references are what a pair before has left.
-template <bool FindsQ>
+template <typename S, bool FindsQ>
 __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
                              1) void pair_narrow_kernel(const __grid_constant__ PairArgs p) {
 #if ELAN_HOPPER
   using T = narrow_lfe::NarrowTile<4, kPairTeamThreads, true>;
+  constexpr bool kSplit = std::is_same_v<S, Split>;
+  constexpr std::size_t kRestBytes = rest_bytes(kU);
 
   ELAN_DYNAMIC_SHARED(shared);
   __shared__ int places[kNarrowReads];  // of what conv0 reads, from its pixel
@@ -158,6 +163,22 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
     if constexpr (FindsQ) {  // 16 lines a block
       prefetch_line(p.q + block_at(lane / 16) + lane % 16 * 128);
     }
+    // Of the warp's first block, and of token g in it; the other block is 8 pixels further.
+    const auto first_pixel = static_cast<unsigned>(
+        (o.image * p.grid.height + o.y + by * 4) * p.grid.width + o.x + bx * 4);
+    const auto own_pixel = first_pixel + (g >> 2) * p.grid.width + (g & 3);
+    // Rests of tokens g and g + 8.
+    const auto with_rests = [&](auto* rests, int m, auto f) {
+      auto* const at = rests + (own_pixel + 8 * m) * kRestBytes;
+      f(at, at + 2 * p.grid.width * kRestBytes);
+    };
+    if constexpr (kSplit) {  // 8 lines a block
+      const unsigned row = lane / 2 % 4, half = lane % 2 * 2;
+      if (lane < 16) {
+        prefetch_line(p.x_rests +
+                      (first_pixel + row * p.grid.width + half + lane / 8 * 8) * kRestBytes);
+      }
+    }
     barrier_wait(full + team * 8, parity);
     parity ^= 1;
     const bool inner = o.y > 0 && o.x > 0 && o.y + 16 < p.grid.height && o.x + 16 < p.grid.width;
@@ -167,11 +188,22 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
       const auto in_tile = [&](int dy, int dx) {
         return tile_address + ((by * 4 + dy + 2) * T::kRow + column + dx + 2) * T::kPitch;
       };
+      RestPair<kU> rest;
+      if constexpr (kSplit) {
+        with_rests(p.x_rests, m, [&](const char* row0, const char* row1) {
+          rest.template fetch<kU>(0, row0, row1, t);
+        });
+      }
       float y[kU][4];
       narrow_lfe::start_from_own<T>(y, in_tile(g >> 2, g & 3), t);
       narrow_lfe::add_convolutions<true, T>(
           y, p, conv0, conv1, reads,
           {in_tile(r / 4, r % 4), o.y + by * 4 + (g >> 2), o.x + column + (g & 3), inner}, t);
+      if constexpr (kSplit) {
+        rest.add(y);
+        with_rests(p.rests, m,
+                   [&](char* row0, char* row1) { store_rests<kU>(y, 0, row0, row1, t); });
+      }
 #pragma unroll
       for (int i = 0; i < kU; i += 2) {
         const UnitA a = K::encode(y[i]), b = K::encode(y[i + 1]);
@@ -290,6 +322,14 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
            std::integral_constant<int, 4 * kBlockCores>{},
            {CorePair(row), CorePair(row + 2 * kBlockCores)});
 
+    RestPair<kU> rests[2];
+    const auto fetch_rests = [&](int m) {
+      if constexpr (kSplit) {
+        with_rests(p.rests, m, [&](const char* row0, const char* row1) {
+          rests[m].template fetch<kU>(0, row0, row1, t);
+        });
+      }
+    };
     const std::uint32_t nothing = static_cast<std::uint32_t>(p.grid.width) >> 24;
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
@@ -298,6 +338,7 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
       for (int n = 0; n < kGU; ++n) K::transpose(v[m][n]);
       Attention<kGU> a;
       attend_itself<K>(a, q[m], v[m], lane, nothing);
+      if (m == 1) fetch_rests(0);  // for the products below; registers are few before
       finish_block(a, m, 0);
     }
 #pragma unroll
@@ -313,12 +354,19 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
         acc[n][2] = w.z;
         acc[n][3] = w.w;
       }
+      if constexpr (kSplit) {
+        rests[m].add(acc);
+        if (m == 0) fetch_rests(1);
+      }
       project_out<true>(acc, o_units[m], out);
+      if constexpr (kSplit) {
+        with_rests(p.rests, m,
+                   [&](char* row0, char* row1) { store_rests<kU>(acc, 0, row0, row1, t); });
+      }
       __syncwarp();  // y has been read
-      const auto pixel = static_cast<unsigned>(
-          (o.image * p.grid.height + o.y + by * 4) * p.grid.width + o.x + (bx + 2 * m) * 4);
       narrow_lfe::store_lines(acc, shared_address(y_space + m * kPairBlockBytes),
-                              static_cast<__half*>(p.gmsa.x), pixel, p.grid.width, lane);
+                              static_cast<__half*>(p.gmsa.x), first_pixel + 8 * m, p.grid.width,
+                              lane);
     }
     __syncwarp();
   }
@@ -327,21 +375,33 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
 #endif
 }
 
+using PairKernel = void (*)(PairArgs);
+template <typename S>
+PairKernel kernel_of(bool has_q) {
+  return has_q ? &pair_narrow_kernel<S, false> : &pair_narrow_kernel<S, true>;
+}
+
 }  // namespace
 
 void prepare_pair_hopper_narrow() {
-  allow_shared(reinterpret_cast<const void*>(&pair_narrow_kernel<true>));
-  allow_shared(reinterpret_cast<const void*>(&pair_narrow_kernel<false>));
+  for (const PairKernel kernel : {kernel_of<__half>(true), kernel_of<__half>(false),
+                                  kernel_of<Split>(true), kernel_of<Split>(false)}) {
+    allow_shared(reinterpret_cast<const void*>(kernel));
+  }
 }
 
 void launch_pair_hopper_narrow(const LfeArgs& lfe, const GmsaArgs& gmsa, int blocks,
                                cudaStream_t stream) {
   const StreamMap map =
       stream_map(lfe.x, lfe.grid, kNarrowLayout.units, kNarrowTileRow, kNarrowTileRow);
-  launch_kernel(lfe.has_q ? &pair_narrow_kernel<false> : &pair_narrow_kernel<true>,
+  const std::size_t first_terms =
+      lfe.grid.pixels() * stream_pixel_bytes(kNarrowLayout.units, StreamFormat::fp16);
+  const bool split = lfe.format == StreamFormat::split;
+  launch_kernel(split ? kernel_of<Split>(lfe.has_q) : kernel_of<__half>(lfe.has_q),
                 dim3(static_cast<unsigned>(blocks)), kPairTeams * kPairTeamThreads,
                 static_cast<std::size_t>(narrow_pair_shared_bytes(lfe.groups, lfe.has_q)), stream,
-                PairArgs{lfe, gmsa, map});
+                PairArgs{lfe, gmsa, map, static_cast<const char*>(lfe.x) + first_terms,
+                         static_cast<char*>(gmsa.x) + first_terms});
 }
 
 }  // namespace elan::cuda

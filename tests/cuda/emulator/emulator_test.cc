@@ -275,17 +275,21 @@ TEST(Emulated, TheSkipIsInTheTail) {
 }
 
 // Pairs of unshifted ELABs may be one kernel each: the same bits, in which references that are
-// found and left for the next pair have their part.
+// found and left for the next pair have their part, and so do streams that change behind them.
 TEST(Emulated, PairsMayBeOneKernel) {
-  for (const int pairs : {1, 2}) {
+  for (const auto& [pairs, stream, next] :
+       {std::tuple{1, kOnFp16, kSplit}, std::tuple{2, kOnFp16, kOnFp16},
+        std::tuple{1, kSplit, kOnFp16}, std::tuple{2, kSplit, kSplit}}) {
     const Network net = part_of(Model::load(test::model_path(kLight)).network(), 2, pairs);
-    const auto shape = shape_of(net, {kFp16, true, kOnFp16}, kAlone);
+    auto shape = shape_of(net, {kFp16, true, stream}, kAlone);
+    shape.body[1].stream = next;
     const auto plan = cuda::make_plan(shape, limits_of(kAlone), 41, 37, 1);
     EXPECT_TRUE(plan.has_whole_pairs(shape.body[0], false));
     for (const auto& rgb : {drawn(41, 37), noise(41, 37)}) {
       const ConstImageView in = view_of(rgb.data(), 41, 37);
       EmulatedNetwork emulated(net, shape, limits_of(kAlone));
-      EXPECT_TRUE(emulated.run(in) == emulated.run(in, {}, false)) << pairs;
+      EXPECT_TRUE(emulated.run(in) == emulated.run(in, {}, false))
+          << pairs << ' ' << static_cast<int>(stream);
     }
   }
 }
