@@ -10,6 +10,67 @@ namespace {
 constexpr int kPixels = 64;  // along a row, of one thread block
 constexpr int kRows = 8;     // of one on a stream of FP16
 
+// Rows x Columns pixels of the picture from (y, x) on.
+template <int Rows, int Columns>
+__device__ __forceinline__ void load_patch(float (&patch)[Rows][Columns][3], const HeadArgs& p,
+                                           int image, int y, int x, int thread, int threads) {
+  for (int i = thread; i < Rows * Columns; i += threads) {
+    const float3 v = load_pixel(p, image, y + i / Columns, x + i % Columns);
+    float* const to = &patch[0][0][0] + 3 * i;
+    to[0] = v.x;
+    to[1] = v.y;
+    to[2] = v.z;
+  }
+}
+
+// The operands of 16 pixels: k = 9 * ky + 3 * kx + colour, in four units.
+struct HeadOperand {
+  int at[kHeadUnits][2];  // of this lane's numbers, from its pixel's patch of 3 x 3
+
+  __device__ __forceinline__ HeadOperand(int columns, int t) {
+#pragma unroll
+    for (int u = 0; u < kHeadUnits; ++u) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int k = 8 * u + 2 * t + i;
+        at[u][i] = k < 27 ? k / 9 * columns * 3 + k % 9 : 0;  // weights beyond are zero
+      }
+    }
+  }
+  // Rows g and g + 8 have their patches at these places.
+  __device__ __forceinline__ void load(UnitA4 (&a)[kHeadUnits], const float* patch0,
+                                       const float* patch1) const {
+#pragma unroll
+    for (int u = 0; u < kHeadUnits; ++u) {
+      a[u] = CodecFp32::encode(
+          {patch0[at[u][0]], patch0[at[u][1]], patch1[at[u][0]], patch1[at[u][1]]});
+    }
+  }
+};
+
+// acc = A * a slab, whose `i`th 16 bytes of this lane are words(i), and the bias of its columns. It
+// goes to FP16, so that tensor cores, which round sums toward zero, may add all of it up.
+template <typename Words>
+__device__ __forceinline__ void multiply_head(float (&acc)[kHeadTiles][4],
+                                              const UnitA4 (&a)[kHeadUnits], Words words,
+                                              const float* bias, float unscale, int t) {
+#pragma unroll
+  for (int n = 0; n < kHeadTiles; ++n) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0;
+#pragma unroll
+  for (int u = 0; u < kHeadUnits; u += 2) {
+#pragma unroll
+    for (int n = 0; n < kHeadTiles; ++n) {
+      const uint4 w = words(u / 2 * kHeadTiles + n);
+      CodecFp32::chain16(acc[n], a[u], a[u + 1], {{w.x, w.y}}, {{w.z, w.w}});
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < kHeadTiles; ++n) {
+    const float2 b = __ldg(reinterpret_cast<const float2*>(bias + n * 8) + t);
+    apply(acc[n], acc[n], make_float2(unscale, unscale), b);
+  }
+}
+
 // Of thread blocks: those of a column of pictures in x, as y and z end at 65,535; across in y, and
 // pictures (or their slabs) in z.
 dim3 blocks_of(const Grid& grid, int rows, int layers) {
