@@ -263,14 +263,14 @@ constexpr bool hopper_taps_fit(const Taps& chunk_y, const Taps& chunk_x) {
   }
   return true;
 }
-// project_out, in slabs of 64 columns, and q and v of a window of 16.
+// project_out, in slabs of 64 columns. In 16 bits all of them stay in shared memory, beside q and v
+// of a window of 16 and those of windows of 4 or 8 in its blocks, or what rolled windows of 4 give.
 constexpr int kHopperOutTiles = 8, kHopperOutSlabs = 3;
 constexpr int kHopperOutBytes =
     core_slab_bytes(kWindowGroups * kHopperLayout.group_units, kHopperOutTiles);
-constexpr int kHopperOutStages = 2;
-constexpr int hopper_gmsa_shared_bytes() {
-  return kHopperOutStages * kHopperOutBytes +
-         2 * 16 * static_cast<int>(group_bytes(kHopperLayout, 2));
+constexpr int hopper_gmsa_shared_bytes(bool shifted) {
+  return kHopperOutSlabs * kHopperOutBytes +
+         (shifted ? 3 : 4) * 16 * static_cast<int>(group_bytes(kHopperLayout, 2));
 }
 static_assert(kHopperOutSlabs * kHopperOutTiles >= kHopperLayout.units);
 constexpr int kHopperStages = 4;

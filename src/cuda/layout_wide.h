@@ -76,8 +76,9 @@ constexpr int wide_project_bytes() {  // of one window group's q or v
 // project_out, in slabs of 64 columns, and q and v of a window of 16 in shared memory.
 constexpr int kWideOutBytes =
     wide_slab_bytes(kWindowGroups * kHopperLayout.group_units, kHopperOutTiles);
+constexpr int kWideOutStages = 2;
 constexpr int wide_gmsa_shared_bytes() {
-  return kHopperOutStages * kWideOutBytes + gmsa_window_bytes(kHopperLayout, 4);
+  return kWideOutStages * kWideOutBytes + gmsa_window_bytes(kHopperLayout, 4);
 }
 
 // Slabs in shared memory at once, at most; biases lie as in the 16-bit path.

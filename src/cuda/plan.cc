@@ -114,13 +114,20 @@ GmsaShape plan_gmsa(const NetworkShape& net, const PairKind& kind, const DeviceL
   const ChannelLayout l = layout_of(net.channels);
   if (uses_wide_kernels(kind)) return {true, wide_gmsa_shared_bytes()};
   if (uses_8_bit_kernels(kind)) return {true, int8_gmsa_shared_bytes()};
-  if (kind.hopper && net.channels == 180) return {true, hopper_gmsa_shared_bytes()};
+  const int windows = static_cast<int>(grid.pixels() / 256);
+  if (kind.hopper && net.channels == 180) {
+    // Parts of windows only where each has a multiprocessor.
+    const int parts = 4 * windows <= device.multiprocessors   ? 4
+                      : 2 * windows <= device.multiprocessors ? 2
+                                                              : 1;
+    return {true, hopper_gmsa_shared_bytes(false),
+            std::min(parts * windows, device.multiprocessors), 4 / parts};
+  }
   const int ring = std::max(gmsa_stages(l), 1) * out_slab_bytes(l, weight_words(kind.operand));
   const int most = device.shared_per_block - gmsa_static_shared(l, operand_bytes(kind.operand));
   GmsaShape s{true, ring + gmsa_window_bytes(l, operand_bytes(kind.operand))};
   if (s.shared_bytes > most) s = {false, ring};
   if (s.shared_bytes > most) too_little("attention", device.shared_per_block);
-  const int windows = static_cast<int>(grid.pixels() / 256);
   if (net.channels == 60 && operand_bytes(kind.operand) == 2 && windows >= device.multiprocessors &&
       2 * (narrow_gmsa_shared_bytes(kind.hopper) + 1024) <= device.shared_per_multiprocessor) {
     s.walkers = std::min(windows, 2 * device.multiprocessors);

@@ -38,9 +38,11 @@ struct LfeShape {
 struct GmsaShape {
   bool staged = true;  // q and v of the largest window in shared memory
   int shared_bytes = 0;
-  // In unshifted ELABs: thread blocks that walk over windows of 16; 0: one for each half of a
-  // window.
+  // Thread blocks that walk over tiles of 4 x tile_y blocks of 4 x 4 pixels: windows of 16, in the
+  // wide network on Hopper also halves and quarters of them; 0: one for each half of a window. In
+  // the narrow network in unshifted ELABs.
   int walkers = 0;
+  int tile_y = 4;
 };
 
 // On a stream of FP16 its thread blocks walk over tiles of 4 x tile_y blocks of 4 x 4 pixels.

@@ -177,14 +177,24 @@ TEST(CudaPlan, HopperTakesAsManySlabsOfWideOperandsAsFit) {
   }
 }
 
-TEST(CudaPlan, HopperAttentionRunsTwiceOnAMultiprocessor) {
+TEST(CudaPlan, HopperAttentionHasWindowsOrAsManyPartsAsThereAreMultiprocessors) {
   NetworkShape net = shape(180, 4, Operand::fp16);
   net.body[0].hopper = true;
-  const Plan p = make_plan(net, kH200, 206, 292, 1);
-  EXPECT_EQ(p.pairs[0].gmsa.shared_bytes, hopper_gmsa_shared_bytes());
-  constexpr int kOfTheSystem = 1024, kBarriers = 128;
-  EXPECT_LE(2 * (p.pairs[0].gmsa.shared_bytes + kOfTheSystem + kBarriers),
-            kH200.shared_per_multiprocessor);
+  const auto gmsa = [&](int width, int height) {
+    return make_plan(net, kH200, width, height, 1).pairs[0].gmsa;
+  };
+  EXPECT_EQ(gmsa(206, 292).tile_y, 4);
+  EXPECT_EQ(gmsa(206, 292).walkers, kH200.multiprocessors);
+  EXPECT_EQ(gmsa(160, 160).tile_y, 4);
+  EXPECT_EQ(gmsa(160, 160).walkers, 100);
+  EXPECT_EQ(gmsa(128, 128).tile_y, 2);
+  EXPECT_EQ(gmsa(128, 128).walkers, 128);
+  EXPECT_EQ(gmsa(64, 64).tile_y, 1);
+  EXPECT_EQ(gmsa(64, 64).walkers, 64);
+  constexpr int kBarriers = 128;
+  EXPECT_EQ(gmsa(64, 64).shared_bytes, hopper_gmsa_shared_bytes(false));
+  EXPECT_LE(hopper_gmsa_shared_bytes(false) + kBarriers, kH200.shared_per_block);
+  EXPECT_LE(hopper_gmsa_shared_bytes(true), hopper_gmsa_shared_bytes(false));
 }
 
 TEST(CudaPlan, NarrowStreamsOfOperandsTakeTwoBlocksAWarpWhereThatFillsTheDevice) {

@@ -440,6 +440,28 @@ __device__ __forceinline__ void store_units(const typename K::UnitA* u, char* p,
   }
 }
 
+// Rows g + 8 * to of paired units of q or v, from rows g + 8 * from of `lane` of a block.
+template <int Units>
+__device__ __forceinline__ void load_half(UnitA2 (&u)[Units], int to, const char* block, int from,
+                                          int lane) {
+#pragma unroll
+  for (int i = 0; i < Units; i += 2) {
+    const uint2 pair = reinterpret_cast<const uint2*>(block)[i * 32 + 2 * lane + from];
+    u[i].r[to] = pair.x;
+    u[i + 1].r[to] = pair.y;
+  }
+}
+// The other way round.
+template <int Units>
+__device__ __forceinline__ void store_half(const UnitA2 (&u)[Units], int from, char* block, int to,
+                                           int lane) {
+#pragma unroll
+  for (int i = 0; i < Units; i += 2) {
+    reinterpret_cast<uint2*>(block)[i * 32 + 2 * lane + to] =
+        make_uint2(u[i].r[from], u[i + 1].r[from]);
+  }
+}
+
 // In the narrow network, with 16 bits, q and v are in memory without their padding: of the last
 // unit, 8 bytes a lane, there is what lanes have that hold channels, for q the first two of each
 // four, for v, which is transposed, the first half. v of windows of 4 is paired as q is, so that a

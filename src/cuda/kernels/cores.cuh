@@ -17,19 +17,24 @@ __device__ __forceinline__ std::uint64_t core_descriptor(std::uint32_t address, 
   return core_descriptor(address, tiles * 128, 128);
 }
 
-// A slab of such matrices of Tiles column tiles, units of 8 k after one another. Of descriptors the
-// lower words alone differ.
-template <int Tiles>
-struct CoreSlab {
+// Core matrices from an address on. Of their descriptors the lower words alone differ.
+template <int NextK, int NextColumns>
+struct CoreMatrices {
   std::uint32_t low;
 
-  __device__ __forceinline__ explicit CoreSlab(std::uint32_t address)
-      : low(static_cast<std::uint32_t>(core_descriptor(address, Tiles))) {}
-  // Of unit `u` and the next.
-  __device__ __forceinline__ std::uint64_t unit(int u) const {
-    return std::uint64_t{128 >> 4} << 32 |
-           (low + static_cast<std::uint32_t>(u) * (Tiles * 128 / 16));
+  __device__ __forceinline__ explicit CoreMatrices(std::uint32_t address)
+      : low(static_cast<std::uint32_t>(core_descriptor(address, NextK, NextColumns))) {}
+  __device__ __forceinline__ std::uint64_t at(int bytes) const {
+    return std::uint64_t{NextColumns >> 4} << 32 | (low + static_cast<std::uint32_t>(bytes) / 16);
   }
+};
+
+// A slab of such matrices of Tiles column tiles, units of 8 k after one another.
+template <int Tiles>
+struct CoreSlab : CoreMatrices<Tiles * 128, 128> {
+  using CoreMatrices<Tiles * 128, 128>::CoreMatrices;
+  // Of unit `u` and the next.
+  __device__ __forceinline__ std::uint64_t unit(int u) const { return this->at(u * Tiles * 128); }
 };
 
 // Units of a block of 16 tokens as core matrices of 8 tokens x 8 channels (or the other way round,

@@ -12,9 +12,9 @@
 // padding channel of v is 1, so that the sum of the weights is one more result of the product with
 // v. In the narrow network the first two of q are numbers, too: there a query has minus its
 // reference, so that the product comes out relative to it. Its windows of 4, rolled or not, are
-// blocks multiplied with themselves, relative to the largest logit, and so are unrolled ones of 180
-// channels on Hopper (gmsa_hopper.cu). With 32 bits the reference is the largest logit so far, and
-// sums are kept apart.
+// blocks multiplied with themselves, relative to the largest logit, and so are, with windows of 8,
+// those of 180 channels on Hopper (gmsa_hopper.cu). With 32 bits the reference is the largest logit
+// so far, and sums are kept apart.
 #pragma once
 
 #include <math_constants.h>
@@ -159,11 +159,15 @@ __device__ __forceinline__ void weigh(Attention<U> (&a)[M], typename K::UnitA (&
   }
 }
 
-// One block of queries whose logits start from their reference.
+// One block of queries whose logits start from their reference. `raised`: whether that happened
+// before, and so is likely to happen again.
 template <typename K, int U, int Tiles>
 __device__ __forceinline__ void weigh(Attention<U>& a, float (&s)[Tiles][4],
-                                      typename K::UnitA (&p)[Tiles]) {
-  if (!overflows(exponentiate<K>(s, p))) return;
+                                      typename K::UnitA (&p)[Tiles], bool& raised) {
+  if (!raised) {
+    raised = overflows(exponentiate<K>(s, p));
+    if (!raised) return;
+  }
   raise<K>(a, s);
   exponentiate<K>(s, p);
 }
@@ -375,8 +379,8 @@ __device__ __forceinline__ void encode(Attention<U>& a, typename K::UnitA* to,
   }
 }
 
-// Where a warp's block of queries lies: thread blocks have tiles of 16 x 8 pixels, halves of the
-// largest windows, which are rolled by 8 if shifted.
+// Where a warp's block of queries lies: tiles of 4 x `rows` blocks, 16 x 8 pixels where nothing
+// else is said, are parts of the largest windows, which are rolled by 8 pixels if shifted.
 struct QueryBlock {
   int across, down;        // blocks in a picture
   int y, x;                // of the queries
@@ -385,22 +389,23 @@ struct QueryBlock {
   int in_window;           // number of the queries' block there
   std::size_t first;       // block of this picture
 
+  // From the last tile on, whose q and v the LFE has just left in the caches; what this leaves
+  // last is where the next LFE begins.
   __device__ __forceinline__ QueryBlock(const Grid& g, bool shifted, int warp)
+      : QueryBlock(g, shifted, warp, static_cast<int>(gridDim.x - 1 - blockIdx.x), 2) {}
+  __device__ __forceinline__ QueryBlock(const Grid& g, bool shifted, int warp, int tile, int rows)
       : across(g.width / 4), down(g.height / 4) {
-    const int tiles_x = g.width / 16, tiles_y = g.height / 8;
-    // From the last tile on, whose q and v the LFE has just left in the caches; what this leaves
-    // last is where the next LFE begins.
-    const int index = static_cast<int>(gridDim.x - 1 - blockIdx.x);
-    const int image = index / (tiles_x * tiles_y), r = index - image * tiles_x * tiles_y;
-    const int roll = shifted ? 2 : 0, half = r / tiles_x % 2;
-    window_y = r / tiles_x * 2 - half * 2 + roll;
+    const int tiles_x = g.width / 16, tiles_y = g.height / (4 * rows);
+    const int image = tile / (tiles_x * tiles_y), r = tile - image * tiles_x * tiles_y;
+    const int roll = shifted ? 2 : 0, part = r / tiles_x % (4 / rows);
+    window_y = (r / tiles_x - part) * rows + roll;
     window_x = r % tiles_x * 4 + roll;
-    tile_y = window_y + half * 2;
+    tile_y = window_y + part * rows;
     y = tile_y + warp / 4;
     x = window_x + warp % 4;
     y -= y >= down ? down : 0;
     x -= x >= across ? across : 0;
-    in_window = (half * 2 + warp / 4) * 4 + warp % 4;
+    in_window = (part * rows + warp / 4) * 4 + warp % 4;
     first = static_cast<std::size_t>(image) * down * across;
   }
   // Number of a block that may be one period outside.
@@ -443,7 +448,8 @@ __device__ __forceinline__ void attend_quarters(Attention<U>& a, const typename 
     }
   }
   UnitA p[2];
-  weigh<K>(a, s, p);
+  bool raised = false;
+  weigh<K>(a, s, p, raised);
 #pragma unroll
   for (int dy = -1; dy <= 1; ++dy) {
 #pragma unroll

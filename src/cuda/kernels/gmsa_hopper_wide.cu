@@ -58,7 +58,7 @@ __global__ __launch_bounds__(kThreads,
   const std::uint32_t window_full = shared_address(barriers);
   // The first slabs of weights have places of their own, the last comes where the window was.
   const auto slab_at = [&](int s) {
-    return s < kHopperOutStages ? window + 2 * kWindow + s * kWideOutBytes : window;
+    return s < kWideOutStages ? window + 2 * kWindow + s * kWideOutBytes : window;
   };
   const auto bring_slab = [&](int s) {
     const std::uint32_t full = window_full + 8 * (1 + s);
@@ -81,7 +81,7 @@ __global__ __launch_bounds__(kThreads,
     copy_bulk(window + is_v * kWindow + b * kGroup, (is_v != 0 ? p.v : p.q) + from, kGroup,
               window_full);
     if (lane == 0) {
-      for (int s = 0; s < kHopperOutStages; ++s) bring_slab(s);
+      for (int s = 0; s < kWideOutStages; ++s) bring_slab(s);
     }
     __syncwarp();
   }

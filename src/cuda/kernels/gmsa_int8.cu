@@ -104,8 +104,8 @@ struct Fp16Attention {
   }
   __device__ __forceinline__ void attend_large(ByteUnits* o, const char* units) const {
     Attention<kGU> a;
-    attend_window<true>(a, window + place.in_window / 4 * 4 * kGroup, window, window + kWindow,
-                        units + place.in_window * kGroup, lane, p.input.factor);
+    attend_window<true, 4>(a, window + place.in_window / 4 * 4 * kGroup, window, window + kWindow,
+                           units + place.in_window * kGroup, lane, p.input.factor, [] {});
     done(a, o + 2 * kInt8GroupUnits);
   }
 };

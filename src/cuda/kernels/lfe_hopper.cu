@@ -320,6 +320,8 @@ __device__ __forceinline__ void compute(const LfeArgs& p, int tiles, char* tile,
         char* at = to + s * group_bytes(kL, 2);
         if (s == kWindowGroups - 1) {
           store_cores(u, at, lane);
+        } else if (s == 0) {
+          store_units<K, kGU, true>(u, at, lane);  // v, too: halves of blocks are whole words
         } else {
           store_units<K, kGU, !is_v>(u, at, lane);
         }

@@ -221,7 +221,7 @@ __device__ __forceinline__ void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a,
       : "l"(a), "l"(b), "r"(accumulate));
 }
 
-// As the first with A in shared memory, too, and 32 columns.
+// As the first with A in shared memory, too.
 #define ELAN_WGMMA_SHARED_4(TYPE)                                                       \
   asm volatile(                                                                         \
       "{.reg .pred p; setp.ne.b32 p, %18, 0;"                                           \
@@ -229,17 +229,28 @@ __device__ __forceinline__ void wgmma_shared_s8(int (&d)[8][4], std::uint64_t a,
       "}, %16, %17, p, 1, 1, 0, 0;}"                                                    \
       : ELAN_TILES_4("+f")                                                              \
       : "l"(a), "l"(b), "r"(accumulate))
+#define ELAN_WGMMA_SHARED_8(TYPE)                                                       \
+  asm volatile(                                                                         \
+      "{.reg .pred p; setp.ne.b32 p, %34, 0;"                                           \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_8 \
+      "}, %32, %33, p, 1, 1, 0, 0;}"                                                    \
+      : ELAN_TILES_8("+f")                                                              \
+      : "l"(a), "l"(b), "r"(accumulate))
 
-template <bool F16>
-__device__ __forceinline__ void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b,
+template <bool F16, int N>
+__device__ __forceinline__ void wgmma_shared(float (&d)[N][4], std::uint64_t a, std::uint64_t b,
                                              int accumulate) {
+  static_assert(N == 4 || N == 8);
   if constexpr (F16) {
-    ELAN_WGMMA_SHARED_4("f16");
+    if constexpr (N == 4) ELAN_WGMMA_SHARED_4("f16");
+    if constexpr (N == 8) ELAN_WGMMA_SHARED_8("f16");
   } else {
-    ELAN_WGMMA_SHARED_4("bf16");
+    if constexpr (N == 4) ELAN_WGMMA_SHARED_4("bf16");
+    if constexpr (N == 8) ELAN_WGMMA_SHARED_8("bf16");
   }
 }
 #undef ELAN_WGMMA_SHARED_4
+#undef ELAN_WGMMA_SHARED_8
 #undef ELAN_REGISTERS_3
 #undef ELAN_REGISTERS_4
 #undef ELAN_REGISTERS_8

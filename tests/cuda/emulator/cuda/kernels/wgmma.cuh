@@ -33,9 +33,9 @@ template <bool F16, bool Accumulate, int N>
 void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1, std::uint64_t b) {
   wgmma<F16, N>(d, a0, a1, b, Accumulate ? 1 : 0);
 }
-template <bool F16>
-void wgmma_shared(float (&d)[4][4], std::uint64_t a, std::uint64_t b, int accumulate) {
-  emulator::multiply_async(F16 ? Format::f16 : Format::bf16, 4, d, nullptr, a, b, accumulate != 0);
+template <bool F16, int N>
+void wgmma_shared(float (&d)[N][4], std::uint64_t a, std::uint64_t b, int accumulate) {
+  emulator::multiply_async(F16 ? Format::f16 : Format::bf16, N, d, nullptr, a, b, accumulate != 0);
 }
 
 template <int N>
