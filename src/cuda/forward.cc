@@ -51,10 +51,10 @@ Place next_place(const Place& p, const PairKind& kind) {
 
 // Whether the GMSA leaves x where y was, and not where the LFE had it from: memory written again
 // is less for the caches to hold than other memory. (Measured on the wide network alone.) One
-// kernel for both must.
+// kernel for both must, and so must gmsa_hopper.cu on a split stream.
 bool trades_places(const ForwardArgs& a, const PairKind& kind, bool whole_pairs) {
   return whole_pairs || (a.shape.channels == 180 && kind.hopper && kind.operand == Operand::fp16 &&
-                         kind.stream == StreamFormat::fp16);
+                         kind.stream != StreamFormat::fp32);
 }
 
 void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cudaStream_t stream) {

@@ -181,12 +181,14 @@ __global__ __launch_bounds__(128 * Rows,
     const int y0 = place.y * 4 + (g >> 2), x0 = place.x * 4 + (g & 3);
     const std::size_t pixel0 = place.first * 16 + static_cast<std::size_t>(y0) * p.grid.width + x0;
     const std::size_t pixel1 = pixel0 + 2 * static_cast<std::size_t>(p.grid.width);
-    const auto y = stream_at<S, 180>(p.y, p.grid);
+    // A split stream stays in one place (trades_places()): two would be more than registers hold.
+    constexpr bool kSplit = std::is_same_v<S, Split>;
+    const auto y = stream_at<S, 180>(kSplit ? p.x : p.y, p.grid);
     const auto x = stream_at<S, 180>(p.x, p.grid);
     const auto from0 = at_pixel<180>(y, pixel0), from1 = at_pixel<180>(y, pixel1);
     const auto to0 = at_pixel<180>(x, pixel0), to1 = at_pixel<180>(x, pixel1);
     // The residual of a slab is fetched while the one before is multiplied, where registers are
-    // enough.
+    // enough; a split one while its own slab is, and added then.
     constexpr bool kAhead = std::is_same_v<S, __half>;
     RowPair<S, kU, kHopperOutTiles> residual;
     if constexpr (kAhead) residual.fetch(0, from0, from1, t);
@@ -210,14 +212,14 @@ __global__ __launch_bounds__(128 * Rows,
 #pragma unroll
     for (int slab = 0; slab < kHopperOutSlabs; ++slab) {
       const int first = slab * kHopperOutTiles;
-      if constexpr (!kAhead) residual.fetch(first, from0, from1, t);
       float acc[kHopperOutTiles][4];
-      residual.start(acc);
+      if constexpr (!kAhead && !kSplit) residual.fetch(first, from0, from1, t);
+      if constexpr (!kSplit) residual.start(acc);
       const CoreSlab<kHopperOutTiles> matrix(weights + slab * kHopperOutBytes);
       wgmma_fence();
 #pragma unroll
       for (int u = 0; u < kWindowGroups * kGU; u += 2) {
-        wgmma<F16>(acc, o[u], o[u + 1], matrix.unit(u), 1);
+        wgmma<F16>(acc, o[u], o[u + 1], matrix.unit(u), !kSplit || u > 0);
       }
       wgmma_commit();
       if (kAhead && slab + 1 < kHopperOutSlabs) {
@@ -234,7 +236,9 @@ __global__ __launch_bounds__(128 * Rows,
         barrier_wait(window_empty, parity);
         bring_window(p, following, window, window_full, lane);
       }
+      if constexpr (kSplit) residual.fetch(first, from0, from1, t);
       wgmma_wait<0>(acc);
+      if constexpr (kSplit) residual.add(acc);
       store_rows<kU>(acc, first, to0, to1, t);
       __syncwarp();  // else the next slab's sums begin while these are stored, and registers run
                      // out
