@@ -285,7 +285,9 @@ class Planner {
       if (is_new) continue;
       Candidate& other = candidates_[entry->second];
       if (same_input(candidates_[i].job.input, other.job.input)) {
-        warning(candidates_[i].job.input.path.string(), "is an input twice: done once");
+        if (!other.dropped) {
+          warning(candidates_[i].job.input.path.string(), "is an input twice: done once");
+        }
         candidates_[i].dropped = true;
         continue;
       }

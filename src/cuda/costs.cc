@@ -82,7 +82,8 @@ std::vector<OperationTime> operation_costs(const Network& net, const NetworkShap
           static_cast<double>(lfe.conv0.in) * lfe.conv0.out +
               static_cast<double>(lfe.conv1.in) * lfe.conv1.out +
               static_cast<double>(gmsa.project_inp.in) * gmsa.project_inp.out,
-          whole ? 2 * stream + q : 2 * stream + v + (gmsa.computes_attention ? q : 0));
+          whole ? 2 * stream + (elab.lfe.size() > 1 ? q : 0)
+                : 2 * stream + v + (gmsa.computes_attention ? q : 0));
       add(kind(gmsa_stage(static_cast<int>(i), static_cast<int>(j))),
           (gmsa.computes_attention ? 2 : 1) * kKeys * c / 3 + c * c,
           whole ? 0 : 2 * stream + q + v);

@@ -19,7 +19,8 @@ struct ForwardArgs {
   const std::byte* weights;
   std::byte* arena;
   unsigned* not_finite;
-  bool every_stage = false;  // is left in memory: no kernel computes several
+  // Pairs are two kernels, and the body's end is computed as well, after the picture.
+  bool every_stage = false;
 };
 
 // The memory that holds a stage of the body: the residual stream, [pixel][stride].

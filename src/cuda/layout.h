@@ -222,7 +222,7 @@ constexpr int tile_plane_bytes(const ChannelLayout& l, int blocks_x, int blocks_
 }
 
 // Slabs of the Hopper path: core matrices of 8 columns x 8 k, [k unit][column tile]; an odd unit is
-// followed by one of zeros. 180 channels, 16 bits.
+// followed by one of zeros. 16 bits.
 constexpr int core_slab_bytes(int units, int tiles) {
   return (units + 1) / 2 * 2 * tiles * 128;
 }

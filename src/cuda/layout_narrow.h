@@ -1,5 +1,6 @@
-// How the LFE of the narrow network on Hopper (kernels/lfe_hopper_narrow.cu) uses shared memory:
-// tiles, weights, what is on its way out; and where its biases are.
+// How Hopper's kernels of the narrow network with an LFE (kernels/lfe_hopper_narrow.cu, and
+// pair_hopper_narrow.cu) use shared memory: tiles, weights, what is on its way out; and where
+// biases are.
 #pragma once
 
 #include "cuda/layout.h"

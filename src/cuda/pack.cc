@@ -276,6 +276,7 @@ PackedOut pack_out(Packer& packer, const Context& c, const PackMatrix& project_o
     }
   }
   if (c.narrow_hopper()) {
+    static_assert(kNarrowOutBytes % 256 == 0);  // so that this slab is right behind, see PackedOut
     const int portable = out_slab_bytes(l, weight_words(c.operand));
     pack_slab(packer.bytes(packer.take(static_cast<std::size_t>(portable)), portable), c.operand, 0,
               units, 0, tiles, value);
@@ -317,31 +318,6 @@ void pack_head(Packer& packer, PackedNetwork& p, const ChannelLayout& l, const C
   }
   p.head_column_bias =
       packer.floats(columns, [&](int i) { return channel(i) < 0 ? 0.F : head.bias[channel(i)]; });
-}
-
-// `rows`: as the left operand, of the tail on a stream of FP16.
-PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale, bool rows) {
-  const ChannelLayout& l = c.layout;
-  const int tiles = tail_tiles(scale), bytes = tail_slab_bytes(l, tiles, weight_words(c.operand));
-  const float factor = weight_scale(tail.weight);
-  PackedOut p;
-  p.unscale = 1 / factor;
-  p.weights = packer.take(static_cast<std::size_t>(9) * bytes);
-  for (int tap = 0; tap < 9; ++tap) {
-    const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes);
-    const auto value = [&](int k, int column) {
-      return c.order[k] < 0 || column >= tail.out
-                 ? 0.F
-                 : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
-    };
-    if (rows) {
-      pack_rows(slab, c.operand, l.units, tiles, value);
-    } else {
-      pack_slab(slab, c.operand, 0, l.units, 0, tiles, value);
-    }
-  }
-  p.bias = packer.floats(8 * tiles, [&](int i) { return i < tail.out ? tail.bias[i] : 0.F; });
-  return p;
 }
 
 }  // namespace

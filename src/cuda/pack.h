@@ -73,7 +73,9 @@ struct PackedLfe {
   bool has_q = true;
 };
 
-struct PackedOut {  // project_out, or the last convolution
+// project_out, or the last convolution. Of project_out in 60 channels on Hopper there are two slabs
+// one behind the other: core matrices, kNarrowOutBytes, and the portable one.
+struct PackedOut {
   std::size_t weights = 0, bias = 0;
   float unscale = 1;
   std::size_t scale = 0;  // 8 bits: one for each column instead
@@ -137,7 +139,7 @@ struct PackedModule {
 struct ModuleLayout {
   int channels = 0;
   Operand operand = Operand::fp16;
-  bool hopper = false;  // the LFE as core matrices
+  bool hopper = false;  // core matrices, as Hopper's kernels take them
 };
 PackedModule<PackedLfe> pack_lfe_alone(const Lfe& lfe, const Gmsa& gmsa,
                                        const std::vector<int>& order, const ModuleLayout& layout);

@@ -1,4 +1,4 @@
-// What the tail on a stream of FP16 takes: weights as left operands, and the skip.
+// What the tail takes; on a stream of FP16 as left operands, and the skip beside it.
 
 #include <algorithm>
 #include <cstring>
@@ -43,6 +43,30 @@ void pack_rows(std::span<std::byte> slab, Operand operand, int units, int tiles,
       }
     }
   }
+}
+
+PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale, bool rows) {
+  const ChannelLayout& l = c.layout;
+  const int tiles = tail_tiles(scale), bytes = tail_slab_bytes(l, tiles, weight_words(c.operand));
+  const float factor = weight_scale(tail.weight);
+  PackedOut p;
+  p.unscale = 1 / factor;
+  p.weights = packer.take(static_cast<std::size_t>(9) * bytes);
+  for (int tap = 0; tap < 9; ++tap) {
+    const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes);
+    const auto value = [&](int k, int column) {
+      return c.order[k] < 0 || column >= tail.out
+                 ? 0.F
+                 : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
+    };
+    if (rows) {
+      pack_rows(slab, c.operand, l.units, tiles, value);
+    } else {
+      pack_slab(slab, c.operand, 0, l.units, 0, tiles, value);
+    }
+  }
+  p.bias = packer.floats(8 * tiles, [&](int i) { return i < tail.out ? tail.bias[i] : 0.F; });
+  return p;
 }
 
 PackedSkip pack_skip(Packer& packer, const Conv3x3& head, const Conv3x3& tail, float unscale) {

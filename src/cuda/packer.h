@@ -45,7 +45,7 @@ struct Context {
   ChannelLayout layout;
   Operand operand;
   const std::vector<int>& order;  // of the stream
-  bool hopper = false;            // the LFE as core matrices
+  bool hopper = false;            // core matrices, as Hopper's kernels take them
   [[nodiscard]] bool wide() const { return uses_wide_kernels({operand, hopper}); }
   [[nodiscard]] bool narrow_hopper() const { return hopper && layout.channels == 60; }
   // The LFE of 180 channels in 16 bits on Hopper.
@@ -74,11 +74,14 @@ inline auto stream_values(const Context& c) {
 PackedLfe packed_taps(const Context& c, const Lfe& lfe, const Gmsa& gmsa,
                       const HiddenOrder& hidden);
 
-// For the 8-bit kernels of the Hopper path; all matrices must have such a form.
+// `rows`: as the left operand, of the tail on a stream of FP16.
+PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int scale, bool rows);
+
 // The head and the last convolution as one, whose results come out as the last convolution's do
 // before they are times its `unscale`.
 PackedSkip pack_skip(Packer& packer, const Conv3x3& head, const Conv3x3& tail, float unscale);
 
+// For the 8-bit kernels of the Hopper path; all matrices must have such a form.
 PackedLfe pack_lfe_int8(Packer& packer, const Context& c, const Lfe& lfe, const Gmsa& gmsa);
 PackedOut pack_out_int8(Packer& packer, const Context& c, const Gmsa& gmsa);
 

@@ -55,7 +55,8 @@ struct TailShape {
 
 // Byte offsets in the one buffer that a run works in; pictures lie elsewhere.
 struct Arena {
-  // The stream: before an LFE, and after it where that is another place (keeps_stream_in_place()).
+  // The stream: before an LFE, or a pair in one kernel, and after it where that is another place
+  // (keeps_stream_in_place()).
   std::size_t x = 0, y = 0;
   std::size_t q = 0, v = 0;
   std::size_t integers = 0;  // 8 bits on Hopper: the stream in bytes (launch_integers())

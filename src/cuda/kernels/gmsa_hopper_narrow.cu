@@ -9,7 +9,7 @@ namespace {
 
 using namespace hopper_narrow;
 
-constexpr int kWarps = kNarrowThreads / 32, kM = 2;
+constexpr int kM = 2;
 // In shared memory: q and v of a window group, and the references that were found for it.
 constexpr int kReferences = 2 * kWindowCores, kPlace = kReferences + 16 * kReferenceBytes;
 // Of a window of 4 a block's q and v are side by side, as operands of mma.sync.
@@ -114,7 +114,7 @@ __global__ __launch_bounds__(kNarrowThreads,
           terms[m] = reinterpret_cast<const uint2*>(found)[g];
         }
       }
-      if constexpr (!Found) find_references<F16, kSteps, kStep>(terms, q, keys, lane);
+      if constexpr (!Found) compute_references<F16, kSteps, kStep>(terms, q, keys, lane);
       Attention<kGU> a[kM];
 #pragma unroll
       for (int m = 0; m < kM; ++m) start_from<K>(a[m], q[m], lane, terms[m]);

@@ -153,15 +153,15 @@ template <bool F16>
 __device__ __forceinline__ void add_core_values(float (&out)[kGU][4], const UnitA2 (&p)[4],
                                                 const CorePair& values) {
 #pragma unroll
-  for (int b = 0; b < 2; ++b) wgmma<F16>(out, p[2 * b], p[2 * b + 1], values.values(b), 1);
+  for (int b = 0; b < 2; ++b) wgmma<F16, true>(out, p[2 * b], p[2 * b + 1], values.values(b));
 }
 
 // The references of M times the warpgroup's queries: the largest of their logits, which are
 // computed once more for that. Keys are those of 2 * Steps blocks, two and two, `Step` bytes from
 // one two to the next.
 template <bool F16, int Steps, int Step, int M>
-__device__ __forceinline__ void find_references(uint2 (&terms)[M], UnitA2 (&q)[M][kGU],
-                                                const CorePair (&keys)[M], int lane) {
+__device__ __forceinline__ void compute_references(uint2 (&terms)[M], UnitA2 (&q)[M][kGU],
+                                                   const CorePair (&keys)[M], int lane) {
   using K = Codec16<F16>;
   // As integers, of which three are compared at once: a query's own logit is not negative.
   int most[M][2] = {};

@@ -115,8 +115,8 @@ struct TailArgs {
   int scale = 0;
   int output_width = 0, output_height = 0;  // after the crop
   unsigned* not_finite = nullptr;           // set to 1 if any result is
-  // The skip, if it is added here, see kernels/skip.cuh: of the head the picture alone, slabs and
-  // what their products are times.
+  // The skip, if it is added here (kernels/skip.cuh): slabs, and what their products are times. Of
+  // `head` it takes what says where the picture is.
   bool skip = false;
   HeadArgs head;
   const char* skip_weights = nullptr;

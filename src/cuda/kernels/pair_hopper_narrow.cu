@@ -279,7 +279,7 @@ __global__ __launch_bounds__(kPairTeams* kPairTeamThreads,
     };
     // The windows of a group whose q and v are in the team's place; `keys` of the warp's blocks.
     const auto attend = [&](auto group, auto steps, auto step, CorePair(&&keys)[2]) {
-      if constexpr (!FindsQ) find_references<true, steps, step>(terms, q, keys, lane);
+      if constexpr (!FindsQ) compute_references<true, steps, step>(terms, q, keys, lane);
       Attention<kGU> a[2];
 #pragma unroll
       for (int m = 0; m < 2; ++m) start_from<K>(a[m], q[m], lane, terms[m]);

@@ -232,9 +232,10 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
-// Launches that overlap, from compute capability 9.0 on: before its first access to anything but
-// weights a kernel waits until the one before has ended. Only then the next one may start: were it
-// earlier, blocks of several kernels that all wait would be on the multiprocessors.
+// Launches that overlap, from compute capability 9.0 on: before it writes, or reads what another
+// kernel has written, a kernel waits until the one before has ended. Only then the next one may
+// start: were it earlier, blocks of several kernels that all wait would be on the multiprocessors,
+// and the tail, which reads the picture before it waits, might do so before the picture is there.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -33,14 +33,21 @@ struct OfTap<CodecFp32> : CodecFp32 {
   }
 };
 
+// Floats of a pixel's results: 4 modulo 8 for few conflicts of banks.
+template <int N>
+constexpr int kSampleStride = 8 * N + 4;
+template <int N>
+constexpr int sample_bytes(int tile_y) {
+  return 64 * tile_y * kSampleStride<N> * static_cast<int>(sizeof(float));
+}
+
 // Results as samples: through shared memory, so that rows of the output are written from left to
 // right. each(f) calls f(pixel, result, sum) for what this thread has of the tile's pixels, 16 in a
 // row; sums are times unscale.
 template <int N, int TileY, int Threads, typename Each>
 __device__ __forceinline__ void write_picture(Each each, char* shared, const TailArgs& p,
                                               float unscale, TileOrigin o, int thread) {
-  constexpr int kScale = N == 2 ? 2 : N == 4 ? 3 : 4;
-  constexpr int kStride = 8 * N + 4;  // 4 modulo 8: few conflicts of banks for either order
+  constexpr int kScale = N == 2 ? 2 : N == 4 ? 3 : 4, kStride = kSampleStride<N>;
   const int lane = thread & 31;
   float* values = reinterpret_cast<float*>(shared);
   bool finite = true;
@@ -76,6 +83,7 @@ __device__ __forceinline__ void write_picture(Each each, char* shared, const Tai
 template <typename K, int C, int N, int WY>
 __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ TailArgs p) {
   using T = PictureTile<K, C, 4, WY, 128 * WY>;
+  static_assert(sample_bytes<N>(WY) <= T::kBytes);
   using UnitA = typename K::UnitA;
   constexpr int kU = layout_of(C).units;
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, K::kWords / 2);
@@ -154,7 +162,8 @@ __device__ __forceinline__ void copy_pixels(std::uint32_t tile, const __half* x,
     const int py = o.y - 1 + walk.row, px = o.x - 1 + walk.column;
     const bool there = static_cast<unsigned>(py) < static_cast<unsigned>(g.height) &&
                        static_cast<unsigned>(px) < static_cast<unsigned>(g.width);
-    const int from = there ? (py * g.width + px) * T::kLayout.units + walk.chunk : 0;
+    const std::size_t from =
+        there ? static_cast<std::size_t>(py * g.width + px) * T::kLayout.units + walk.chunk : 0;
     cp_async16_or_zeros(tile + (walk.row * T::kRow + walk.column) * T::kPitch + walk.chunk * 16,
                         image + from, there);
   }
@@ -166,6 +175,7 @@ template <int Terms, int C, int N, int WY, int M>
 __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
     const __grid_constant__ TailArgs p) {
   using T = PictureTile<CodecFp16, C, 4, WY * M, 128 * WY>;
+  static_assert(sample_bytes<N>(WY * M) <= T::kBytes + skip_patch_bytes(WY * M));
   constexpr int kU = layout_of(C).units, P = 2 * M;  // 8 pixels at a time
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, Terms);
 

@@ -176,7 +176,9 @@ __device__ __forceinline__ void copy_tile(TileWalk<T> walk, std::uint32_t tile, 
     constexpr bool kSameChunk = T::kThreads % kChunks == 0;
     constexpr int kPixels = T::kThreads / kChunks, kRest = T::kThreads % kChunks;
     static_assert(kPixels < kWidth);
-    int from = ((o.y + walk.row - 1) * g.width + o.x + walk.column - 1) * kChunks;
+    // Relative to this, 32 bits are enough.
+    image += static_cast<std::size_t>((o.y - 1) * g.width + o.x - 1) * kChunks;
+    int from = (walk.row * g.width + walk.column) * kChunks;
     const int new_row = (g.width - kWidth) * kChunks;
     const int own_step = steps[walk.chunk];
     const auto copy = [&] {

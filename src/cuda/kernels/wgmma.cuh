@@ -69,13 +69,6 @@ __device__ __forceinline__ void wgmma_wait(int (&d)[N][4]) {
       ELAN_TILE(C, 19), ELAN_TILE(C, 20), ELAN_TILE(C, 21), ELAN_TILE(C, 22)
 
 // d (64 x 8N over a warpgroup) = or += A (64 x 16) * B; `accumulate` 0 or 1.
-#define ELAN_WGMMA_3(TYPE)                                                              \
-  asm volatile(                                                                         \
-      "{.reg .pred p; setp.ne.b32 p, %17, 0;"                                           \
-      "wgmma.mma_async.sync.aligned.m64n24k16.f32." TYPE "." TYPE " {" ELAN_REGISTERS_3 \
-      "}, {%12,%13,%14,%15}, %16, p, 1, 1, 0;}"                                         \
-      : ELAN_TILES_3("+f")                                                              \
-      : "r"(a0.r[0]), "r"(a0.r[1]), "r"(a1.r[0]), "r"(a1.r[1]), "l"(b), "r"(accumulate))
 #define ELAN_WGMMA_8(TYPE)                                                              \
   asm volatile(                                                                         \
       "{.reg .pred p; setp.ne.b32 p, %37, 0;"                                           \
@@ -101,20 +94,17 @@ __device__ __forceinline__ void wgmma_wait(int (&d)[N][4]) {
 template <bool F16, int N>
 __device__ __forceinline__ void wgmma(float (&d)[N][4], const UnitA2& a0, const UnitA2& a1,
                                       std::uint64_t b, int accumulate) {
-  static_assert(N == 3 || N == 8 || N == 9 || N == 23);
+  static_assert(N == 8 || N == 9 || N == 23);
   if constexpr (F16) {
-    if constexpr (N == 3) ELAN_WGMMA_3("f16");
     if constexpr (N == 8) ELAN_WGMMA_8("f16");
     if constexpr (N == 9) ELAN_WGMMA_9("f16");
     if constexpr (N == 23) ELAN_WGMMA_23("f16");
   } else {
-    if constexpr (N == 3) ELAN_WGMMA_3("bf16");
     if constexpr (N == 8) ELAN_WGMMA_8("bf16");
     if constexpr (N == 9) ELAN_WGMMA_9("bf16");
     if constexpr (N == 23) ELAN_WGMMA_23("bf16");
   }
 }
-#undef ELAN_WGMMA_3
 #undef ELAN_WGMMA_8
 #undef ELAN_WGMMA_9
 #undef ELAN_WGMMA_23

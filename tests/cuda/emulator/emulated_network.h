@@ -19,7 +19,7 @@ class EmulatedNetwork {
   EmulatedNetwork(const Network& net, cuda::NetworkShape shape, const cuda::DeviceLimits& device);
 
   // One picture of 8-bit samples; returns f32, [scale * height][scale * width][3]. `observer` sees
-  // the stages of the body, its end only if that is computed by itself.
+  // the stages of the body, all of them with `every_stage`.
   std::vector<float> run(const ConstImageView& in, const StageObserver& observer = {},
                          bool every_stage = true);
 
