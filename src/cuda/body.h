@@ -28,8 +28,8 @@ struct BodyArgs {
 };
 
 // Device memory; streams are what the kind's `stream` says. The LFE's y may be its x where
-// keeps_stream_in_place(), the GMSA's x may be its y on Hopper with 180 channels and FP16
-// streams, and must be with split ones.
+// keeps_stream_in_place(), the GMSA's x may be its y on Hopper with 180 channels and 16
+// bits, and must be with split streams.
 struct LfeTensors {
   const void* x = nullptr;
   void* y = nullptr;

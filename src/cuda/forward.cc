@@ -53,8 +53,8 @@ Place next_place(const Place& p, const PairKind& kind) {
 // is less for the caches to hold than other memory. (Measured on the wide network alone.) One
 // kernel for both must, and so must gmsa_hopper.cu on a split stream.
 bool trades_places(const ForwardArgs& a, const PairKind& kind, bool whole_pairs) {
-  return whole_pairs || (a.shape.channels == 180 && kind.hopper && kind.operand == Operand::fp16 &&
-                         kind.stream != StreamFormat::fp32);
+  return whole_pairs || (a.shape.channels == 180 && kind.hopper &&
+                         operand_bytes(kind.operand) == 2 && !keeps_stream_in_place(kind));
 }
 
 void convert_stream(const ForwardArgs& a, const Place& from, const Place& to, cudaStream_t stream) {
