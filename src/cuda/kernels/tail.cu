@@ -33,28 +33,25 @@ struct OfTap<CodecFp32> : CodecFp32 {
   }
 };
 
-// Floats of a pixel's results: 4 modulo 8 for few conflicts of banks.
-template <int N>
-constexpr int kSampleStride = 8 * N + 4;
-template <int N>
-constexpr int sample_bytes(int tile_y) {
-  return 64 * tile_y * kSampleStride<N> * static_cast<int>(sizeof(float));
+// Bytes of a tile's results, so many floats a pixel.
+constexpr int sample_bytes(int tile_y, int stride) {
+  return 64 * tile_y * stride * static_cast<int>(sizeof(float));
 }
 
 // Results as samples: through shared memory, so that rows of the output are written from left to
 // right. each(f) calls f(pixel, result, sum) for what this thread has of the tile's pixels, 16 in a
-// row; sums are times unscale.
-template <int N, int TileY, int Threads, typename Each>
+// row; sums are times unscale. Stride: floats of a pixel, with which few threads meet in a bank.
+template <int N, int TileY, int Threads, int Stride, typename Each>
 __device__ __forceinline__ void write_picture(Each each, char* shared, const TailArgs& p,
                                               float unscale, TileOrigin o, int thread) {
-  constexpr int kScale = N == 2 ? 2 : N == 4 ? 3 : 4, kStride = kSampleStride<N>;
+  constexpr int kScale = N == 2 ? 2 : N == 4 ? 3 : 4;
   const int lane = thread & 31;
   float* values = reinterpret_cast<float*>(shared);
   bool finite = true;
   each([&](int pixel, int result, float sum) {
     const float v = sum * unscale + __ldg(p.bias + result);
     finite = finite && isfinite(v);
-    values[pixel * kStride + result] = v;
+    values[pixel * Stride + result] = v;
   });
   if (!finite) *p.not_finite = 1;
   __syncthreads();
@@ -66,7 +63,7 @@ __device__ __forceinline__ void write_picture(Each each, char* shared, const Tai
     const int k = first + lane, column = k / 3, colour = k % 3, x = o.x * kScale + column;
     if (k >= kRowSamples || x >= p.output_width) continue;
     const float* from =
-        values + column / kScale * kStride + colour * kScale * kScale + column % kScale;
+        values + column / kScale * Stride + colour * kScale * kScale + column % kScale;
     const float mean = p.mean[colour];
     for (int row = thread / 32; row < kRows; row += Threads / 32) {
       const int y = o.y * kScale + row;
@@ -75,7 +72,7 @@ __device__ __forceinline__ void write_picture(Each each, char* shared, const Tai
           ((static_cast<std::size_t>(o.image) * p.output_height + y) * p.output_width + x) * 3 +
           colour;
       store_sample(p.output, p.sample, at,
-                   from[row / kScale * 16 * kStride + row % kScale * kScale] + mean);
+                   from[row / kScale * 16 * Stride + row % kScale * kScale] + mean);
     }
   }
 }
@@ -83,7 +80,8 @@ __device__ __forceinline__ void write_picture(Each each, char* shared, const Tai
 template <typename K, int C, int N, int WY>
 __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ TailArgs p) {
   using T = PictureTile<K, C, 4, WY, 128 * WY>;
-  static_assert(sample_bytes<N>(WY) <= T::kBytes);
+  constexpr int kStride = 8 * N + 1;
+  static_assert(sample_bytes(WY, kStride) <= T::kBytes);
   using UnitA = typename K::UnitA;
   constexpr int kU = layout_of(C).units;
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, K::kWords / 2);
@@ -131,7 +129,7 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
   cp_async_wait<0>();
   __syncthreads();
 
-  write_picture<N, WY, T::kThreads>(
+  write_picture<N, WY, T::kThreads, kStride>(
       [&](auto f) {
         const int g = lane >> 2, t = lane & 3;
 #pragma unroll
@@ -175,7 +173,8 @@ template <int Terms, int C, int N, int WY, int M>
 __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
     const __grid_constant__ TailArgs p) {
   using T = PictureTile<CodecFp16, C, 4, WY * M, 128 * WY>;
-  static_assert(sample_bytes<N>(WY * M) <= T::kBytes + skip_patch_bytes(WY * M));
+  constexpr int kStride = 8 * N + 4;
+  static_assert(sample_bytes(WY * M, kStride) <= T::kBytes + skip_patch_bytes(WY * M));
   constexpr int kU = layout_of(C).units, P = 2 * M;  // 8 pixels at a time
   constexpr int kSlab = tail_slab_bytes(layout_of(C), N, Terms);
 
@@ -238,7 +237,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
           });
     }
     __syncthreads();
-    write_picture<N, WY * M, T::kThreads>(
+    write_picture<N, WY * M, T::kThreads, kStride>(
         [&](auto f) {
 #pragma unroll
           for (int i = 0; i < P; ++i) {
