@@ -28,8 +28,8 @@ struct BodyArgs {
 };
 
 // Device memory; streams are what the kind's `stream` says. The LFE's y may be its x where
-// keeps_stream_in_place(), the GMSA's x may be its y on Hopper with 180 channels and 16
-// bits, and must be with split streams.
+// keeps_stream_in_place(), the GMSA's x may be its y on Hopper with 180 channels in 8 and
+// 16 bits, and must be there with a split stream.
 struct LfeTensors {
   const void* x = nullptr;
   void* y = nullptr;

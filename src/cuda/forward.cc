@@ -50,8 +50,8 @@ Place next_place(const Place& p, const PairKind& kind) {
 }
 
 // Whether the GMSA leaves x where y was, and not where the LFE had it from: memory written again
-// is less for the caches to hold than other memory. (Measured on the wide network alone.) One
-// kernel for both must, and so must gmsa_hopper.cu on a split stream.
+// is less for the caches to hold than other memory. (In the narrow network that gained nothing.)
+// One kernel for both must, and so must gmsa_hopper.cu on a split stream.
 bool trades_places(const ForwardArgs& a, const PairKind& kind, bool whole_pairs) {
   return whole_pairs || (a.shape.channels == 180 && kind.hopper &&
                          operand_bytes(kind.operand) == 2 && !keeps_stream_in_place(kind));

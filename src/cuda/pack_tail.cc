@@ -51,13 +51,13 @@ PackedOut pack_tail(Packer& packer, const Context& c, const Conv3x3& tail, int s
   const float factor = weight_scale(tail.weight);
   PackedOut p;
   p.unscale = 1 / factor;
-  p.weights = packer.take(static_cast<std::size_t>(9) * bytes);
-  for (int tap = 0; tap < 9; ++tap) {
+  p.weights = packer.take(static_cast<std::size_t>(kTaps) * bytes);
+  for (int tap = 0; tap < kTaps; ++tap) {
     const auto slab = packer.bytes(p.weights + static_cast<std::size_t>(tap) * bytes, bytes);
     const auto value = [&](int k, int column) {
       return c.order[k] < 0 || column >= tail.out
                  ? 0.F
-                 : factor * tail.weight[(column * tail.in + c.order[k]) * 9 + tap];
+                 : factor * tail.weight[(column * tail.in + c.order[k]) * kTaps + tap];
     };
     if (rows) {
       pack_rows(slab, c.operand, l.units, tiles, value);

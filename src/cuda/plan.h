@@ -55,8 +55,8 @@ struct TailShape {
 
 // Byte offsets in the one buffer that a run works in; pictures lie elsewhere.
 struct Arena {
-  // The stream: before an LFE, or a pair in one kernel, and after it where that is another place
-  // (keeps_stream_in_place()).
+  // Two places for the stream, the second only where it does not stay in one
+  // (keeps_stream_in_place()); forward.cc knows which holds it.
   std::size_t x = 0, y = 0;
   std::size_t q = 0, v = 0;
   std::size_t integers = 0;  // 8 bits on Hopper: the stream in bytes (launch_integers())

@@ -102,7 +102,7 @@ Precision default_precision(const Network& net, const DeviceWishes& wishes) {
   if (!net.quantized()) return Precision::fp16;
   const NetworkShape shape = plan_shape(net, Precision::int8, wishes);
   const auto fast = std::count_if(shape.body.begin(), shape.body.end(), uses_8_bit_kernels);
-  return 4 * static_cast<std::size_t>(fast) >= 3 * shape.body.size() ? Precision::int8
+  return 6 * static_cast<std::size_t>(fast) >= 5 * shape.body.size() ? Precision::int8
                                                                      : Precision::fp16;
 }
 

@@ -34,8 +34,8 @@ NetworkShape plan_shape(const Network& net, const PrecisionPlan& plan, const Dev
 // Operations that change their operands together; in order of computation.
 std::vector<std::vector<std::string>> operation_groups(const Architecture& arch);
 
-// What a network runs in unless told otherwise: int8 where nine of twelve ELABs have the 8-bit
-// kernels of Hopper, which take 0.73 of fp16's time while the portable ones take 1.7 times as long
+// What a network runs in unless told otherwise: int8 where five of six ELABs have the 8-bit
+// kernels of Hopper, which take 0.77 of fp16's time while the portable ones take twice as long
 // (docs/kernels-cuda.md); else fp16.
 Precision default_precision(const Network& net, const DeviceWishes& wishes);
 

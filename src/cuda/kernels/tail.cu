@@ -6,9 +6,9 @@
 namespace elan::cuda {
 namespace {
 
-// Operands here are FP16 whatever the body computes in: made smaller, the stream may reach four
-// million, which is for bodies in tf32 and bf16 as good as FP32's range, and two terms are still
-// exact to 2e-6.
+// On streams of FP32 and split ones. Operands are FP16 whatever the body computes in: made smaller,
+// the stream may reach four million, which is for bodies in tf32 and bf16 as good as FP32's range,
+// and two terms are still exact to 2e-6.
 constexpr float kShrink = 1.F / 64;
 template <typename K>
 struct Shrunk : K {
@@ -33,7 +33,7 @@ struct OfTap<CodecFp32> : CodecFp32 {
   }
 };
 
-// Bytes of a tile's results, so many floats a pixel.
+// Bytes of a tile's results, `stride` floats a pixel.
 constexpr int sample_bytes(int tile_y, int stride) {
   return 64 * tile_y * stride * static_cast<int>(sizeof(float));
 }
@@ -144,12 +144,13 @@ __global__ __launch_bounds__(128 * WY) void tail_kernel(const __grid_constant__ 
       shared, p, p.unscale / kShrink, o, thread);
 }
 
-// A tile of the stream as it is, zeros outside of the picture: 16 bytes at a time.
+// What TileWalk needs, in pieces of 16 bytes.
 template <typename T>
 struct TilePieces {
   static constexpr int kChunks = T::kLayout.units, kWidth = T::kWidth, kHeight = T::kHeight;
   static constexpr int kThreads = T::kThreads;
 };
+// A tile of the stream as it is, zeros outside of the picture.
 template <typename T>
 __device__ __forceinline__ void copy_pixels(std::uint32_t tile, const __half* x, TileOrigin o,
                                             const Grid& g, int thread) {
@@ -258,7 +259,7 @@ __global__ __launch_bounds__(128 * WY, C == 60 ? 2 : 1) void tail_half_kernel(
   cp_async_wait<0>();
 }
 
-// Calls f.template operator()<K, C, N, WY>(), the shape that a tile on a stream of FP32 has.
+// Calls f.template operator()<K, C, N, WY>().
 template <typename K, int C, int WY, typename F>
 void with_tiles(int scale, F f) {
   if (scale == 2) {
